@@ -1,0 +1,134 @@
+"""What goes into and comes out of blocks while a model runs, and how a block is run again by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .layout import Block
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass
+class Recording:
+    """Arguments of the first module of each block's chain, and each block's output, of the last pass.
+
+    Hooks fire whenever a module runs, also when :func:`run_block` runs it with a variant's weights; so the
+    recording listens only within :meth:`listening`.
+    """
+
+    on: bool = False
+    arguments: dict[str, Arguments] = field(default_factory=dict)
+    results: dict[str, Tensor] = field(default_factory=dict)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Passes within the body are recorded."""
+        self.on = True
+        try:
+            yield
+        finally:
+            self.on = False
+
+    def of(self, block: Block) -> tuple[Arguments, Tensor]:
+        """Arguments to run ``block`` with, and what it added: (batch, length, width)."""
+        arguments = self.arguments[block.chain[0]]
+        result = self.results[block.tap or block.chain[-1]]
+        return arguments, result - _first(arguments) if block.residual else result
+
+
+@contextmanager
+def recording(model: nn.Module, blocks: Iterable[Block]) -> Iterator[Recording]:
+    """Within the body passes of ``model`` can be recorded; each module is hooked once."""
+    record = Recording()
+    modules = dict(model.named_modules())
+    handles = []
+    blocks = list(blocks)
+
+    def keep_arguments(path: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if record.on:
+                record.arguments[path] = (args, kwargs)
+
+        return hook
+
+    def keep_result(path: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if record.on:
+                record.results[path] = _tensor(output)
+
+        return hook
+
+    def keep_input(path: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if record.on:
+                record.results[path] = args[0]
+
+        return hook
+
+    for path in dict.fromkeys(block.chain[0] for block in blocks):
+        handles.append(modules[path].register_forward_pre_hook(keep_arguments(path), with_kwargs=True))
+    for path in dict.fromkeys(block.chain[-1] for block in blocks if not block.tap):
+        handles.append(modules[path].register_forward_hook(keep_result(path)))
+    for path in dict.fromkeys(block.tap for block in blocks if block.tap):
+        handles.append(modules[path].register_forward_pre_hook(keep_input(path)))
+    try:
+        yield record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run_block(
+    modules: Mapping[str, nn.Module], block: Block, parameters: Mapping[str, Tensor], arguments: Arguments
+) -> Tensor:
+    """Run ``block`` on captured arguments with other parameters: what it adds, (batch, length, width).
+
+    The model's own modules are used without being changed (``torch.func.functional_call``), so variants
+    cost their parameters and nothing else. Gradients flow to ``parameters``.
+    """
+    args, kwargs = arguments
+    tapped: list[Tensor] = []
+    handle = None
+    if block.tap:
+        handle = modules[block.tap].register_forward_pre_hook(lambda _, inputs: tapped.append(inputs[0]))
+    try:
+        output: Any = None
+        for i, path in enumerate(block.chain):
+            local = {
+                name.removeprefix(f"{path}."): value
+                for name, value in parameters.items()
+                if name.startswith(f"{path}.")
+            }
+            given = (args, kwargs) if i == 0 else ((_tensor(output),), {})
+            output = functional_call(modules[path], local, *given, strict=False)
+    finally:
+        if handle:
+            handle.remove()
+    result = tapped[-1] if tapped else _tensor(output)
+    return result - _first(arguments) if block.residual else result
+
+
+def owned(model: nn.Module, block: Block) -> list[str]:
+    """Names of the parameters that ``block`` tunes: all inside it but those that other blocks read."""
+    return [
+        name
+        for name, _ in model.named_parameters()
+        if any(name.startswith(f"{path}.") for path in block.owns) and not name.endswith(block.shared or "\0")
+    ]
+
+
+def _first(arguments: Arguments) -> Tensor:
+    args, kwargs = arguments
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _tensor(output: Any) -> Tensor:
+    return output if isinstance(output, torch.Tensor) else output[0]

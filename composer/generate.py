@@ -1,0 +1,76 @@
+"""Making configurations from lists of rates: one by one, as a grid, or drawn at random."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+from .config import check_rates, match_targets
+from .errors import ConfigError
+from .layout import Kind, Layout
+
+DEFAULT_ATTENTION = (0.25, 0.5, 0.25)
+DEFAULT_LINEAR = (0.3, 0.3, 0.5)
+
+
+def generate(
+    layout: Layout,
+    *,
+    attention: Sequence[float] = DEFAULT_ATTENTION,
+    linear: Sequence[float] = DEFAULT_LINEAR,
+    count: int | None = None,
+    grid: bool = False,
+    draws: int | None = None,
+    seed: int = 0,
+    targets: Iterable[str] = (),
+) -> list[dict[str, float]]:
+    """Make configurations: maps of target path -> rate, in execution order.
+
+    Args:
+        layout: the base model's targets.
+        attention: rates for attention targets.
+        linear: rates for linear targets.
+        count: how many configurations; defaults to the lists' length. A list of one value is repeated.
+        grid: every combination of an attention rate and a linear rate instead.
+        draws: instead draw so many configurations, each target's rate from its kind's list.
+        seed: for ``draws``.
+        targets: globs; only these targets are named, the others stay dense.
+
+    Raises:
+        ConfigError: values that are no rates, lists of the wrong length, a glob that names no target.
+    """
+    rates: dict[Kind, list[float]] = {
+        "attention": check_rates("--attention", attention),
+        "linear": check_rates("--linear", linear),
+    }
+    named = match_targets(targets, layout, where="--targets") if targets else list(layout.paths)
+    if draws is not None:
+        _positive("--random", draws)
+        source = random.Random(seed)
+        return [{t: source.choice(rates[layout.target(t).kind]) for t in named} for _ in range(draws)]
+    pairs = list(product(rates["attention"], rates["linear"])) if grid else _paired(rates, count)
+    return [
+        {t: a if layout.target(t).kind == "attention" else b for t in named}  # one rate per kind
+        for a, b in pairs
+    ]
+
+
+def _paired(rates: dict[Kind, list[float]], count: int | None) -> list[tuple[float, float]]:
+    if count is not None:
+        _positive("--count", count)
+    n = count or max(len(values) for values in rates.values())
+    problems = [
+        f"--{kind}: got {len(values)} rates for {n} configurations; allowed: 1 or {n}"
+        for kind, values in rates.items()
+        if len(values) not in (1, n)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    full = {kind: values * n if len(values) == 1 else values for kind, values in rates.items()}
+    return list(zip(full["attention"], full["linear"], strict=True))
+
+
+def _positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError(f"{name}: got {value}; allowed: a whole number of at least 1")

@@ -1,0 +1,119 @@
+"""JSON files read strictly and written whole, and the digests made from them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, OutputError
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: equal values give equal text.
+
+    >>> canonical({"b": 1, "a": [0.5]})
+    '{"a":[0.5],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def read_text(path: Path, error: type[InputError] = InputError) -> str:
+    """Read a UTF-8 file; what can go wrong becomes one line of ``error``."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise error(f"{path}: is a folder; a file is needed here") from None
+    except PermissionError:
+        raise error(f"{path}: cannot be read: permission denied") from None
+    except UnicodeDecodeError as bad:
+        raise error(f"{path}: byte {bad.start} is not UTF-8; the file must be UTF-8 text") from None
+
+
+def read_json(path: Path, error: type[InputError] = InputError) -> Any:
+    """Parse a JSON file strictly: a key given twice in one object is an error, like broken syntax."""
+    text = read_text(path, error)
+    twice: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in items:
+            if key in result:
+                twice.append(key)
+            result[key] = value
+        return result
+
+    try:
+        value = json.loads(text, object_pairs_hook=pairs)
+    except json.JSONDecodeError as bad:
+        raise error(f"{path}: line {bad.lineno}, column {bad.colno}: not valid JSON: {bad.msg}") from None
+    except RecursionError:
+        raise error(f"{path}: not valid JSON: nested too deeply") from None
+    if twice:
+        raise error([f"{path}: key {key!r} is given twice in one object; give it once" for key in twice])
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file name beside ``path`` that replaces it when the body succeeds.
+
+    The file is synced before the rename, so a reader sees the old file or the whole new one. A full disk
+    or a missing permission becomes an ``OutputError``; the temporary file never stays behind.
+    """
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn the failures of the file system at ``path`` into one plain line."""
+    try:
+        yield
+    except OSError as bad:
+        if bad.errno == errno.ENOSPC:
+            raise OutputError(f"{path}: cannot be written: the disk is full; nothing was kept") from bad
+        if isinstance(bad, (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)):
+            raise OutputError(f"{path}: cannot be written: {(bad.strerror or str(bad)).lower()}") from bad
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

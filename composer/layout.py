@@ -1,0 +1,141 @@
+"""What can be pruned in a model, and in which blocks it runs: plain data, no torch.
+
+A family's adapter (``composer.models``) fills a :class:`Layout` from a model folder's ``config.json``
+alone, so that configurations and schemes are checked without loading a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+Kind = Literal["attention", "linear"]
+Level = Literal["module", "sublayer", "layer"]
+Stream = Literal["encoder", "decoder"]
+
+LEVELS: tuple[Level, ...] = ("module", "sublayer", "layer")
+"""The block levels, finest first."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One weight matrix of a target, always seen as (out, in).
+
+    ``stream`` names the tokens that its input rows belong to (cross-attention's keys and values read the
+    encoder's). ``transposed`` marks modules that store (in, out), as GPT-2's ``Conv1D`` does.
+    """
+
+    path: str
+    out_features: int
+    in_features: int
+    bias: bool
+    stream: Stream
+    transposed: bool = False
+
+    @property
+    def weight(self) -> str:
+        """Name of the weight parameter."""
+        return f"{self.path}.weight"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A prunable module.
+
+    An *attention* target has the projections q, k, v (in this order) and is pruned by ``heads`` heads; a
+    *linear* target has one projection and is pruned by single weights.
+    """
+
+    path: str
+    kind: Kind
+    projections: tuple[Projection, ...]
+    heads: int = 0
+
+    @property
+    def units(self) -> int:
+        """How many units a rate is a fraction of: heads, or single weights."""
+        return self.heads if self.kind == "attention" else self.parameters
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights (biases not counted)."""
+        return sum(p.out_features * p.in_features for p in self.projections)
+
+    def removed_units(self, rate: float) -> int:
+        """How many units ``rate`` removes: ``round(rate * units)``."""
+        return round(rate * self.units)
+
+    def removed_weights(self, rate: float) -> int:
+        """How many weights ``rate`` removes (biases not counted)."""
+        return self.removed_units(rate) * (self.parameters // self.units)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of the model that is tuned as one.
+
+    Attributes:
+        level: module, sublayer or layer.
+        path: where it stands; unique within its level.
+        targets: paths of the targets inside it, in execution order.
+        chain: modules that compute it. The first is called as the model calls it; each further one gets
+            the result before it. BERT's feed-forward is no single module: its chain has two.
+        owns: module paths whose parameters it tunes.
+        tap: a module inside the chain whose *input* is the block's output (post-norm layers are compared
+            before their LayerNorm); None takes the chain's result.
+        residual: the result contains the block's input; what the block adds is result minus input.
+        stream: the tokens that its output rows belong to.
+        shared: name suffixes of parameters inside that other blocks read too, and that stay untouched.
+    """
+
+    level: Level
+    path: str
+    targets: tuple[str, ...]
+    chain: tuple[str, ...]
+    owns: tuple[str, ...]
+    tap: str | None
+    residual: bool
+    stream: Stream
+    shared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All targets and blocks of one model, in execution order."""
+
+    family: str
+    targets: tuple[Target, ...]
+    blocks: tuple[Block, ...]
+    _by_path: dict[str, Target] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_path.update((target.path, target) for target in self.targets)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._by_path
+
+    def target(self, path: str) -> Target:
+        """The target at ``path``; ``KeyError`` when there is none."""
+        return self._by_path[path]
+
+    @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """Paths of all targets, in execution order."""
+        return tuple(target.path for target in self.targets)
+
+    def at(self, level: Level) -> Iterator[Block]:
+        """Blocks of one level, in execution order."""
+        return (block for block in self.blocks if block.level == level)
+
+    def block(self, level: Level, path: str) -> Block:
+        """The block at ``path`` of ``level``; ``KeyError`` when there is none."""
+        for block in self.at(level):
+            if block.path == path:
+                return block
+        raise KeyError((level, path))
+
+    def parameters(self, targets: Iterable[str]) -> int:
+        """Number of weights in these targets."""
+        return sum(self.target(path).parameters for path in targets)

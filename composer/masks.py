@@ -1,0 +1,82 @@
+"""Keep-masks: made from kept units, applied, held during training, measured.
+
+Masks live outside the model's state dict, by parameter name, True where a weight stays. A removed weight
+is exactly 0.0 after every optimiser step: its gradient is masked, and the mask is applied again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .layout import Layout, Target
+
+Masks = Mapping[str, Tensor]
+
+
+def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
+    """Masks of a target's parameters from its kept units.
+
+    A linear target's ``keep`` has its weight's shape (out, in). An attention target's has shape (heads,):
+    the rows of removed heads go from q, k and v, bias rows with them.
+    """
+    masks = {}
+    for projection in target.projections:
+        shape = (projection.out_features, projection.in_features)
+        if target.kind == "attention":
+            rows = keep.repeat_interleave(projection.out_features // target.heads)
+            weight = rows[:, None].expand(shape)
+            if projection.bias:
+                masks[f"{projection.path}.bias"] = rows.clone()
+        else:
+            weight = keep
+        masks[projection.weight] = (weight.T if projection.transposed else weight).contiguous()
+    return masks
+
+
+@torch.no_grad()
+def apply(parameters: Mapping[str, Tensor], masks: Masks) -> None:
+    """Set every removed weight to exactly 0.0, in place (also NaN and infinity)."""
+    for name, mask in masks.items():
+        parameters[name].masked_fill_(~mask.to(parameters[name].device), 0.0)
+
+
+@contextmanager
+def held(model: nn.Module, masks: Masks) -> Iterator[None]:
+    """Within the body gradients of removed weights are 0, so clipping and moments never see them.
+
+    The caller applies the masks after each optimiser step (weight decay and momentum from before could
+    move a removed weight; :func:`apply` is what makes the zero exact).
+    """
+    parameters = dict(model.named_parameters())
+    handles = []
+    for name, mask in masks.items():
+        local = mask.to(parameters[name].device)
+        handles.append(parameters[name].register_hook(lambda gradient, keep=local: gradient * keep))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def zeros_per_target(model: nn.Module, layout: Layout) -> dict[str, tuple[int, int]]:
+    """Target path -> (weights that are exactly 0, weights)."""
+    parameters = dict(model.named_parameters())
+    counts = {}
+    for target in layout.targets:
+        zeros = sum(int((parameters[p.weight] == 0).sum()) for p in target.projections)
+        counts[target.path] = (zeros, target.parameters)
+    return counts
+
+
+def violations(parameters: Mapping[str, Tensor], masks: Masks) -> list[str]:
+    """Names of parameters in which a removed weight is not exactly 0."""
+    return [
+        name
+        for name, mask in masks.items()
+        if bool((parameters[name].detach().cpu()[~mask.cpu()] != 0).any())
+    ]

@@ -1,0 +1,207 @@
+"""The recipe: every option of every command, in one checked object; ``compose.yaml`` is its file form.
+
+What is written in the file gives the defaults; what is given as a flag (or keyword) wins. Keys are written
+as the flags are (``batch-size``) or with underscores. An unknown key is an error that names the near miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import RecipeError, did_you_mean
+from .generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
+from .jsonfile import read_text
+from .layout import Level
+from .tasks.options import DataOptions, Size
+
+RECIPE_FILE = "compose.yaml"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Options(BaseModel):
+    """Base of the parts of a recipe: frozen, strict about unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=_kebab,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class BlockOptions(Options):
+    """Block-level fine-tuning."""
+
+    steps: Size = 100
+    """At most so many steps for each block."""
+    batch_size: Size = 32
+    """Examples per step."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate; linear decay to 0."""
+    patience: Size = 3
+    """Stop a block after so many validations without improvement."""
+    valid_size: Size = 256
+    """Validation examples that the early stop looks at."""
+
+
+class ModelOptions(Options):
+    """Model-level fine-tuning."""
+
+    steps: Size | None = None
+    """Optimiser steps; wins over ``epochs``."""
+    epochs: Positive = 1.0
+    """Passes over the training examples, when no steps are given."""
+    batch_size: Size = 32
+    """Examples per step (and process)."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate of both sides, where no search replaces it."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which the rate rises; then it falls linearly to 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW weight decay."""
+    clip: Positive = 1.0
+    """Largest gradient norm."""
+    evaluations: Size = 8
+    """How often the validation loss is measured, spread over the steps; the best weights are kept."""
+
+
+class Recipe(Options, DataOptions):
+    """Everything a run can be told. Paths of outputs are relative to ``folder``."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=_kebab,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+    data: str | None = None  # type: ignore[assignment]
+    """A folder, a dataset of the Hugging Face hub, or ``demo``."""
+
+    model: str | None = None
+    """The base model's folder, or ``demo``; None takes the one named in ``conf.json``."""
+    folder: Path = Path()
+    """Where everything is written: conf.json, modules/, models/, stats/, results/."""
+
+    attention: list[float] = list(DEFAULT_ATTENTION)
+    """Rates for attention targets, one per configuration."""
+    linear: list[float] = list(DEFAULT_LINEAR)
+    """Rates for linear targets, one per configuration."""
+    count: Size | None = None
+    """How many configurations; None takes the lists' length."""
+    grid: bool = False
+    """Every combination of an attention rate with a linear rate."""
+    random: Size | None = None
+    """Draw so many configurations, each target's rate from its kind's list."""
+    targets: list[str] = []
+    """Globs; only these targets are named in the configurations."""
+
+    block_levels: list[Level] = ["module", "sublayer"]
+    """Levels whose blocks are tuned."""
+    criterion: str = "l1"
+    """What makes a unit unimportant."""
+    trainer: str = "distill"
+    """How blocks are tuned."""
+    block: BlockOptions = BlockOptions()
+    """Block-level fine-tuning."""
+    finetune: ModelOptions = ModelOptions()
+    """Model-level fine-tuning."""
+
+    learning_rates: list[Positive] = []
+    """Peak rates that ``compare`` tries for each side, on the middle configuration; empty: no search."""
+    budgets: list[Share] = [0.0625, 0.125, 0.25, 0.5, 1.0]
+    """Shares of the baseline's steps with which the composed model tries to reach its final loss."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast in model-level fine-tuning; weights stay float32."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+    @property
+    def data_options(self) -> DataOptions:
+        """The part that says where examples come from.
+
+        Raises:
+            RecipeError: no data was named.
+        """
+        if not self.data:
+            raise RecipeError(f"--data: nothing given; name a folder, a hub dataset or 'demo' (or in {RECIPE_FILE})")
+        return DataOptions(**{name: getattr(self, name) for name in DataOptions.model_fields})
+
+
+def load_recipe(path: Path | None = None, given: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe file and lay ``given`` over it (nested mappings are merged; None is not given).
+
+    Args:
+        path: the file; None takes ``compose.yaml`` of the current folder where there is one.
+        given: field -> value, as ``{"seed": 1, "finetune": {"steps": 300}}``.
+
+    Raises:
+        RecipeError: unreadable YAML, unknown keys, values that are not allowed; all of them at once.
+    """
+    source = path or (Path(RECIPE_FILE) if Path(RECIPE_FILE).is_file() else None)
+    content = _read_yaml(source) if source else {}
+    where = str(source) if source else "options"
+    merged = _merged(_normal(content), _normal(given or {}))
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as bad:
+        raise RecipeError([_problem(error, where) for error in bad.errors()]) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(read_text(path, RecipeError))
+    except yaml.YAMLError as bad:
+        mark = getattr(bad, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RecipeError(f"{path}: {place}not valid YAML: {getattr(bad, 'problem', bad)}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: got {type(content).__name__}; allowed: a mapping of options to values")
+    return content
+
+
+def _normal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys with underscores, nested mappings too; values of None are dropped."""
+    return {
+        str(key).replace("-", "_"): _normal(value) if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if value is not None
+    }
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        held = result.get(key)
+        result[key] = _merged(held, value) if isinstance(held, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _problem(error: Any, where: str) -> str:
+    place = ".".join(_kebab(str(part)) if isinstance(part, str) else str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key {place!r}{did_you_mean(place.split('.')[-1], _known(error['loc']))}"
+    return f"{where}: {place}: got {error['input']!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _known(loc: tuple[Any, ...]) -> list[str]:
+    part: type[BaseModel] = {"block": BlockOptions, "finetune": ModelOptions}.get(loc[0], Recipe) if len(loc) > 1 else Recipe
+    return [_kebab(name) for name in part.model_fields]

@@ -1,0 +1,268 @@
+"""The scheme: the hash-consed graph of everything that N configurations need.
+
+Every subtree of a configured model gets the hash of its level, its path, the rates in it and its
+children's hashes. Equal hashes in different configurations are one node, so the union of all
+configurations is a directed acyclic graph: leaves are (target, rate) *variants*, inner nodes sublayers and
+layers, roots whole configurations. This is hash consing (Ershov 1958; Goto 1974).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import Rates
+from .errors import SchemeError
+from .jsonfile import canonical, digest_of, read_json, write_json
+from .layout import LEVELS, Layout, Level
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+FORMAT = 1
+ROOT = "model"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the graph.
+
+    ``rates`` is the full variant: rate of every pruned target below. ``children`` are hashes, in
+    execution order.
+    """
+
+    hash: str
+    level: str
+    path: str
+    rates: Rates
+    children: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """A short name for messages: level, path and rates."""
+        rates = "/".join(f"{rate:g}" for rate in dict.fromkeys(self.rates.values()))
+        return f"{self.level} {self.path or '(whole model)'} at {rates or 0}"
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What sharing brings at one level: ``work`` counts weights of target modules that are tuned."""
+
+    level: str
+    blocks: int
+    uses: int
+    work: int
+    work_unshared: int
+
+    @property
+    def saved(self) -> float:
+        """Share of the unshared work that need not be done."""
+        return 1 - self.work / self.work_unshared if self.work_unshared else 0.0
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The plan made from the configurations (``conf_prune.json``).
+
+    Attributes:
+        model: the base model's folder, as it was given.
+        fingerprint: of the base model's weights.
+        block_levels: which levels are tuned, finest first. Variants (leaves) always exist.
+        nodes: hash -> node; children come before parents.
+        roots: hash of each configuration's root, in order (equal configurations share one).
+    """
+
+    model: str
+    fingerprint: str
+    block_levels: tuple[Level, ...]
+    nodes: dict[str, Node]
+    roots: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over everything above."""
+        return digest_of(self._content())
+
+    @cached_property
+    def modules(self) -> dict[str, list[float]]:
+        """Target -> sorted distinct rates > 0 that are asked of it."""
+        rates: dict[str, set[float]] = defaultdict(set)
+        for node in self.at("module"):
+            rates[node.path].add(node.rates[node.path])
+        return {path: sorted(values) for path, values in rates.items()}
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """Nodes by hash, an edge from each child to each of its parents."""
+        import networkx as nx
+
+        graph: nx.DiGraph = nx.DiGraph()
+        graph.add_nodes_from(self.nodes)
+        graph.add_edges_from((child, node.hash) for node in self.nodes.values() for child in node.children)
+        return graph
+
+    def at(self, level: str) -> list[Node]:
+        """All nodes of a level, in execution order of their first use."""
+        return [node for node in self.nodes.values() if node.level == level]
+
+    def root(self, i: int) -> Node:
+        """Configuration ``i``, counted from 0."""
+        if not 0 <= i < len(self.roots):
+            raise SchemeError(f"-n/--configuration: got {i}; allowed: 0 to {len(self.roots) - 1}")
+        return self.nodes[self.roots[i]]
+
+    def below(self, root: Node) -> Iterator[Node]:
+        """``root`` and every node below it, parents first, each once."""
+        seen: set[str] = set()
+        stack = [root.hash]
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                yield self.nodes[name]
+                stack.extend(reversed(self.nodes[name].children))
+
+    def waves(self) -> list[list[Node]]:
+        """Blocks to tune, in waves: a wave's nodes depend only on earlier waves, never on each other."""
+        import networkx as nx
+
+        generations = nx.topological_generations(self.graph)
+        waves = [[self.nodes[name] for name in generation] for generation in generations]
+        order = {name: i for i, name in enumerate(self.nodes)}
+        tuned = [sorted((n for n in wave if n.level in self.block_levels), key=lambda n: order[n.hash]) for wave in waves]
+        return [wave for wave in tuned if wave]
+
+    def sharing(self, layout: Layout) -> list[Sharing]:
+        """Per level, finest first: distinct blocks, their uses over all configurations, units of work."""
+        uses: dict[str, int] = defaultdict(int)
+        for root in self.roots:
+            for node in self.below(self.nodes[root]):
+                uses[node.hash] += 1
+        result = []
+        for level in (*LEVELS, ROOT):
+            nodes = self.at(level)
+            sizes = {n.hash: self._work(n, layout) for n in nodes}
+            result.append(
+                Sharing(
+                    level,
+                    len(nodes),
+                    sum(uses[n.hash] for n in nodes),
+                    sum(sizes.values()),
+                    sum(sizes[n.hash] * uses[n.hash] for n in nodes),
+                )
+            )
+        return [row for row in result if row.blocks]
+
+    def sparsity(self, i: int, layout: Layout) -> float:
+        """Share of all target weights that configuration ``i`` removes."""
+        removed = sum(layout.target(t).removed_weights(rate) for t, rate in self.root(i).rates.items())
+        return removed / layout.parameters(layout.paths)
+
+    def save(self, path: Path) -> None:
+        """Write ``conf_prune.json``, whole or not at all."""
+        write_json(path, {**self._content(), "digest": self.digest})
+
+    def _work(self, node: Node, layout: Layout) -> int:
+        if node.level == ROOT:
+            return layout.parameters(layout.paths)
+        return layout.parameters(layout.block(node.level, node.path).targets)  # type: ignore[arg-type]
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "block_levels": list(self.block_levels),
+            "modules": self.modules,
+            "configurations": list(self.roots),
+            "nodes": [
+                {
+                    "hash": n.hash,
+                    "level": n.level,
+                    "path": n.path,
+                    "rates": n.rates,
+                    "children": list(n.children),
+                }
+                for n in self.nodes.values()
+            ],
+        }
+
+
+def build_scheme(
+    configurations: Sequence[Rates],
+    layout: Layout,
+    *,
+    model: str,
+    fingerprint: str,
+    block_levels: Iterable[Level] = ("module", "sublayer"),
+) -> Scheme:
+    """Build the graph of these configurations: O(configurations x blocks).
+
+    A block without a pruned target below it is the base model's own weights and gets no node.
+    """
+    levels = tuple(level for level in LEVELS if level in set(block_levels))
+    inner = tuple(level for level in LEVELS if level in levels and level != "module")
+    nodes: dict[str, Node] = {}
+    roots = []
+    for rates in configurations:
+        top = _level_nodes(rates, layout, inner, nodes)
+        roots.append(_add(nodes, ROOT, "", rates, [node.hash for node in top]).hash)
+    return Scheme(model, fingerprint, levels, nodes, tuple(roots))
+
+
+def load_scheme(path: Path) -> Scheme:
+    """Read ``conf_prune.json`` and hold it to its digest.
+
+    Raises:
+        SchemeError: unreadable, of another format, or edited by hand; the line says what to regenerate.
+    """
+    again = "run `compose generate-scheme` again"
+    raw = read_json(path, SchemeError)
+    try:
+        if raw["format"] != FORMAT:
+            raise SchemeError(f"{path}: format is {raw['format']!r}; this version reads {FORMAT}; {again}")
+        nodes = [
+            Node(n["hash"], n["level"], n["path"], dict(n["rates"]), tuple(n["children"])) for n in raw["nodes"]
+        ]
+        scheme = Scheme(
+            raw["model"],
+            raw["fingerprint"],
+            tuple(raw["block_levels"]),
+            {node.hash: node for node in nodes},
+            tuple(raw["configurations"]),
+        )
+        if scheme.digest != raw["digest"] or scheme.modules != raw["modules"]:
+            raise SchemeError(
+                f"{path}: its digest does not hold: the file was edited or damaged; it is generated, so {again}"
+            )
+    except (KeyError, TypeError, AttributeError) as bad:
+        raise SchemeError(f"{path}: not a scheme ({bad!r} is missing or wrong); {again}") from None
+    return scheme
+
+
+def _level_nodes(rates: Rates, layout: Layout, inner: Sequence[Level], nodes: dict[str, Node]) -> list[Node]:
+    """Add one configuration's leaves and inner nodes; return the topmost ones, in execution order."""
+    position = {path: i for i, path in enumerate(layout.paths)}
+    top = [_add(nodes, "module", t, {t: rates[t]}, []) for t in layout.paths if t in rates]
+    for level in inner:
+        above: list[Node] = []
+        for block in layout.at(level):
+            inside = set(block.targets)
+            children = [n for n in top if next(iter(n.rates)) in inside]
+            if children:
+                variant = {t: r for n in children for t, r in n.rates.items()}
+                above.append(_add(nodes, level, block.path, variant, [n.hash for n in children]))
+        covered = {t for n in above for t in n.rates}
+        loose = [n for n in top if not covered & set(n.rates)]
+        top = sorted(above + loose, key=lambda n: position[next(iter(n.rates))])
+    return top
+
+
+def _add(nodes: dict[str, Node], level: str, path: str, rates: Rates, children: list[str]) -> Node:
+    content = canonical([level, path, rates, children])
+    name = digest_of(content)[:32]
+    return nodes.setdefault(name, Node(name, level, path, rates, tuple(children)))

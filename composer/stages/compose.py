@@ -1,0 +1,72 @@
+"""Compose: assemble one configuration from a library, and say what is masked in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .. import masks
+from ..errors import LibraryError
+from ..layout import Layout
+from ..library import Library
+from ..scheme import Node, Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def compose(
+    model: nn.Module, layout: Layout, scheme: Scheme, i: int, library: Library, addresses: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """Turn ``model`` (a fresh base model) into configuration ``i``, in place; returns its masks.
+
+    Every weight comes from its highest stored ancestor: a stored inner node holds all below it.
+
+    Args:
+        addresses: node hash -> address in ``library``, for the nodes that it serves.
+
+    Raises:
+        LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
+    """
+    import torch
+
+    parameters = dict(model.named_parameters())
+    keep: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for node in cover(scheme, i, addresses):
+            artefact = library.get(addresses[node.hash])
+            for name, value in artefact.weights.items():
+                parameters[name].copy_(value)
+            keep |= artefact.masks
+    masks.apply(parameters, keep)
+    _check_counts(layout, scheme.root(i), keep, library)
+    return keep
+
+
+def cover(scheme: Scheme, i: int, addresses: Mapping[str, str]) -> list[Node]:
+    """The topmost stored nodes of configuration ``i``; together they hold every pruned target."""
+    found: list[Node] = []
+    stack = list(scheme.root(i).children)[::-1]
+    while stack:
+        node = scheme.nodes[stack.pop()]
+        if node.hash in addresses:
+            found.append(node)
+        elif node.children:
+            stack.extend(reversed(node.children))
+        else:
+            raise LibraryError(f"configuration {i}: the library has no block for {node.label}")
+    return found
+
+
+def _check_counts(layout: Layout, root: Node, keep: Mapping[str, Tensor], library: Library) -> None:
+    problems = []
+    for path, rate in root.rates.items():
+        target = layout.target(path)
+        removed = sum(int((~keep[p.weight]).sum()) for p in target.projections if p.weight in keep)
+        if removed != target.removed_weights(rate):
+            problems.append(
+                f"{library.folder}: {path} at {rate:g}: {removed} weights are masked; "
+                f"the scheme says {target.removed_weights(rate)}"
+            )
+    if problems:
+        raise LibraryError(problems)

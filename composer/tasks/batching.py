@@ -1,0 +1,102 @@
+"""Between texts and tensors: tokenising in bulk, padding, order by length, a model's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError, ModelError
+from .task import Batch
+
+IGNORED = -100
+"""Label of a padded place: cross entropy skips it."""
+
+
+def tokenise(
+    tokenizer: Any,
+    texts: Sequence[str],
+    max_length: int,
+    names: Sequence[str] = ("input_ids",),
+    *,
+    target: bool = False,
+) -> tuple[list[dict[str, list[int]]], list[bool]]:
+    """Tokenise texts in one call.
+
+    Returns:
+        Per text its unpadded features (those of ``names`` that the tokenizer gives), and whether it was cut.
+    """
+    if not texts:
+        return [], []
+    given = {"text_target": list(texts)} if target else {"text": list(texts)}
+    encoded = tokenizer(**given, truncation=True, max_length=max_length)
+    columns = {name: encoded[name] for name in names if name in encoded}
+    features = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if encoded.encodings is not None:
+        return features, [bool(encoding.overflowing) for encoding in encoded.encodings]
+    # Python tokenizers do not tell: a full row counts as cut.
+    return features, [len(row) >= max_length for row in encoded["input_ids"]]
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Stack rows of integers into (rows, longest), filled up at the end with ``value``."""
+    out = torch.full((len(rows), max(map(len, rows))), value, dtype=torch.long)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return out
+
+
+def attention_mask(rows: Sequence[Sequence[int]]) -> Tensor:
+    """1 for each real token, 0 for padding: (rows, longest)."""
+    return pad([[1] * len(row) for row in rows], 0)
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, longest first; ties keep their order.
+
+    >>> list(by_length([1, 5, 3], 2))
+    [[1, 2], [0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def to_device_of(model: nn.Module, batch: Batch) -> Batch:
+    """The batch on the device of the model's parameters."""
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+@contextmanager
+def answering(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients; each submodule's mode is restored afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def pad_id(tokenizer: Any, config: dict[str, Any]) -> int:
+    """Id of the padding token, by the tokenizer or else the config; ``ModelError`` when neither has one."""
+    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else config.get("pad_token_id")
+    if found is None:
+        raise ModelError("the tokenizer has no padding token and config.json no pad_token_id")
+    return int(found)
+
+
+def check_length(field: str, length: int, tokenizer: Any, config: dict[str, Any]) -> None:
+    """``DataError`` if the model's position table is shorter than ``length``."""
+    positions = config.get("max_position_embeddings")
+    if positions is None:
+        return
+    limit = min(int(positions), int(tokenizer.model_max_length))
+    if length > limit:
+        raise DataError(f"{field}: got {length}, the model reads at most {limit} tokens")

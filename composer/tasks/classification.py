@@ -1,0 +1,155 @@
+"""Text classification: cross entropy per example, accuracy and F1."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import DataError
+from .batching import (
+    answering,
+    attention_mask,
+    by_length,
+    check_length,
+    pad,
+    pad_id,
+    to_device_of,
+    tokenise,
+)
+from .files import Row, find_column, read_split, text_problem
+from .formats import Table, few
+from .labels import Labels
+from .options import DataOptions
+from .task import Batch, Examples, Feature, Score, Split
+
+TEXT_COLUMNS = ("sentence", "text", "review", "content")
+LABEL_COLUMNS = ("label", "labels", "sentiment", "target")
+
+
+class ClassificationTask:
+    """Single texts with one label each.
+
+    Features hold what the tokenizer names as the model's inputs (unpadded, without the attention mask) and
+    ``labels``, the class id.
+
+    Raises:
+        DataError: a length that the model cannot take.
+        ModelError: no padding token, fewer than two labels.
+    """
+
+    name = "classification"
+    main_metric = "accuracy"
+
+    def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
+        self.options = options
+        self.labels = Labels.of(config)
+        self._tokenizer = tokenizer
+        self._inputs = [name for name in tokenizer.model_input_names if name != "attention_mask"]
+        self._pad = pad_id(tokenizer, config)
+        check_length("max_source_length", options.max_source_length, tokenizer, config)
+
+    def load(self, split: Split) -> Examples:
+        """Read, cut to size and tokenise a split; ``DataError`` says what is wrong with files or labels."""
+        read = read_split(self.options, split, self._pick)
+        names = [row[-1] for row in read.rows]
+        features, cut = self._encode([row[:-1] for row in read.rows])
+        for feature, name in zip(features, names, strict=True):
+            feature["labels"] = self.labels.ids[name]
+        return Examples(split, features, names, read.digest, sum(cut), read.source)
+
+    def collate(self, features: Sequence[Feature]) -> Batch:
+        """Inputs with ``attention_mask``, each (batch, length); ``labels`` (batch,)."""
+        rows: dict[str, list[Any]] = {name: [f[name] for f in features] for name in features[0]}
+        labels = rows.pop("labels", None)
+        batch = {name: pad(row, self._pad if name == "input_ids" else 0) for name, row in rows.items()}
+        batch["attention_mask"] = attention_mask(rows["input_ids"])
+        if labels is not None:
+            batch["labels"] = torch.tensor(labels, dtype=torch.long)
+        return batch
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """Mean cross entropy over the examples in nats; and how many they are."""
+        return F.cross_entropy(_logits(model, batch), batch["labels"]), len(batch["labels"])
+
+    def real_tokens(self, batch: Batch) -> dict[str, Tensor]:
+        """Bool mask: encoder (batch, length)."""
+        return {"encoder": batch["attention_mask"].bool()}
+
+    def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
+        """Accuracy and F1, both 0 to 1.
+
+        F1 is that of class 1 for two labels, else the plain mean over the classes that occur.
+        """
+        from sklearn.metrics import accuracy_score, f1_score
+
+        start = time.perf_counter()
+        answers = self._probabilities(model, data.features, batch_size).argmax(dim=1).tolist()
+        seconds = time.perf_counter() - start
+        truth = [self.labels.ids[name] for name in data.references]
+        average = "binary" if len(self.labels) == 2 else "macro"
+        metrics = {
+            "accuracy": float(accuracy_score(truth, answers)),
+            "f1": float(f1_score(truth, answers, average=average, zero_division=0)),
+        }
+        details = {
+            "examples": len(data),
+            "seconds": seconds,
+            "seconds_per_example": seconds / max(1, len(data)),
+            "f1_average": average,
+            "majority_accuracy": max(Counter(truth).values(), default=0) / max(1, len(truth)),
+        }
+        return Score(metrics, details)
+
+    def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
+        """The likeliest label of each text with its probability: ``positive (0.98)``."""
+        features, _ = self._encode([(text,) for text in texts])
+        best = self._probabilities(model, features, batch_size).max(dim=1)
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [f"{self.labels.names[i]} ({probability:.2f})" for i, probability in pairs]
+
+    def chance(self) -> float | None:
+        """Loss per example of a uniform guess: log of the number of labels."""
+        return math.log(len(self.labels))
+
+    def _encode(self, texts: Sequence[Row]) -> tuple[list[Any], list[bool]]:
+        # Sentence pairs belong here: rows of two texts become the tokenizer's text and text_pair.
+        firsts = [row[0] for row in texts]
+        return tokenise(self._tokenizer, firsts, self.options.max_source_length, self._inputs)
+
+    def _probabilities(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> Tensor:
+        out = torch.zeros(len(features), len(self.labels))
+        lengths = [len(feature["input_ids"]) for feature in features]  # type: ignore[arg-type]
+        with answering(model):
+            for chosen in by_length(lengths, batch_size):
+                batch = to_device_of(model, self.collate([features[i] for i in chosen]))
+                out[chosen] = _logits(model, batch).softmax(dim=1).cpu()
+        return out
+
+    def _pick(self, table: Table) -> list[Row]:
+        found = [
+            find_column(table, self.options.text_column, TEXT_COLUMNS, "text"),
+            find_column(table, self.options.label_column, LABEL_COLUMNS, "label"),
+        ]
+        missing = [problem for error in found if isinstance(error, DataError) for problem in error.problems]
+        if missing:
+            raise DataError(missing)
+        text, label = (str(name) for name in found)
+        checks = (text_problem(table, text, row) for row in range(len(table)))
+        problems = few([problem for problem in checks if problem])
+        names, wrong = self.labels.resolve(table, label)
+        if problems or wrong:
+            raise DataError([*problems, *few(wrong)])
+        return [(cell or "", name) for cell, name in zip(table.columns[text], names, strict=True)]
+
+
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    logits: Tensor = model(**inputs).logits
+    return logits.float()
