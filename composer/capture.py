@@ -49,7 +49,6 @@ def recording(model: nn.Module, blocks: Iterable[Block]) -> Iterator[Recording]:
     """Within the body passes of ``model`` can be recorded; each module is hooked once."""
     record = Recording()
     modules = dict(model.named_modules())
-    handles = []
     blocks = list(blocks)
 
     def keep_arguments(path: str) -> Any:
@@ -73,12 +72,14 @@ def recording(model: nn.Module, blocks: Iterable[Block]) -> Iterator[Recording]:
 
         return hook
 
-    for path in dict.fromkeys(block.chain[0] for block in blocks):
-        handles.append(modules[path].register_forward_pre_hook(keep_arguments(path), with_kwargs=True))
-    for path in dict.fromkeys(block.chain[-1] for block in blocks if not block.tap):
-        handles.append(modules[path].register_forward_hook(keep_result(path)))
-    for path in dict.fromkeys(block.tap for block in blocks if block.tap):
-        handles.append(modules[path].register_forward_pre_hook(keep_input(path)))
+    entries = dict.fromkeys(block.chain[0] for block in blocks)
+    ends = dict.fromkeys(block.chain[-1] for block in blocks if not block.tap)
+    taps = dict.fromkeys(block.tap for block in blocks if block.tap)
+    handles = [
+        *(modules[path].register_forward_pre_hook(keep_arguments(path), with_kwargs=True) for path in entries),
+        *(modules[path].register_forward_hook(keep_result(path)) for path in ends),
+        *(modules[path].register_forward_pre_hook(keep_input(path)) for path in taps),
+    ]
     try:
         yield record
     finally:

@@ -39,7 +39,8 @@ def read_configurations(path: Path) -> Configurations:
     Raises:
         ConfigError: one problem per mistake, each with its place in the file.
     """
-    raw = read_json(path, ConfigError)
+    problems: list[str] = []
+    raw = read_json(path, ConfigError, problems)
     if isinstance(raw, list):
         raw = {"configurations": raw}
     if not isinstance(raw, dict):
@@ -47,9 +48,12 @@ def read_configurations(path: Path) -> Configurations:
             f"{path}: got {_shown(raw)}; allowed: an object with 'configurations', or a list of configurations"
         )
     try:
-        return Configurations.model_validate(raw)
+        read = Configurations.model_validate(raw)
     except ValidationError as bad:
-        raise ConfigError([f"{path}: {problem}" for problem in _problems(bad)]) from None
+        problems += [f"{path}: {problem}" for problem in _problems(bad)]
+    if problems:
+        raise ConfigError(problems)
+    return read
 
 
 def write_configurations(path: Path, configurations: Configurations) -> None:
@@ -100,33 +104,34 @@ def resolve(configurations: Configurations, layout: Layout, *, where: str = "con
 def match_targets(patterns: Iterable[str], layout: Layout, *, where: str) -> list[str]:
     """Targets that any of the globs name, in execution order; a glob that names none is an error."""
     patterns = list(patterns)
-    problems = [
-        _unknown(where, p, layout) for p in patterns if not any(fnmatchcase(t, p) for t in layout.paths)
-    ]
+    problems = [_unknown(where, p, layout) for p in patterns if not any(fnmatchcase(t, p) for t in layout.paths)]
     if problems:
         raise ConfigError(problems)
     return [t for t in layout.paths if any(fnmatchcase(t, p) for p in patterns)]
 
 
 def _resolve_one(given: Mapping[str, float], layout: Layout) -> tuple[Rates, list[str]]:
-    best: dict[str, tuple[float, str]] = {}  # target -> (how specific, key)
+    matching: dict[str, list[str]] = {}  # target -> keys
     problems: list[str] = []
     for key in given:
         matches = [key] if key in layout else [t for t in layout.paths if fnmatchcase(t, key)]
         if not matches:
             problems.append(_unknown("key", key, layout))
         for target in matches:
-            specific = _specificity(key, target)
-            held = best.get(target)
-            if held and held[0] == specific and given[held[1]] != given[key]:
-                problems.append(
-                    f"keys {held[1]!r} ({given[held[1]]}) and {key!r} ({given[key]}) are equally specific for "
-                    f"{target!r} and disagree; name the target itself"
-                )
-            if not held or specific > held[0]:
-                best[target] = (specific, key)
-    rates = {t: given[best[t][1]] for t in layout.paths if t in best}
-    return {t: r for t, r in rates.items() if layout.target(t).removed_units(r) > 0}, problems
+            matching.setdefault(target, []).append(key)
+    rates: Rates = {}
+    for target in filter(matching.__contains__, layout.paths):
+        most = max(_specificity(key, target) for key in matching[target])
+        first, *others = [key for key in matching[target] if _specificity(key, target) == most]
+        problems += [
+            f"keys {first!r} ({given[first]}) and {key!r} ({given[key]}) are equally specific for "
+            f"{target!r} and disagree; name the target itself"
+            for key in others
+            if given[key] != given[first]
+        ]
+        if layout.target(target).removed_units(given[first]) > 0:
+            rates[target] = given[first]
+    return rates, problems
 
 
 def _specificity(key: str, target: str) -> float:
@@ -153,9 +158,7 @@ def _allowed(error: Any) -> str:
     if kind == "missing":
         return "the list 'configurations' must be given"
     if kind == "extra_forbidden":
-        return "only 'model' and 'configurations'" + did_you_mean(
-            str(error["loc"][0]), ["model", "configurations"]
-        )
+        return "only 'model' and 'configurations'" + did_you_mean(str(error["loc"][0]), ["model", "configurations"])
     if error["loc"][0] == "model":
         return "the path of a model folder, as text"
     return {1: "a list with at least one configuration", 2: "an object of target paths and rates"}.get(

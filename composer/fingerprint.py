@@ -9,8 +9,10 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from .errors import ModelError
+from .jsonfile import read_json
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ def weight_files(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        missing = [f"{folder / name}: shard named in {index.name} is missing" for name in names if not (folder / name).is_file()]
+        names = _shards(index)
+        missing = [
+            f"{folder / name}: shard named in {index.name} is missing"
+            for name in names
+            if not (folder / name).is_file()
+        ]
         if missing:
             raise ModelError(missing)
         return [folder / name for name in names]
@@ -54,6 +60,14 @@ def weight_files(folder: Path) -> list[Path]:
         f"{folder}: no model.safetensors; {got}; weights are read from safetensors only "
         "(save the model again with save_pretrained)"
     )
+
+
+def _shards(index: Path) -> list[str]:
+    content = read_json(index, ModelError)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ModelError(f"{index}: not an index of shards: 'weight_map' must name a file for each tensor")
+    return sorted(set(shards.values()))
 
 
 def tensor_entries(folder: Path) -> list[TensorEntry]:
@@ -87,12 +101,16 @@ def _header(file: Path) -> list[TensorEntry]:
             header = json.loads(stream.read(length))
         except (struct.error, ValueError, UnicodeDecodeError) as bad:
             raise ModelError(f"{file}: not a safetensors file: {bad}") from None
-    header.pop("__metadata__", None)
-    base = 8 + length
-    entries = [
-        TensorEntry(name, file, item["dtype"], tuple(item["shape"]), *(base + at for at in item["data_offsets"]))
-        for name, item in header.items()
-    ]
+    try:
+        header.pop("__metadata__", None)
+        entries = [_entry(name, file, item, 8 + length) for name, item in header.items()]
+    except (AttributeError, KeyError, TypeError, ValueError) as bad:
+        raise ModelError(f"{file}: not a safetensors file: its header is wrong: {bad!r}") from None
     if any(entry.stop > file.stat().st_size for entry in entries):
         raise ModelError(f"{file}: truncated: shorter than its header says")
     return entries
+
+
+def _entry(name: str, file: Path, item: dict[str, Any], base: int) -> TensorEntry:
+    start, stop = item["data_offsets"]
+    return TensorEntry(name, file, item["dtype"], tuple(item["shape"]), base + start, base + stop)

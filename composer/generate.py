@@ -40,10 +40,7 @@ def generate(
     Raises:
         ConfigError: values that are no rates, lists of the wrong length, a glob that names no target.
     """
-    rates: dict[Kind, list[float]] = {
-        "attention": check_rates("--attention", attention),
-        "linear": check_rates("--linear", linear),
-    }
+    rates = _checked({"attention": attention, "linear": linear})
     named = match_targets(targets, layout, where="--targets") if targets else list(layout.paths)
     if draws is not None:
         _positive("--random", draws)
@@ -54,6 +51,19 @@ def generate(
         {t: a if layout.target(t).kind == "attention" else b for t in named}  # one rate per kind
         for a, b in pairs
     ]
+
+
+def _checked(given: dict[Kind, Sequence[float]]) -> dict[Kind, list[float]]:
+    rates: dict[Kind, list[float]] = {}
+    problems: list[str] = []
+    for kind, values in given.items():
+        try:
+            rates[kind] = check_rates(f"--{kind}", values)
+        except ConfigError as bad:
+            problems += bad.problems
+    if problems:
+        raise ConfigError(problems)
+    return rates
 
 
 def _paired(rates: dict[Kind, list[float]], count: int | None) -> list[tuple[float, float]]:

@@ -8,11 +8,20 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, OutputError
+
+TEMPORARY = ".tmp"
+"""Suffix of what is being written."""
+
+REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY),
+    *(errno.EEXIST, errno.ENAMETOOLONG),
+)
+"""Why a file system refuses a file at all, whatever would be in it."""
 
 
 def canonical(value: Any) -> str:
@@ -33,7 +42,7 @@ def read_text(path: Path, error: type[InputError] = InputError) -> str:
     """Read a UTF-8 file; what can go wrong becomes one line of ``error``."""
     try:
         return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise error(f"{path}: no such file") from None
     except IsADirectoryError:
         raise error(f"{path}: is a folder; a file is needed here") from None
@@ -43,8 +52,11 @@ def read_text(path: Path, error: type[InputError] = InputError) -> str:
         raise error(f"{path}: byte {bad.start} is not UTF-8; the file must be UTF-8 text") from None
 
 
-def read_json(path: Path, error: type[InputError] = InputError) -> Any:
-    """Parse a JSON file strictly: a key given twice in one object is an error, like broken syntax."""
+def read_json(path: Path, error: type[InputError] = InputError, problems: list[str] | None = None) -> Any:
+    """Parse a JSON file strictly: a key given twice in one object is an error, like broken syntax.
+
+    Given ``problems``, keys given twice are added there, for a reader that reports them with its own.
+    """
     text = read_text(path, error)
     twice: list[str] = []
 
@@ -62,8 +74,13 @@ def read_json(path: Path, error: type[InputError] = InputError) -> Any:
         raise error(f"{path}: line {bad.lineno}, column {bad.colno}: not valid JSON: {bad.msg}") from None
     except RecursionError:
         raise error(f"{path}: not valid JSON: nested too deeply") from None
-    if twice:
-        raise error([f"{path}: key {key!r} is given twice in one object; give it once" for key in twice])
+    except ValueError as bad:  # an integer with more digits than Python reads
+        raise error(f"{path}: not valid JSON: {str(bad).partition(';')[0]}") from None
+    found = [f"{path}: key {key!r} is given twice in one object; give it once" for key in twice]
+    if problems is not None:
+        problems += found
+    elif found:
+        raise error(found)
     return value
 
 
@@ -87,10 +104,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
         temporary = Path(name)
         try:
+            _lock(handle)
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -98,6 +115,37 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def sweep(folder: Path) -> int:
+    """Remove the temporary files of killed writers in ``folder``; returns how many.
+
+    Those of writers that are alive, in this process or another, stay.
+    """
+    left = [path for path in folder.glob(f".*{TEMPORARY}") if _abandoned(path)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def _lock(handle: int) -> None:
+    """Show that this file has a living writer: the system drops the lock when its process ends."""
+    with suppress(ImportError, OSError):  # Windows, and file systems without locks
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_SH)
+
+
+def _abandoned(path: Path) -> bool:
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # held, gone, or nobody can tell
+        return False
+    return True
 
 
 @contextmanager
@@ -106,9 +154,9 @@ def reported(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as bad:
-        if bad.errno == errno.ENOSPC:
+        if bad.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(f"{path}: cannot be written: the disk is full; nothing was kept") from bad
-        if isinstance(bad, (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)):
+        if bad.errno in REFUSED:
             raise OutputError(f"{path}: cannot be written: {(bad.strerror or str(bad)).lower()}") from bad
         raise
 

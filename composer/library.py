@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import LibraryError
-from .jsonfile import canonical, digest_of, read_json, replacing, write_json, write_text
+from .jsonfile import canonical, digest_of, read_json, replacing, sweep, write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +55,18 @@ class Library:
         """All stored addresses, sorted."""
         return (path.stem for path in sorted(self.folder.glob("*.safetensors")))
 
-    def put(self, lineage: Mapping[str, Any], weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> str:
-        """Store an artefact under its address, whole or not at all, and return the address."""
+    def put(
+        self,
+        lineage: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        *,
+        stats: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Store an artefact under its address, whole or not at all, and return the address.
+
+        ``stats`` (seconds, losses) differ from run to run and are kept beside it, outside its bytes.
+        """
         from safetensors.torch import save
 
         address = address_of(lineage)
@@ -64,6 +74,8 @@ class Library:
         tensors |= {MASK + name: mask.detach().contiguous().cpu() for name, mask in masks.items()}
         # One metadata key: with several, safetensors writes them in random order.
         data = save(tensors, metadata={"lineage": canonical(dict(lineage))})
+        if stats is not None:
+            write_json(self._stats(address), dict(stats))
         # The checksum goes first: a block is only ever visible together with it.
         write_text(self._checksum(address), hashlib.sha256(data).hexdigest() + "\n")
         with replacing(self.path(address)) as temporary:
@@ -88,16 +100,18 @@ class Library:
             json.loads(metadata["lineage"]),
         )
 
+    def stats(self, address: str) -> dict[str, Any]:
+        """What was recorded while the artefact was made; empty when nothing was."""
+        path = self._stats(address)
+        return read_json(path, LibraryError) if path.is_file() else {}
+
     def verify(self, address: str) -> None:
         """Check an artefact's bytes; ``LibraryError`` names a damaged or missing one."""
         self._verified(address)
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
-        left = [*self.folder.glob(".*.tmp")]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        return sweep(self.folder)
 
     def write_manifest(self, scheme_digest: str, content: dict[str, Any]) -> None:
         """Record which address serves which node of a scheme, with the settings that led to it."""
@@ -111,6 +125,9 @@ class Library:
     def _manifest(self, scheme_digest: str) -> Path:
         return self.folder / f"scheme-{scheme_digest[:16]}.json"
 
+    def _stats(self, address: str) -> Path:
+        return self.folder / f"{address}.stats.json"
+
     def _checksum(self, address: str) -> Path:
         return self.folder / f"{address}.sha256"
 
@@ -119,7 +136,7 @@ class Library:
         if not path.is_file():
             raise LibraryError(f"{path}: no such block in this library")
         data = path.read_bytes()
-        wanted = checksum.read_text().strip() if checksum.is_file() else "(no checksum file)"
+        wanted = checksum.read_text("utf-8", "replace").strip() if checksum.is_file() else "(no checksum file)"
         if hashlib.sha256(data).hexdigest() != wanted:
             raise LibraryError(
                 f"{path}: damaged: its sha256 is not the one in {checksum.name}; "

@@ -75,8 +75,4 @@ def zeros_per_target(model: nn.Module, layout: Layout) -> dict[str, tuple[int, i
 
 def violations(parameters: Mapping[str, Tensor], masks: Masks) -> list[str]:
     """Names of parameters in which a removed weight is not exactly 0."""
-    return [
-        name
-        for name, mask in masks.items()
-        if bool((parameters[name].detach().cpu()[~mask.cpu()] != 0).any())
-    ]
+    return [name for name, mask in masks.items() if bool((parameters[name].detach().cpu()[~mask.cpu()] != 0).any())]

@@ -142,24 +142,29 @@ class Recipe(Options, DataOptions):
         return DataOptions(**{name: getattr(self, name) for name in DataOptions.model_fields})
 
 
-def load_recipe(path: Path | None = None, given: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(path: Path | None = None, given: Mapping[str, Any] | None = None, *, file: bool = True) -> Recipe:
     """Read a recipe file and lay ``given`` over it (nested mappings are merged; None is not given).
 
     Args:
         path: the file; None takes ``compose.yaml`` of the current folder where there is one.
         given: field -> value, as ``{"seed": 1, "finetune": {"steps": 300}}``.
+        file: False reads no file at all.
 
     Raises:
         RecipeError: unreadable YAML, unknown keys, values that are not allowed; all of them at once.
     """
-    source = path or (Path(RECIPE_FILE) if Path(RECIPE_FILE).is_file() else None)
+    source = path or (Path(RECIPE_FILE) if file and Path(RECIPE_FILE).is_file() else None)
     content = _read_yaml(source) if source else {}
     where = str(source) if source else "options"
-    merged = _merged(_normal(content), _normal(given or {}))
     try:
-        return Recipe.model_validate(merged)
+        return Recipe.model_validate(merged(content, given or {}))
     except ValidationError as bad:
         raise RecipeError([_problem(error, where) for error in bad.errors()]) from None
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` laid over ``below``, nested mappings merged; keys get underscores."""
+    return _merged(_normal(below), _normal(above))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -203,5 +208,6 @@ def _problem(error: Any, where: str) -> str:
 
 
 def _known(loc: tuple[Any, ...]) -> list[str]:
-    part: type[BaseModel] = {"block": BlockOptions, "finetune": ModelOptions}.get(loc[0], Recipe) if len(loc) > 1 else Recipe
+    parts: dict[str, type[BaseModel]] = {"block": BlockOptions, "finetune": ModelOptions}
+    part = parts.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     return [_kebab(name) for name in part.model_fields]

@@ -48,8 +48,7 @@ class Registry(Generic[T]):
         """
         if name not in self._table:
             raise InputError(
-                f"unknown {self.kind} {name!r}; allowed: {', '.join(self._table)}"
-                + did_you_mean(name, self._table)
+                f"unknown {self.kind} {name!r}; allowed: {', '.join(self._table)}" + did_you_mean(name, self._table)
             )
         module, _, attribute = self._table[name].partition(":")
         return cast(T, getattr(import_module(module), attribute))

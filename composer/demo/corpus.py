@@ -155,9 +155,7 @@ def _english(clause: Clause) -> str:
     verb, person, negated = VERBS[clause.verb], clause.subject.person, clause.negated
     does = "does" if person == "he" else "do"
     if clause.modal == "want to":
-        said = _join(
-            f"{does} not want" if negated else "wants" if person == "he" else "want", "to", verb.base
-        )
+        said = _join(f"{does} not want" if negated else "wants" if person == "he" else "want", "to", verb.base)
     elif clause.modal or clause.tense == "future":
         said = _join(clause.modal or "will", "not" if negated else "", verb.base).replace("can not", "cannot")
     elif negated:
@@ -213,9 +211,7 @@ def _pick(rng: random.Random, options: Sequence[T]) -> T:
 
 
 def _noun(rng: random.Random, kind: str, *, negated: bool = False, subject: bool = False) -> Thing:
-    kinds = {"living": ("person", "person", "animal"), "any": ("person", "animal", "thing")}.get(
-        kind, (kind,)
-    )
+    kinds = {"living": ("person", "person", "animal"), "any": ("person", "animal", "thing")}.get(kind, (kind,))
     noun = NOUNS[_pick(rng, [name for name in NOUNS if NOUNS[name].kind in kinds])]
     plural = kind != "place" and rng.random() < 0.3
     determiners = ["the", "the", "these" if plural else "this"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -43,9 +42,7 @@ def make_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Train a BPE tokenizer with T5's special tokens on the train split, save it and load it again."""
     specials = ["<pad>", "</s>", "<unk>"]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     tokenizer.decoder = decoders.Metaspace()
     text = (sentence for pair in pairs("train") for sentence in pair)
     tokenizer.train_from_iterator(
@@ -85,9 +82,7 @@ def make_model(vocabulary: int) -> T5ForConditionalGeneration:
         eos_token_id=1,
         decoder_start_token_id=0,
         architectures=["T5ForConditionalGeneration"],
-        task_specific_params={
-            "translation_en_to_de": {"prefix": PREFIX, "max_length": MAX_LENGTH, "num_beams": 1}
-        },
+        task_specific_params={"translation_en_to_de": {"prefix": PREFIX, "max_length": MAX_LENGTH, "num_beams": 1}},
     )
     return T5ForConditionalGeneration(config)
 
@@ -135,9 +130,7 @@ def mean_loss(model: T5ForConditionalGeneration, examples: Sequence[Example]) ->
     return total / count
 
 
-def translations(
-    model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, split: Split
-) -> list[str]:
+def translations(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, split: Split) -> list[str]:
     """Greedy translations of a split."""
     model.eval()
     examples, said = encode(tokenizer, split), list[str]()
@@ -183,7 +176,7 @@ Licence: the same as the project's.
 
 
 def make_checkpoint(folder: Path, steps: int, seed: int) -> None:
-    """Train everything and write ``folder``, replacing what is there only when all of it is ready."""
+    """Train everything, then move the files into ``folder``; other files there are left alone."""
     torch.manual_seed(seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -193,9 +186,7 @@ def make_checkpoint(folder: Path, steps: int, seed: int) -> None:
         model = make_model(len(tokenizer))
         train_loss, valid_loss = train(model, tokenizer, steps, seed)
         metric = sacrebleu.metrics.BLEU()
-        bleu = metric.corpus_score(
-            translations(model, tokenizer, "test"), [[target for _, target in pairs("test")]]
-        )
+        bleu = metric.corpus_score(translations(model, tokenizer, "test"), [[target for _, target in pairs("test")]])
         print(f"test {bleu}")
         model.save_pretrained(made)
         (made / "model.safetensors").chmod(0o644)  # written for the owner alone, unlike the other files
@@ -208,16 +199,14 @@ def make_checkpoint(folder: Path, steps: int, seed: int) -> None:
             **figures,
         )
         (made / "README.md").write_text(text, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        made.rename(folder)
+        folder.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            file.replace(folder / file.name)
 
 
 def main() -> None:
     """Parse the command line and make the checkpoint."""
-    parser = argparse.ArgumentParser(
-        prog="python -m composer.demo.train", description="Make the demo checkpoint."
-    )
+    parser = argparse.ArgumentParser(prog="python -m composer.demo.train", description="Make the demo checkpoint.")
     parser.add_argument("-o", "--output", type=Path, default=CHECKPOINT, help="folder (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4000, help="training steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")

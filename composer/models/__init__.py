@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ModelError
 from ..layout import Layout
 from ..registry import Registry
@@ -27,12 +29,16 @@ def family_of(config: ModelConfig, where: str) -> Family:
     model_type = config.get("model_type")
     for family in families:
         if model_type in family.model_types:
-            missing = [key for key in family.sizes if not isinstance(config.get(key), int)]
-            if missing:
-                raise ModelError(f"{where}: a {family.name} model needs whole numbers for: {', '.join(missing)}")
+            wrong = [key for key in family.sizes if not _is_size(config.get(key))]
+            if wrong:
+                raise ModelError(f"{where}: a {family.name} model needs whole numbers for: {', '.join(wrong)}")
             return family
     known = sorted(name for family in families for name in family.model_types)
     raise ModelError(f"{where}: model_type is {model_type!r}; allowed: {', '.join(known)}")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def layout_of(config: ModelConfig, where: str = "config.json") -> Layout:

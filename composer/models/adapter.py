@@ -107,12 +107,30 @@ def make_layout(family: Family, config: ModelConfig) -> Layout:
             paths = tuple(t.path for t in sub.targets)
             owns = sub.owns or sub.chain
             blocks.append(
-                Block("sublayer", sub.path, paths, sub.chain, owns, None, sub.residual, sub.stream, family.shared)
+                Block(
+                    "sublayer",
+                    sub.path,
+                    paths,
+                    sub.chain,
+                    owns,
+                    None,
+                    sub.residual,
+                    sub.stream,
+                    family.shared,
+                )
             )
         paths = tuple(t.path for sub in layer.sublayers for t in sub.targets)
         blocks.append(
             Block(
-                "layer", layer.path, paths, (layer.path,), (layer.path,), layer.tap, True, layer.stream, family.shared
+                "layer",
+                layer.path,
+                paths,
+                (layer.path,),
+                (layer.path,),
+                layer.tap,
+                True,
+                layer.stream,
+                family.shared,
             )
         )
     return Layout(family.name, tuple(targets), tuple(blocks))
@@ -120,9 +138,7 @@ def make_layout(family: Family, config: ModelConfig) -> Layout:
 
 def _leaf(target: Target) -> Block:
     owns = tuple(p.path for p in target.projections)
-    return Block(
-        "module", target.path, (target.path,), (target.path,), owns, None, False, target.projections[0].stream
-    )
+    return Block("module", target.path, (target.path,), (target.path,), owns, None, False, target.projections[0].stream)
 
 
 __all__ = ["Family", "Kind", "Layer", "ModelConfig", "Sublayer", "attention", "linear", "make_layout"]

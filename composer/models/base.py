@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ AUTO_CLASSES = (
     ("ForSequenceClassification", "AutoModelForSequenceClassification"),
     ("ForMaskedLM", "AutoModelForMaskedLM"),
 )
+"""End of an architecture's name -> the class with which anyone loads such a folder (for model cards)."""
 
 
 class BaseModel:
@@ -70,24 +72,33 @@ class BaseModel:
         """The model in float32 and evaluation mode, checked against the layout, without its cache."""
         import torch
         import transformers
+        from safetensors import SafetensorError
 
-        weight_files(self.folder)  # .bin alone is refused before transformers would unpickle it
-        architecture = (self.config.get("architectures") or [""])[0]
-        auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), "AutoModel")
+        tensor_entries(self.folder)  # .bin alone and damaged files are refused before transformers sees them
         # Composed models are loaded often; the progress bar of each load would drown everything else.
         transformers.utils.logging.disable_progress_bar()
         try:
-            model: Any = getattr(transformers, auto).from_pretrained(
-                self.folder, dtype=torch.float32, use_safetensors=True
+            model, info = self._class().from_pretrained(
+                self.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as bad:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as bad:
             raise ModelError(f"{self.folder}: cannot be loaded: {str(bad).splitlines()[0]}") from bad
+        _check_complete(info["missing_keys"], self.layout, self.name)
         for module in model.modules():  # T5's stacks have configurations of their own
             if hasattr(getattr(module, "config", None), "use_cache"):
                 # A block is run again on captured arguments; a cache among them would grow.
                 module.config.use_cache = False
         check_layout(model, self.layout, self.name)
         return model.eval()
+
+    def _class(self) -> Any:
+        """The class that ``config.json`` names: an Auto class would give an encoder a fresh decoder."""
+        import transformers
+
+        architecture = (self.config.get("architectures") or [""])[0]
+        named = getattr(transformers, str(architecture), None)
+        is_model = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
+        return named if is_model else transformers.AutoModel
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``model`` as an ordinary Hugging Face folder, with this folder's tokenizer files."""
@@ -120,11 +131,18 @@ def check_layout(model: nn.Module, layout: Layout, name: str) -> None:
         raise ModelError([f"{name}: {problem}" for problem in problems[:5]])
 
 
+def _check_complete(missing: Iterable[str], layout: Layout, name: str) -> None:
+    """Refuse a target that the checkpoint lacks: transformers would fill it with random numbers."""
+    lost = set(missing) & {p.weight for t in layout.targets for p in t.projections}
+    if lost:
+        raise ModelError([f"{name}: the checkpoint has no weights for {weight!r}" for weight in sorted(lost)[:5]])
+
+
 def _mismatch(modules: dict[str, nn.Module], projection: Projection) -> str | None:
     module = modules.get(projection.path)
     if module is None:
         return f"the model has no module {projection.path!r} that its family's table names"
-    shape = tuple(module.weight.shape)
+    shape = tuple(module.get_parameter("weight").shape)
     wanted = (projection.out_features, projection.in_features)
     wanted = wanted[::-1] if projection.transposed else wanted
     if shape != wanted:

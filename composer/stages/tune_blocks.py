@@ -8,8 +8,8 @@ address alone: own optimiser, own clipping, batches by (seed, step), whatever ru
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,10 +59,9 @@ class BlockRow:
 
 @dataclass
 class BlockTuning:
-    """What block-level fine-tuning did: addresses of all tuned nodes, rows, and the work spent."""
+    """What block-level fine-tuning did: addresses of all nodes of the tuned levels, and the work spent now."""
 
     addresses: dict[str, str]
-    rows: list[BlockRow] = field(default_factory=list)
     teacher_passes: int = 0
     seconds: float = 0.0
     tuned: int = 0
@@ -84,6 +83,7 @@ class _Job:
     train_seconds: float = 0.0
     valid_seconds: float = 0.0
     errors: list[float] = field(default_factory=list)
+    rows: list[BlockRow] = field(default_factory=list)
 
 
 class BlockTuner:
@@ -118,8 +118,9 @@ class BlockTuner:
         for number, wave in enumerate(waves, 1):
             jobs = self._open(wave, pruned)
             if jobs:
+                started = time.perf_counter()
                 self._tune(jobs, f"wave {number}/{len(waves)}: {len(jobs)} {wave[0].level} blocks")
-                self._store(jobs)
+                self._store(jobs, time.perf_counter() - started)
         self.result.seconds = time.perf_counter() - began
         return self.result
 
@@ -138,9 +139,7 @@ class BlockTuner:
                 self.tuned.verify(address)
                 continue
             weights, masks = self._start(node, block, pruned)
-            trainer = self.trainer(
-                weights, masks, learning_rate=self.settings.learning_rate, steps=self.settings.steps
-            )
+            trainer = self.trainer(weights, masks, learning_rate=self.settings.learning_rate, steps=self.settings.steps)
             jobs.append(_Job(node, block, lineage, masks, trainer))
         return jobs
 
@@ -171,7 +170,7 @@ class BlockTuner:
         self, node: Node, block: Block, pruned: Mapping[str, str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         parameters = dict(self.model.named_parameters())
-        weights = {name: parameters[name] for name in owned(self.model, block)}
+        weights: dict[str, Tensor] = {name: parameters[name] for name in owned(self.model, block)}
         masks: dict[str, Tensor] = {}
         for library, address in self._below(node, pruned):
             artefact = library.get(address)
@@ -188,15 +187,16 @@ class BlockTuner:
     def _tune(self, jobs: list[_Job], label: str) -> None:
         steps = self.settings.steps
         every = max(1, -(-steps // VALIDATIONS))
-        with recording(self.model, [job.block for job in jobs]) as record, self.progress.bar(label, steps) as bar:
+        with (
+            recording(self.model, [job.block for job in jobs]) as record,
+            self.progress.bar(label, steps) as bar,
+        ):
             self._validate(jobs, record, 0)
             for step in range(steps):
                 live = [job for job in jobs if job.active]
                 if not live:
                     break
-                indices = batch_indices(
-                    len(self.train), self.settings.batch_size, seed=self.settings.seed, step=step
-                )
+                indices = batch_indices(len(self.train), self.settings.batch_size, seed=self.settings.seed, step=step)
                 real = self._teach(self.train, indices, record)
                 for job in live:
                     began = time.perf_counter()
@@ -250,11 +250,17 @@ class BlockTuner:
         epoch = step * self.settings.batch_size / len(self.train)
         times = job.train_seconds, job.valid_seconds
         row = (job.node.level, job.node.path, rates, job.node.hash, step, epoch, train, error, *times)
-        self.result.rows.append(BlockRow(*row))
+        job.rows.append(BlockRow(*row))
 
-    def _store(self, jobs: Sequence[_Job]) -> None:
+    def _store(self, jobs: Sequence[_Job], seconds: float) -> None:
+        """Put the wave's blocks; what no block did alone (teacher passes) is split evenly among them."""
+        common = max(0.0, seconds - sum(job.train_seconds + job.valid_seconds for job in jobs)) / len(jobs)
         for job in jobs:
-            self.tuned.put(job.lineage, job.best_weights, job.masks)
+            stats = {
+                "seconds": common + job.train_seconds + job.valid_seconds,
+                "rows": [asdict(row) for row in job.rows],
+            }
+            self.tuned.put(job.lineage, job.best_weights, job.masks, stats=stats)
             self.result.tuned += 1
 
 
@@ -280,18 +286,15 @@ def tune_blocks(
         addresses: leaf hash -> address in ``pruned``.
 
     Returns:
-        Addresses of all tuned nodes, the rows of ``stats/block.csv`` and the work spent.
+        Addresses of all nodes of the tuned levels and the work spent; each block's history is kept beside it
+        (:meth:`composer.library.Library.stats`).
     """
-    tuner = BlockTuner(
-        model, layout, scheme, trainer, settings, task, (train, valid), (pruned, tuned), progress
-    )
+    tuner = BlockTuner(model, layout, scheme, trainer, settings, task, (train, valid), (pruned, tuned), progress)
     return tuner.run(addresses)
 
 
 def head(examples: Examples, size: int) -> Examples:
     """The first ``size`` examples, with a digest of their own."""
-    from dataclasses import replace
-
     if size >= len(examples):
         return examples
     return replace(
@@ -300,8 +303,3 @@ def head(examples: Examples, size: int) -> Examples:
         references=examples.references[:size],
         digest=f"{examples.digest}[:{size}]",
     )
-
-
-def rows_of(rows: Sequence[BlockRow]) -> Iterator[dict[str, Any]]:
-    """Rows as mappings, for a CSV writer."""
-    return (asdict(row) for row in rows)

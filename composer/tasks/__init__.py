@@ -68,9 +68,7 @@ def open_task(options: DataOptions, model_folder: Path, config: dict[str, Any]) 
     tokenizer = load_tokenizer(model_folder)
     size = config.get("vocab_size")
     if size is not None and len(tokenizer) > size:
-        raise ModelError(
-            f"{model_folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocab_size is {size}"
-        )
+        raise ModelError(f"{model_folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocab_size is {size}")
     return make(options, tokenizer, config)
 
 

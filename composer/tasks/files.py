@@ -150,8 +150,7 @@ def _test(source: Source, options: DataOptions, pick: Pick) -> Rows:
     if wanted is not None:
         if wanted not in names:
             raise DataError(
-                f"{source.place}: test_split {wanted!r} is not there; {source.found()}"
-                + did_you_mean(wanted, names)
+                f"{source.place}: test_split {wanted!r} is not there; {source.found()}" + did_you_mean(wanted, names)
             )
         return _read(source, wanted, pick)
     tests = [name for name in names if name.startswith("test")]

@@ -91,9 +91,7 @@ def read_parallel(paths: dict[str, Path]) -> Table:
         given = ", ".join(f"{path} has {count}" for path, count in counts.items())
         raise DataError(f"parallel files need equal numbers of lines; {given}")
     rows = next(iter(counts.values()))
-    return Table(
-        " + ".join(counts), " + ".join(path.name for path in paths.values()), columns, range(1, rows + 1)
-    )
+    return Table(" + ".join(counts), " + ".join(path.name for path in paths.values()), columns, range(1, rows + 1))
 
 
 def _tsv(path: Path) -> Header:

@@ -103,9 +103,7 @@ class HubSource:
         return Table(source, source, split.to_dict(), range(1, len(split) + 1), labels)
 
 
-@lru_cache(
-    maxsize=2
-)  # each split is loaded on its own; without the network every attempt takes half a minute
+@lru_cache(maxsize=2)  # each split is loaded on its own; without the network every attempt takes half a minute
 def _load_from_hub(place: str, name: str, configuration: str | None) -> Any:
     import datasets
 

@@ -145,9 +145,7 @@ class TranslationTask:
         return answers
 
     def _decode(self, tokens: list[Any]) -> list[str]:
-        texts = self._tokenizer.batch_decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [text.strip() for text in texts]
 
     def _samples(self, data: Examples, answers: Sequence[str]) -> list[dict[str, str]]:

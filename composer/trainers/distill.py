@@ -30,6 +30,7 @@ class Distill:
     ) -> None:
         self.parameters = {name: p.detach().clone().requires_grad_(True) for name, p in parameters.items()}
         self.masks = {name: mask.to(self.parameters[name].device) for name, mask in masks.items()}
+        keep_masks.apply(self.parameters, self.masks)
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=learning_rate, weight_decay=0.0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda s: max(0.0, 1 - s / steps))
 

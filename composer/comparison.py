@@ -1,0 +1,210 @@
+"""The comparison: composed models against the honest control, under one budget and one ledger.
+
+Both sides get the same optimiser, schedule and learning-rate search (once per side, on the middle
+configuration). Nothing is chosen by the test split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .jsonfile import read_json
+from .ledger import ledger_of, verdict_of
+from .library import Library
+from .progress import Progress
+from .provenance import machine, record_path, versions
+from .runs import evaluate_models, finetune_model, settings_of, start_of, trial
+from .workspace import Kind, Workspace
+
+SIDES: tuple[Kind, Kind] = ("baseline", "composed")
+
+
+class Comparison:
+    """Makes the comparison of one workspace; every run it needs is kept and found again."""
+
+    def __init__(self, space: Workspace, progress: Progress, *, force: bool = False) -> None:
+        self.space, self.progress, self.force = space, progress, force
+        self.scheme = space.scheme()
+        self.n = len(self.scheme.roots)
+
+    def make(self, *, train: bool) -> dict[str, Any]:
+        """Train what is missing (or only read what is there) and return the table as plain data."""
+        search = self._search(train)
+        rates = search["chosen"]
+        dense = self._dense(train)
+        rows = [self._row(i, rates, train) for i in range(self.n)]
+        ledger = ledger_of(self._work(rows, search), dense)
+        return {
+            "metric": self.space.task.main_metric,
+            "rows": rows,
+            "dense": dense,
+            "search": search,
+            "sharing": [
+                {"level": s.level, "blocks": s.blocks, "uses": s.uses, "saved": s.saved}
+                for s in self.scheme.sharing(self.space.base.layout)
+            ],
+            "ledger": ledger,
+            "verdict": verdict_of(rows, ledger),
+            "provenance": self._provenance(),
+        }
+
+    def _search(self, train: bool) -> dict[str, Any]:
+        """The same rates tried on both sides, on the middle configuration; the lowest loss wins."""
+        settings = settings_of(self.space)
+        rates, middle = self.space.recipe.learning_rates, self.n // 2
+        found: dict[str, Any] = {"configuration": middle if rates else None, "chosen": {}}
+        for side in SIDES:
+            tried = []
+            for rate in rates:
+                result: dict[str, Any] | None
+                name = f"search-{side}-{rate:g}"
+                if train:
+                    start = start_of(self.space, side, middle)
+                    tuned = replace(settings, learning_rate=rate)
+                    result = trial(self.space, start, tuned, name, keep=True, progress=self.progress)
+                else:
+                    result = self._recorded(self.space.folder / "stats" / f"{name}.csv")
+                if result:
+                    shown = {"loss": result["final_loss"], "seconds": result["seconds"], "steps": result["steps"]}
+                    tried.append({"learning_rate": rate, **shown})
+            found[side] = tried
+            best = min(tried, key=lambda t: t["loss"])["learning_rate"] if tried else settings.learning_rate
+            found["chosen"][side] = best
+        return found
+
+    def _dense(self, train: bool) -> dict[str, Any]:
+        """The base model untouched, and fine-tuned for the same steps at the baseline's recipe rate."""
+        tuned = self._finetuned("dense", None, None, train)
+        untouched = self._measured(self.space.base.folder, train)
+        if untouched and tuned:
+            untouched["loss"] = tuned.pop("first_loss")
+        return {"untouched": untouched, "finetuned": tuned}
+
+    def _row(self, i: int, rates: dict[str, float], train: bool) -> dict[str, Any]:
+        baseline = self._finetuned("baseline", i, rates["baseline"], train)
+        finetuned = self._finetuned("composed", i, rates["composed"], train)
+        budgets = self._budgets(i, rates["composed"], baseline, finetuned, train)
+        reached = [b["share"] for b in budgets if b["reached"]]
+        return {
+            "configuration": i,
+            "sparsity": self.scheme.sparsity(i, self.space.base.layout),
+            "pruned": {"loss": baseline["first_loss"] if baseline else None},
+            "composed": {"loss": finetuned["first_loss"] if finetuned else None},
+            "baseline": baseline,
+            "finetuned": finetuned,
+            "budgets": budgets,
+            "share": min(reached) if reached else None,
+        }
+
+    def _budgets(
+        self, i: int, rate: float, baseline: dict[str, Any] | None, full: dict[str, Any] | None, train: bool
+    ) -> list[dict[str, Any]]:
+        """Shares of the baseline's steps, smallest first, each with its own schedule, up to the first that
+        reaches the baseline's final validation loss."""
+        if not baseline or not full:
+            return []
+        settings, rows = settings_of(self.space), []
+        for share in sorted({*self.space.recipe.budgets, 1.0}):
+            steps = max(1, round(share * settings.steps))
+            if share == 1:
+                result = full
+                loss = full["loss"]
+            else:
+                name = f"model-{i}-of-{share:g}"
+                if train:
+                    shorter = replace(settings, steps=steps, learning_rate=rate)
+                    start = start_of(self.space, "composed", i)
+                    result = trial(self.space, start, shorter, name, progress=self.progress)
+                else:
+                    result = self._recorded(self.space.folder / "stats" / f"{name}.csv") or {}
+                if not result:
+                    continue
+                loss = result["final_loss"]
+            reached = loss <= baseline["loss"]
+            rows.append(
+                {
+                    "share": share,
+                    "steps": steps,
+                    "loss": loss,
+                    "reached": reached,
+                    "seconds": result["seconds"],
+                }
+            )
+            if reached:
+                break
+        return rows
+
+    def _finetuned(self, kind: Kind, i: int | None, rate: float | None, train: bool) -> dict[str, Any] | None:
+        folder = self.space.model_folder(kind, i)
+        result: dict[str, Any] | None
+        if train:
+            result = finetune_model(
+                self.space, kind, i, learning_rate=rate, force=self.force, progress=self.progress
+            ).summary
+        else:
+            result = self._recorded(folder)
+        if not result:
+            return None
+        measured = self._measured(folder, train) or {"metric": None, "metrics": {}}
+        return {
+            "loss": result["final_loss"],
+            "first_loss": result["first_loss"],
+            "metric": measured["metric"],
+            "metrics": measured["metrics"],
+            "steps": result["steps"],
+            "seconds": result["seconds"],
+            "compose_seconds": result["compose_seconds"],
+            "learning_rate": result["learning_rate"],
+        }
+
+    def _measured(self, folder: Path, train: bool) -> dict[str, Any] | None:
+        """Test metrics of a model; the loss in tables is always the validation loss."""
+        if not train:
+            path = self.space.result_file(folder)
+            result = read_json(path)["result"] if path.is_file() else None
+        else:
+            path = self.space.result_file(folder)
+            if folder == self.space.base.folder:
+                path = path.with_name("base.json")
+            result = evaluate_models(self.space, [folder], output=path, progress=self.progress).summary["results"][0]
+        if not result:
+            return None
+        return {
+            "metric": result["metrics"][self.space.task.main_metric],
+            "metrics": result["metrics"],
+            "loss": None,
+        }
+
+    def _work(self, rows: list[dict[str, Any]], search: dict[str, Any]) -> dict[str, Any]:
+        """The figures that the ledger adds up."""
+        pruned = Library(self.space.pruned).manifest(self.scheme.digest) or {}
+        tuned = Library(self.space.finetuned)
+        addresses = (tuned.manifest(self.scheme.digest) or {}).get("addresses", {})
+        seconds = {name: tuned.stats(address).get("seconds", 0.0) for name, address in addresses.items()}
+        first = [
+            {n.hash: seconds.get(n.hash, 0.0) for n in self.scheme.below(self.scheme.root(i))} for i in range(self.n)
+        ]
+        return {"prune": pruned.get("seconds", 0.0), "blocks": first, "rows": rows, "search": search}
+
+    def _recorded(self, output: Path) -> dict[str, Any] | None:
+        path = record_path(output)
+        return dict(read_json(path)["result"]) if path.is_file() else None
+
+    def _provenance(self) -> dict[str, Any]:
+        space = self.space
+        digests = {name: space.examples(name).digest for name in ("train", "valid", "test")}
+        sources = {f"{name} from": space.examples(name).source for name in ("train", "valid", "test")}
+        return {
+            "model": space.base.name,
+            "fingerprint": space.base.fingerprint,
+            "scheme": self.scheme.digest,
+            "versions": versions(),
+            "machine": machine(),
+            "device": space.device,
+            "seed": space.recipe.seed,
+            "data": {**sources, **digests},
+            "recipe": space.resolved(),
+            "command": "compose run",
+        }

@@ -1,0 +1,94 @@
+"""The whole way from rates to compared models, resumable: what is there and current is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .jsonfile import digest_of, read_json, write_json
+from .outcome import Outcome
+from .progress import SILENT, Progress
+from .provenance import record
+from .recipe import Recipe, load_recipe
+from .workspace import Workspace
+
+Given = Recipe | Workspace
+
+
+def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> Outcome:
+    """All steps of one recipe, from ``conf.json`` to ``report.html``."""
+    from . import steps
+
+    space = Workspace.of(recipe)
+    space.folder.mkdir(parents=True, exist_ok=True)
+    if not space.conf.is_file() or force:
+        steps.generate_config(space, force=force)
+    steps.generate_scheme(space, force=force)
+    steps.prune(space, force=force, progress=progress)
+    steps.finetune_blocks(space, force=force, progress=progress)
+    for i in range(len(space.scheme().roots)):
+        steps.build_model(space, i, force=force)
+    return compare(space, force=force, progress=progress)
+
+
+def plan(recipe: Given) -> list[dict[str, Any]]:
+    """The steps that :func:`run` would take: name, what it does, whether its output is there already."""
+    space = Workspace.of(recipe)
+    n = len(space.scheme().roots) if space.conf_prune.is_file() else "every"
+    rows = [
+        ("generate-config", f"rates to {space.conf}", space.conf),
+        ("generate-scheme", f"the graph, {space.conf_prune}", space.conf_prune),
+        ("prune", f"every variant once, {space.pruned}", space.pruned),
+        ("finetune --level block", f"every block once, {space.finetuned}", space.finetuned),
+        (
+            "build-model",
+            f"compose {n} configurations, {space.folder / 'models'}",
+            space.folder / "models" / "0",
+        ),
+        (
+            "compare",
+            "baselines, composed models and the dense control, fine-tuned and measured",
+            _comparison(space),
+        ),
+        ("report", f"{space.folder / 'report.html'}", space.folder / "report.html"),
+    ]
+    return [{"step": name, "does": does, "done": output.exists()} for name, does, output in rows]
+
+
+def compare(recipe: Given, *, train: bool = True, force: bool = False, progress: Progress = SILENT) -> Outcome:
+    """The table that answers the question, and ``report.html``.
+
+    Args:
+        train: run what the table lacks; otherwise only tabulate what is there.
+    """
+    from .comparison import Comparison
+
+    space = Workspace.of(recipe)
+    table = Comparison(space, progress, force=force).make(train=train)
+    path, report = _comparison(space), space.folder / "report.html"
+    content = record({"scheme": space.scheme().digest}, result=table)
+    before = read_json(path).get("result") if path.is_file() else None
+    fresh = before is None or digest_of(before) != digest_of(table) or not report.is_file()
+    if fresh:
+        from .stages.report.page import write_report
+
+        write_json(path, content)
+        stats = {p.stem: p for p in sorted((space.folder / "stats").glob("*.csv"))}
+        write_report(table, stats, space.scheme(), report)
+    return Outcome(report, fresh, table)
+
+
+def demo_recipe(folder: Path, given: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of ``compose demo``: embedded model and corpus, three configurations, two minutes."""
+    import yaml
+
+    path = Path(__file__).parent / "demo" / "recipe.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    from .recipe import merged
+
+    return load_recipe(None, merged(merged(content, given or {}), {"folder": str(folder)}), file=False)
+
+
+def _comparison(space: Workspace) -> Path:
+    return space.folder / "results" / "comparison.json"

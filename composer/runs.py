@@ -1,0 +1,304 @@
+"""Model-level work of one workspace: fine-tuning runs with their stats and records, and evaluations."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError, RecipeError
+from .jsonfile import digest_of, read_json, write_json, write_text
+from .library import Library
+from .models.base import BaseModel
+from .outcome import Outcome
+from .progress import SILENT, Progress
+from .provenance import RECORD, is_current, new_folder, record, record_path, write_record
+from .scheme import Scheme
+from .stats import write_csv
+from .workspace import Kind, Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .stages.tune_model import ModelSettings
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model-level run starts from: configuration ``i`` of a scheme, from blocks of a library."""
+
+    kind: Kind
+    i: int | None
+    scheme: Scheme | None
+    library: Library | None
+    addresses: dict[str, str]
+
+    def inputs(self, space: Workspace) -> dict[str, Any]:
+        """What identifies the starting weights."""
+        if self.scheme is None or self.i is None:
+            return {"base": space.base.fingerprint}
+        from .stages.compose import cover
+
+        blocks = {n.hash: self.addresses[n.hash] for n in cover(self.scheme, self.i, self.addresses)}
+        return {
+            "base": self.scheme.fingerprint,
+            "configuration": self.scheme.root(self.i).hash,
+            "blocks": blocks,
+        }
+
+    def model(self, space: Workspace) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The model on the device, and its masks from the library's files."""
+        model = space.fresh_model()
+        if self.scheme is None or self.i is None or self.library is None:
+            return model, {}
+        from .stages.compose import compose
+
+        return model, compose(model, space.base.layout, self.scheme, self.i, self.library, self.addresses)
+
+    @property
+    def label(self) -> str:
+        """For progress and messages."""
+        return "dense" if self.i is None else f"configuration {self.i}, {self.kind}"
+
+
+def start_of(
+    space: Workspace, kind: Kind, i: int | None, scheme: Path | None = None, modules: Path | None = None
+) -> Start:
+    """Where a run of this kind begins.
+
+    Raises:
+        RecipeError: no configuration named for a kind that needs one.
+    """
+    if kind == "dense":
+        return Start(kind, None, None, None, {})
+    if i is None:
+        raise RecipeError("-n/--configuration: nothing given; name one, counted from 0, or --all")
+    plan = space.scheme(scheme)
+    plan.root(i)
+    library = Library(modules or (space.finetuned if kind == "composed" else space.pruned))
+    return Start(kind, i, plan, library, space.addresses(library, plan))
+
+
+def settings_of(space: Workspace) -> ModelSettings:
+    """Model-level settings; epochs are turned into steps."""
+    from .stages.tune_model import ModelSettings
+
+    options = space.recipe.finetune
+    steps = options.steps
+    if steps is None:
+        steps = max(1, round(options.epochs * len(space.examples("train")) / options.batch_size))
+    return ModelSettings(
+        steps,
+        options.batch_size,
+        options.learning_rate,
+        options.warmup,
+        options.weight_decay,
+        options.clip,
+        options.evaluations,
+        space.recipe.seed,
+        space.recipe.precision,
+    )
+
+
+def finetune_model(
+    space: Workspace,
+    kind: Kind,
+    i: int | None,
+    *,
+    scheme: Path | None = None,
+    modules: Path | None = None,
+    output: Path | None = None,
+    learning_rate: float | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Fine-tune one model whole into ``models/…`` with ``stats/….csv``.
+
+    Args:
+        kind: ``composed`` starts from tuned blocks, ``baseline`` from pruned variants, ``dense`` from the base.
+        i: the configuration (None for dense).
+        learning_rate: wins over the recipe's (what a search has chosen).
+    """
+    start = start_of(space, kind, i, scheme, modules)
+    settings = settings_of(space)
+    if learning_rate is not None:
+        settings = replace(settings, learning_rate=learning_rate)
+    folder = output or space.model_folder(kind, start.i)
+    csv = space.stats_file(kind, start.i)
+    inputs = _inputs(space, start, settings)
+    if is_current(folder, inputs, force=force) and csv.is_file():
+        return Outcome(folder, False, _held_result(folder))
+    warn_if_no_better_than_chance(space, progress)
+    return _adopt(space, inputs, csv, folder) or _tune(space, start, settings, inputs, csv, folder, progress)
+
+
+def trial(
+    space: Workspace,
+    start: Start,
+    settings: ModelSettings,
+    name: str,
+    *,
+    keep: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """A run for its figures: ``stats/<name>.csv`` and its record.
+
+    ``keep`` leaves its model in a work folder, where :func:`finetune_model` finds it when it is asked for the
+    very same run (the learning-rate search's winner is not trained twice).
+    """
+    csv = space.folder / "stats" / f"{name}.csv"
+    inputs = _inputs(space, start, settings)
+    # A trial is the comparison's own file: when its inputs changed it is simply made again.
+    path = record_path(csv)
+    if not (csv.is_file() and path.is_file() and _held_inputs(path) == inputs):
+        _tune(space, start, settings, inputs, csv, _kept_trial(space, inputs) if keep else None, progress)
+    return _held_result(csv)
+
+
+def _kept_trial(space: Workspace, inputs: dict[str, Any]) -> Path:
+    return space.folder / ".work" / f"trial-{digest_of(inputs)[:16]}"
+
+
+def _adopt(space: Workspace, inputs: dict[str, Any], csv: Path, folder: Path) -> Outcome | None:
+    """Take over the model of a trial with the same inputs, if there is one."""
+    kept = _kept_trial(space, inputs)
+    if not (kept / RECORD).is_file():
+        return None
+    content = read_json(kept / RECORD)
+    source = Path(content["result"]["stats"])
+    if not source.is_file() or content["inputs"] != inputs:
+        return None
+    content["result"]["stats"] = str(csv)
+    with new_folder(folder) as temporary:
+        shutil.copytree(kept, temporary, dirs_exist_ok=True)
+        write_record(temporary, content)
+        shutil.copyfile(source, csv)
+        write_record(csv, content)
+    shutil.rmtree(kept)
+    return Outcome(folder, True, content["result"])
+
+
+def warn_if_no_better_than_chance(space: Workspace, progress: Progress) -> None:
+    """A note when the base model knows nothing of the task (once per workspace)."""
+    if "chance" in space.__dict__:
+        return
+    from .tasks.evaluation import mean_loss
+
+    chance = space.task.chance()
+    valid = space.examples("valid")
+    sample = replace(valid, features=valid.features[:256], references=valid.references[:256])
+    loss = mean_loss(space.fresh_model(), space.task, sample) if chance is not None else 0.0
+    space.__dict__["chance"] = loss
+    if chance is not None and loss >= chance:
+        progress.note(
+            f"warning: the base model is no better than chance on this task (validation loss {loss:.3f}, "
+            f"chance {chance:.3f}); fine-tune it dense first: compose finetune --level model --dense"
+        )
+
+
+def evaluate_models(
+    space: Workspace,
+    models: Sequence[str | Path],
+    *,
+    output: Path | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Measure models on the test split; ``results/<name>.json`` each (``output`` names it for one model)."""
+    if output and len(models) > 1:
+        raise RecipeError(f"-o/--output: one file for {len(models)} models; give it with one model only")
+    results, fresh = [], False
+    bases = [BaseModel(name) for name in models]
+    with progress.bar("evaluate", len(bases)) as bar:
+        for base in bases:
+            path = output or space.result_file(base.folder)
+            held, made = _evaluate_one(space, base, path, force)
+            results.append(held)
+            fresh = fresh or made
+            bar.advance(base.folder.name)
+    return Outcome(output or space.folder / "results", fresh, {"results": results})
+
+
+def _evaluate_one(space: Workspace, base: BaseModel, path: Path, force: bool) -> tuple[dict[str, Any], bool]:
+    from .stages.evaluate import evaluate
+
+    data = space.examples("test")
+    inputs = {
+        "model": base.fingerprint,
+        "data": data.digest,
+        "task": space.task.name,
+        "beams": space.recipe.num_beams,
+    }
+    if path.is_file() and not force:
+        held = read_json(path, DataError)
+        if held.get("inputs") == inputs:
+            return held["result"], False
+    model = base.load().to(space.device)
+    result = {"model": base.name, **evaluate(model, base.layout, space.task, data)}
+    write_json(path, record(inputs, result=result, device=space.device, recipe=space.resolved()))
+    return result, True
+
+
+def _tune(
+    space: Workspace,
+    start: Start,
+    settings: ModelSettings,
+    inputs: dict[str, Any],
+    csv: Path,
+    folder: Path | None,
+    progress: Progress,
+) -> Outcome:
+    from .stages.card import model_card
+    from .stages.tune_model import tune_model
+
+    began = time.perf_counter()
+    model, masks = start.model(space)
+    composing = time.perf_counter() - began
+    work = space.folder / ".work" / f"{csv.stem}-{digest_of(inputs)[:12]}"
+    label = f"{start.label}: {settings.steps} steps at {settings.learning_rate:g}"
+    train, valid = space.examples("train"), space.examples("valid")
+    work.mkdir(parents=True, exist_ok=True)
+    tuned = tune_model(model, masks, space.task, train, valid, settings, work=work, label=label, progress=progress)
+    result = {
+        "kind": start.kind,
+        "configuration": start.i,
+        "steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "first_loss": tuned.first_loss,
+        "final_loss": tuned.best_loss,
+        "best_step": tuned.best_step,
+        "seconds": tuned.train_seconds,
+        "compose_seconds": composing,
+        "stats": str(csv),
+    }
+    content = record(inputs, result=result, device=space.device, recipe=space.resolved())
+    with new_folder(folder) if folder else nullcontext() as temporary:
+        if temporary:
+            root = start.scheme.root(start.i) if start.scheme and start.i is not None else None
+            sparsity = start.scheme.sparsity(start.i, space.base.layout) if start.scheme and start.i is not None else 0
+            how = f"{start.label}, fine-tuned for {settings.steps} steps"
+            space.base.save(model, temporary)
+            write_text(temporary / "README.md", model_card(space.base, root, sparsity, how))
+            write_record(temporary, content)
+        write_csv(csv, tuned.rows)
+        write_record(csv, content)
+    shutil.rmtree(work, ignore_errors=True)
+    return Outcome(folder or csv, True, result)
+
+
+def _inputs(space: Workspace, start: Start, settings: ModelSettings) -> dict[str, Any]:
+    data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}
+    return {**start.inputs(space), "kind": start.kind, "settings": asdict(settings), "data": data}
+
+
+def _held_inputs(path: Path) -> dict[str, Any] | None:
+    held = read_json(path).get("inputs")
+    return held if isinstance(held, dict) else None
+
+
+def _held_result(output: Path) -> dict[str, Any]:
+    return dict(read_json(record_path(output))["result"])

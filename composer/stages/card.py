@@ -1,0 +1,39 @@
+"""The model card of a composed model: what is in it, and what it is not."""
+
+from __future__ import annotations
+
+from ..models.base import BaseModel
+from ..scheme import Node
+
+CARD = """---
+library_name: transformers
+tags: [pruned, composer]
+base_model: {base}
+---
+
+# {base}, {percent} of target weights removed
+
+Made with Composer: {how}.
+
+**This is a masked model.** The removed weights are exactly 0.0, but they are still stored: the folder is as
+large and the model as slow as the dense one until it is shrunk or run by a kernel that skips zeros.
+
+Load it like any other model: `transformers.{auto}.from_pretrained("<this folder>")`.
+
+| target | rate removed |
+|---|---|
+{rows}
+
+`composer.json` holds the lineage: blocks, versions, machine and the resolved recipe.
+"""
+
+
+def model_card(base: BaseModel, root: Node | None, sparsity: float, how: str) -> str:
+    """The text of ``README.md``; ``root`` is None for a dense model."""
+    from ..models.base import AUTO_CLASSES
+
+    architecture = (base.config.get("architectures") or [""])[0]
+    auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), "AutoModel")
+    rates = root.rates if root else {}
+    rows = "\n".join(f"| `{path}` | {rate:g} |" for path, rate in rates.items()) or "| (none) | 0 |"
+    return CARD.format(base=base.folder.name, percent=f"{sparsity:.1%}", how=how, auto=auto, rows=rows)

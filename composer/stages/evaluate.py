@@ -1,0 +1,50 @@
+"""Evaluate: task metric, loss, sparsity, seconds per example, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..layout import Layout
+from ..masks import zeros_per_target
+from ..tasks.evaluation import mean_loss
+from ..tasks.task import Examples, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def evaluate(model: nn.Module, layout: Layout, task: Task, data: Examples, *, batch_size: int = 64) -> dict[str, Any]:
+    """Everything that ``results/*.json`` says about one model on one split.
+
+    ``sparsity`` is the share of exact zeros in target weights; ``memory_bytes`` the peak of the process
+    (host) or of the device.
+    """
+    began = time.perf_counter()
+    loss = mean_loss(model, task, data, batch_size=batch_size)
+    loss_seconds = time.perf_counter() - began
+    score = task.score(model, data, batch_size=batch_size)
+    zeros = zeros_per_target(model, layout)
+    seconds = float(score.details.get("seconds", loss_seconds))
+    return {
+        "split": data.split,
+        "source": data.source,
+        "examples": len(data),
+        "loss": loss,
+        "metrics": score.metrics,
+        "details": score.details,
+        "sparsity": sum(z for z, _ in zeros.values()) / max(1, sum(n for _, n in zeros.values())),
+        "seconds_per_example": seconds / len(data),
+        "memory_bytes": _peak_memory(next(model.parameters()).device),
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,177 @@
+"""Where things are, and what is loaded once: the state that the steps of one run share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .config import read_configurations
+from .errors import LibraryError, ModelError, RecipeError, SchemeError
+from .jsonfile import digest_of
+from .library import Library
+from .models.base import DEMO, BaseModel
+from .recipe import Recipe
+from .scheme import Scheme, load_scheme
+from .tasks import open_task
+from .tasks.task import Examples, Split, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Kind = Literal["composed", "baseline", "dense"]
+
+
+class Workspace:
+    """A recipe with its folder; base model, task and data are read when first needed and kept."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.folder = recipe.folder
+        self._examples: dict[Split, Examples] = {}
+        self._schemes: dict[Path, Scheme] = {}
+
+    @classmethod
+    def of(cls, recipe: Recipe | Workspace) -> Workspace:
+        """``recipe`` itself when it is a workspace already."""
+        return recipe if isinstance(recipe, Workspace) else cls(recipe)
+
+    # Paths ------------------------------------------------------------------------------------------------
+
+    @property
+    def conf(self) -> Path:
+        """``conf.json``."""
+        return self.folder / "conf.json"
+
+    @property
+    def conf_prune(self) -> Path:
+        """``conf_prune.json``."""
+        return self.folder / "conf_prune.json"
+
+    @property
+    def pruned(self) -> Path:
+        """The library of pruned variants."""
+        return self.folder / "modules" / "pruned"
+
+    @property
+    def finetuned(self) -> Path:
+        """The library of tuned blocks."""
+        return self.folder / "modules" / "finetuned"
+
+    def model_folder(self, kind: Kind, i: int | None) -> Path:
+        """Where a model-level result goes: ``models/2-finetuned``, ``models/2-baseline``, ``models/dense``."""
+        name = {"composed": f"{i}-finetuned", "baseline": f"{i}-baseline", "dense": "dense"}[kind]
+        return self.folder / "models" / name
+
+    def stats_file(self, kind: Kind, i: int | None) -> Path:
+        """``stats/model-2.csv``, ``stats/baseline-2.csv``, ``stats/dense.csv``."""
+        name = {"composed": f"model-{i}", "baseline": f"baseline-{i}", "dense": "dense"}[kind]
+        return self.folder / "stats" / f"{name}.csv"
+
+    def result_file(self, model: Path) -> Path:
+        """``results/<name of the model folder>.json``."""
+        return self.folder / "results" / f"{model.name}.json"
+
+    # Loaded once ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model: the one the recipe names, else the one ``conf.json`` names."""
+        if self.recipe.model:
+            return BaseModel(self.recipe.model)
+        named = read_configurations(self.conf).model if self.conf.is_file() else None
+        if not named:
+            raise ModelError(f"-m/--model: nothing given, and {self.conf} names none")
+        return BaseModel(self.located(named, self.folder))
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, with the base model's tokenizer."""
+        return open_task(self.recipe.data_options, self.base.folder, self.base.config)
+
+    def examples(self, split: Split) -> Examples:
+        """A split, read once; its digest also covers how it was tokenised."""
+        if split not in self._examples:
+            from dataclasses import replace
+
+            loaded = self.task.load(split)
+            digest = digest_of([loaded.digest, [list(map(str, f.values())) for f in loaded.features]])
+            self._examples[split] = replace(loaded, digest=digest)
+        return self._examples[split]
+
+    def scheme(self, path: Path | None = None) -> Scheme:
+        """The scheme, held to its digest and to the base model."""
+        path = path or self.conf_prune
+        if path not in self._schemes:
+            if not path.exists():
+                raise SchemeError(f"{path}: no such file; run `compose generate-scheme` first")
+            scheme = load_scheme(path)
+            if "base" not in self.__dict__ and not self.recipe.model:
+                self.__dict__["base"] = BaseModel(self.located(scheme.model, path.parent))
+            if scheme.fingerprint != self.base.fingerprint:
+                raise SchemeError(
+                    f"{path}: made for another model (weights {scheme.fingerprint[:12]}; {self.base.name} has "
+                    f"{self.base.fingerprint[:12]}); run `compose generate-scheme` again"
+                )
+            self._schemes[path] = scheme
+        return self._schemes[path]
+
+    def forget_scheme(self, path: Path) -> None:
+        """Read a scheme anew when it is next needed."""
+        self._schemes.pop(path, None)
+
+    @cached_property
+    def device(self) -> str:
+        """``auto`` resolved: cuda, then mps, then cpu; an unknown or missing device is a ``RecipeError``."""
+        import torch
+
+        wanted = self.recipe.device
+        if wanted == "auto":
+            return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        try:
+            torch.empty(0, device=torch.device(wanted))
+        except (RuntimeError, AssertionError, NotImplementedError):
+            raise RecipeError(
+                f"--device: {wanted!r} is not on this machine; allowed: auto, cpu, cuda[:n], mps"
+            ) from None
+        return wanted
+
+    def fresh_model(self) -> nn.Module:
+        """A newly loaded base model on the device."""
+        return self.base.load().to(self.device)
+
+    def addresses(self, library: Library, scheme: Scheme) -> dict[str, str]:
+        """Node hash -> address that ``library`` recorded for this scheme."""
+        manifest = library.manifest(scheme.digest)
+        if manifest is None:
+            raise LibraryError(
+                f"{library.folder}: holds nothing for this scheme ({scheme.digest[:12]}); "
+                "run `compose prune` and `compose finetune --level block` first"
+            )
+        return dict(manifest["addresses"])
+
+    # Names of models in files -----------------------------------------------------------------------------
+
+    def stored_name(self, folder: Path) -> str:
+        """How the base model is named in a file in ``folder``: relative to it, unless it was given absolute."""
+        given = self.base.name
+        if given == DEMO or Path(given).is_absolute():
+            return given
+        return os.path.relpath(given, folder)
+
+    @staticmethod
+    def located(name: str, folder: Path) -> str:
+        """The base model that a file in ``folder`` names."""
+        beside = folder / name
+        return name if name == DEMO or not beside.is_dir() else str(beside)
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as plain data, for the record beside each result."""
+        return self.recipe.model_dump(mode="json", exclude={"folder"})
+
+
+def only(content: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The named part of a mapping."""
+    return {key: content[key] for key in keys}

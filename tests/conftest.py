@@ -1,0 +1,234 @@
+"""Tiny models, a tiny tokenizer and tiny data, shared by the session.
+
+Every model is made from a configuration with a seed and saved as an ordinary Hugging Face folder; nothing
+is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SPECIALS = ("<pad>", "</s>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
+SUBJECTS = {"man": "mann", "dog": "hund", "cat": "kater", "boy": "junge"}
+VERBS = {"sees": "sieht", "likes": "mag", "finds": "findet"}
+ADJECTIVES = {"old": "alte", "small": "kleine", "red": "rote"}
+SMALL_WORDS = ("a", "the", "der", "den", "good", "bad", "film", "very", "not")
+WORDS = (*SMALL_WORDS, *SUBJECTS, *SUBJECTS.values(), *VERBS, *VERBS.values(), *ADJECTIVES, *ADJECTIVES.values())
+VOCABULARY = len(SPECIALS) + len(WORDS)
+
+Folder = Callable[..., Path]
+
+
+def make_tokenizer(template: str) -> Any:
+    """A word-level tokenizer over the words above; ``template`` as ``"$A </s>"``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {token: i for i, token in enumerate([*SPECIALS, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[(name, ids[name]) for name in SPECIALS if name in template]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def t5_config(**changes: Any) -> Any:
+    """A T5 of two layers with four heads; the inner width (16) differs from the model's (12)."""
+    from transformers import T5Config
+
+    sizes = {"d_model": 12, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
+    ids = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
+    return T5Config(**({"vocab_size": VOCABULARY, "dropout_rate": 0.1, **sizes, **ids} | changes))
+
+
+def distilbert_config(**changes: Any) -> Any:
+    """A DistilBERT of two layers with four heads."""
+    from transformers import DistilBertConfig
+
+    sizes = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64}
+    return DistilBertConfig(**({"vocab_size": VOCABULARY, "pad_token_id": 0, **sizes, **_labels()} | changes))
+
+
+def bert_config(**changes: Any) -> Any:
+    """A BERT of two layers with four heads."""
+    from transformers import BertConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"vocab_size": VOCABULARY, "max_position_embeddings": 64, "pad_token_id": 0}
+    return BertConfig(**({**sizes, **more, **_labels()} | changes))
+
+
+def _labels() -> dict[str, Any]:
+    names = ["negative", "positive"]
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+
+def make_folder(folder: Path, architecture: str, config: Any, template: str, *, dtype: str = "float32") -> Path:
+    """Save a freshly made model of ``architecture`` with its tokenizer."""
+    import torch
+    import transformers
+
+    torch.manual_seed(sum(map(ord, architecture)))
+    model = getattr(transformers, architecture)(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:  # fresh biases are all 0 and fresh norms all 1: nothing would be tested
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            elif "T5" not in architecture and "embeddings" not in name:
+                parameter.mul_(8)  # fresh weights of 0.02 make attention all but uniform
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    make_tokenizer(template).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_transformers() -> None:
+    """No progress bars, and one thread: sums are the same on every machine with this CPU."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_working_folder() -> Iterator[None]:
+    """A test that changes the working folder must put it back."""
+    before = Path.cwd()
+    yield
+    assert Path.cwd() == before
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Makes (once per session) and returns the folder of a tiny model by name; read only."""
+    made: dict[str, Path] = {}
+    gated = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    recipes: dict[str, tuple[str, Callable[[], Any], str]] = {
+        "t5": ("T5ForConditionalGeneration", t5_config, "$A </s>"),
+        "gated": ("T5ForConditionalGeneration", lambda: t5_config(**gated, num_decoder_layers=1), "$A </s>"),
+        "mt5": ("MT5ForConditionalGeneration", _mt5_config, "$A </s>"),
+        "t5-encoder": ("T5EncoderModel", t5_config, "$A </s>"),
+        "t5-body": ("T5Model", t5_config, "$A </s>"),
+        "distilbert": ("DistilBertForSequenceClassification", distilbert_config, "[CLS] $A [SEP]"),
+        "distilbert-body": ("DistilBertModel", distilbert_config, "[CLS] $A [SEP]"),
+        "bert": ("BertForSequenceClassification", bert_config, "[CLS] $A [SEP]"),
+        "bert-masked": ("BertForMaskedLM", bert_config, "[CLS] $A [SEP]"),
+        "bert-body": ("BertModel", bert_config, "[CLS] $A [SEP]"),
+    }
+
+    def make(name: str) -> Path:
+        if name not in made:
+            architecture, config, template = recipes[name]
+            made[name] = make_folder(tmp_path_factory.mktemp("models") / name, architecture, config(), template)
+        return made[name]
+
+    return make
+
+
+def _mt5_config() -> Any:
+    from transformers import MT5Config
+
+    return MT5Config(**{k: v for k, v in t5_config().to_dict().items() if k in _MT5_KEYS})
+
+
+_MT5_KEYS = (
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_heads",
+    "decoder_start_token_id",
+    "pad_token_id",
+    "eos_token_id",
+)
+
+
+@pytest.fixture(scope="session")
+def t5_folder(model_folder: Folder) -> Path:
+    """A tiny T5 for translation."""
+    return model_folder("t5")
+
+
+@pytest.fixture(scope="session")
+def gated_folder(model_folder: Folder) -> Path:
+    """A tiny T5 v1.1: gated feed-forwards, two encoder layers, one decoder layer."""
+    return model_folder("gated")
+
+
+@pytest.fixture(scope="session")
+def mt5_folder(model_folder: Folder) -> Path:
+    """A tiny mT5."""
+    return model_folder("mt5")
+
+
+@pytest.fixture(scope="session")
+def distilbert_folder(model_folder: Folder) -> Path:
+    """A tiny DistilBERT for sequence classification."""
+    return model_folder("distilbert")
+
+
+@pytest.fixture(scope="session")
+def bert_folder(model_folder: Folder) -> Path:
+    """A tiny BERT for sequence classification."""
+    return model_folder("bert")
+
+
+@pytest.fixture(scope="session")
+def translation_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train``, ``val`` and ``test_tiny`` in ``.en`` and ``.de``: 24, 8 and 8 sentences of two lengths."""
+    folder = tmp_path_factory.mktemp("translation")
+    draw = random.Random(0)
+    for split, size in {"train": 24, "val": 8, "test_tiny": 8}.items():
+        pairs = [_sentence(draw) for _ in range(size)]
+        for i, language in enumerate(("en", "de")):
+            text = "".join(f"{pair[i]}\n" for pair in pairs)
+            (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _sentence(draw: random.Random) -> tuple[str, str]:
+    subject, verb, thing = draw.choice([*SUBJECTS]), draw.choice([*VERBS]), draw.choice([*SUBJECTS])
+    if draw.random() < 0.5:
+        return f"the {subject} {verb} a {thing}", f"der {SUBJECTS[subject]} {VERBS[verb]} den {SUBJECTS[thing]}"
+    word = draw.choice([*ADJECTIVES])
+    return (
+        f"the {word} {subject} {verb} the {thing}",
+        f"der {ADJECTIVES[word]} {SUBJECTS[subject]} {VERBS[verb]} den {SUBJECTS[thing]}",
+    )
+
+
+@pytest.fixture(scope="session")
+def classification_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train.tsv``, ``validation.tsv`` and ``test.tsv`` with the columns sentence and label."""
+    folder = tmp_path_factory.mktemp("classification")
+    draw = random.Random(0)
+    for split, size in {"train": 24, "validation": 8, "test": 8}.items():
+        rows = ["sentence\tlabel"]
+        for i in range(size):
+            word = draw.choice([*ADJECTIVES])
+            subject = " ".join(draw.choices([*SUBJECTS], k=draw.randint(1, 4)))
+            rows.append(f"the {word} {subject} film very {('bad', 'good')[i % 2]}\t{i % 2}")
+        (folder / f"{split}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder

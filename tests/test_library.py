@@ -1,0 +1,245 @@
+"""The library: whole files under addresses, checked whenever they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from composer.errors import LibraryError, OutputError
+from composer.jsonfile import replacing
+from composer.library import Library, address_of
+from tests.reference import writers
+
+LINEAGE = {"stage": "pruned", "node": "ab", "rates": [0.5, 0.1]}
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path / "modules" / "pruned")
+
+
+def fill(library: Library, lineage: dict[str, Any] = LINEAGE) -> str:
+    weights = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1.5, -0.0])}
+    masks = {"a.weight": torch.tensor([[True, False, True], [False, True, True]])}
+    return library.put(lineage, weights, masks)
+
+
+def files(library: Library) -> list[str]:
+    return sorted(path.name for path in library.folder.iterdir()) if library.folder.is_dir() else []
+
+
+def test_what_is_put_is_got(library: Library) -> None:
+    address = fill(library)
+    got = library.get(address)
+
+    assert address in library
+    assert list(library.addresses()) == [address]
+    assert torch.equal(got.weights["a.weight"], torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(got.weights["a.bias"], torch.tensor([1.5, 0.0]))
+    assert str(got.weights["a.bias"][1].item()) == "-0.0"
+    assert got.masks["a.weight"].dtype == torch.bool
+    assert got.masks["a.weight"].tolist() == [[True, False, True], [False, True, True]]
+    assert (set(got.weights), set(got.masks), got.lineage) == ({"a.weight", "a.bias"}, {"a.weight"}, LINEAGE)
+    library.verify(address)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_views_and_parameters_are_stored_bit_for_bit(library: Library, dtype: torch.dtype) -> None:
+    whole = torch.nn.Parameter(torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).to(dtype))
+    got = library.get(library.put({"of": str(dtype)}, {"turned": whole.T, "part": whole[1:3]}, {}))
+    assert got.weights["turned"].dtype == dtype
+    assert torch.equal(got.weights["turned"], whole.T)
+    assert torch.equal(got.weights["part"], whole[1:3])
+
+
+@given(st.dictionaries(st.text(max_size=4), st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)))
+def test_an_address_is_a_sha256_of_the_lineage_whatever_its_order(lineage: dict[str, Any]) -> None:
+    text = json.dumps(lineage, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert address_of(lineage) == hashlib.sha256(text.encode()).hexdigest()[:40]
+    assert address_of(dict(reversed(lineage.items()))) == address_of(lineage)
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    one, other = Library(tmp_path / "one"), Library(tmp_path / "other")
+    weights = {name: torch.full((3,), float(i)) for i, name in enumerate("abcdef")}
+    masks = {name: value > 2 for name, value in weights.items()}
+    address = one.put(LINEAGE, weights, masks)
+    turned = (dict(reversed(part.items())) for part in (LINEAGE, weights, masks))
+    assert other.put(*turned) == address
+    assert one.path(address).read_bytes() == other.path(address).read_bytes()
+
+
+def test_the_lineage_is_the_only_metadata_and_canonical(library: Library) -> None:
+    address = fill(library, {"b": [0.5], "a": "ä"})
+    with safe_open(library.path(address), "pt") as file:
+        assert file.metadata() == {"lineage": '{"a":"ä","b":[0.5]}'}
+
+
+def test_statistics_lie_beside_the_block_and_not_in_it(library: Library, tmp_path: Path) -> None:
+    plain = Library(tmp_path / "plain")
+    address = library.put(LINEAGE, {"a": torch.ones(2)}, {}, stats={"seconds": 1.5, "rows": []})
+    plain.put(LINEAGE, {"a": torch.ones(2)}, {})
+
+    assert library.stats(address) == {"seconds": 1.5, "rows": []}
+    assert plain.stats(address) == {}
+    assert library.path(address).read_bytes() == plain.path(address).read_bytes()
+
+
+@pytest.mark.parametrize("every", [1, 37])
+def test_a_flipped_byte_is_found_and_named(library: Library, every: int) -> None:
+    address = fill(library)
+    path, whole = library.path(address), library.path(address).read_bytes()
+    for position in range(0, len(whole), 37) if every == 37 else (0, 8, len(whole) - 1):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        for read in (library.get, library.verify):
+            with pytest.raises(LibraryError, match=rf"{address}.safetensors: damaged: its sha256 is not"):
+                read(address)
+
+
+def test_a_truncated_block_is_found_and_named(library: Library) -> None:
+    address = fill(library)
+    path, whole = library.path(address), library.path(address).read_bytes()
+    for length in (0, 1, 8, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(LibraryError, match=rf"{address}.safetensors: damaged"):
+            library.get(address)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\xff\xfe"),
+        lambda path: path.write_text("0" * 64),
+    ],
+)
+def test_a_block_without_its_checksum_is_refused(library: Library, damage: Callable[[Path], Any]) -> None:
+    address = fill(library)
+    damage(library.folder / f"{address}.sha256")
+    with pytest.raises(LibraryError, match=rf"{address}.safetensors: damaged"):
+        library.get(address)
+
+
+def test_a_block_that_is_not_there_is_refused_by_name(library: Library) -> None:
+    for read in (library.get, library.verify):
+        with pytest.raises(LibraryError, match=r"abc.safetensors: no such block in this library"):
+            read("abc")
+    assert "abc" not in library
+    assert list(library.addresses()) == []
+    assert library.sweep() == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_interrupted_write_shows_nothing(
+    library: Library, monkeypatch: pytest.MonkeyPatch, function: str, call: int, error: Any
+) -> None:
+    real, calls = getattr(os, function), []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        if len(calls) == call:
+            raise error
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, interrupted)
+        with pytest.raises((KeyboardInterrupt, OutputError)):
+            fill(library)
+
+    assert address_of(LINEAGE) not in library
+    assert list(library.addresses()) == []
+    assert not [name for name in files(library) if name.endswith(".tmp")]
+    library.verify(fill(library))
+
+
+def test_an_interrupted_rewrite_keeps_the_block(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = fill(library)
+
+    def interrupted(*_: Any, **__: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fill(library)
+    library.verify(address)
+
+
+def test_temporary_names_are_no_blocks_and_leftovers_are_swept(library: Library) -> None:
+    address = fill(library)
+    before = files(library)
+    for name in (f".{address}.safetensors.x1.tmp", ".scheme-0.json.y2.tmp"):
+        (library.folder / name).write_bytes(b"half")
+
+    assert list(library.addresses()) == [address]
+    assert library.sweep() == 2
+    assert files(library) == before
+    assert library.sweep() == 0
+
+
+def test_what_another_writer_is_writing_is_not_swept(library: Library) -> None:
+    with replacing(library.path("abc")) as temporary:
+        temporary.write_bytes(b"so far")
+        assert library.sweep() == 0
+        assert temporary.exists()
+    assert "abc" in library
+
+
+def test_a_manifest_belongs_to_one_scheme(library: Library) -> None:
+    library.write_manifest("a" * 64, {"addresses": {"x": "y"}})
+    assert library.manifest("a" * 64) == {"addresses": {"x": "y"}}
+    assert library.manifest("b" * 64) is None
+    assert list(library.addresses()) == []
+
+    (manifest,) = library.folder.glob("*.json")
+    manifest.write_text("{")
+    with pytest.raises(LibraryError, match="not valid JSON"):
+        library.manifest("a" * 64)
+
+
+def run_writers(library: Library, how: str) -> None:
+    script = Path(writers.__file__)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), str(library.folder), how]
+    subprocess.run(command, check=True, timeout=120, env=environment, cwd=script.parents[2])
+
+
+def check_written(library: Library) -> list[int]:
+    """Verify every block that is visible, to the last bit; returns which there are."""
+    by_address = {address_of(writers.content(i)[0]): i for i in range(writers.BLOCKS)}
+    found = [by_address[address] for address in library.addresses()]
+    for i in found:
+        lineage, weights, masks = writers.content(i)
+        got = library.get(address_of(lineage))
+        assert got.lineage == lineage
+        assert torch.equal(got.weights["a.weight"], weights["a.weight"])
+        assert torch.equal(got.masks["a.weight"], masks["a.weight"])
+    return found
+
+
+def test_processes_that_write_the_same_addresses_at_once_leave_valid_blocks(library: Library) -> None:
+    run_writers(library, "together")
+    assert sorted(check_written(library)) == list(range(writers.BLOCKS))
+    assert not list(library.folder.glob(".*"))
+
+
+def test_a_killed_writer_never_leaves_a_block_that_does_not_verify(library: Library) -> None:
+    run_writers(library, "kill")
+    assert check_written(library)
+    library.sweep()
+    assert {path.suffix for path in library.folder.iterdir()} <= {".safetensors", ".sha256"}
