@@ -73,12 +73,12 @@ def build_app(chosen: str | None = None) -> App:
 
 def call(argv: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
-    from .console import error_lines, plain_line
+    from .console import error_lines, help_console, plain_line
 
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
-        app = build_app(chosen)
-        app(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
+        app, quiet = build_app(chosen), {"exit_on_error": False, "print_error": False}
+        app(list(argv), console=help_console(), result_action="return_value", **quiet)
         sys.stdout.flush()
         return 0
     except InputError as bad:
@@ -93,13 +93,13 @@ def call(argv: Sequence[str]) -> int:
         plain_line("interrupted; finished work is kept")
         return INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes standard output once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BROKEN_PIPE
     except Exception as bad:
         problem = _users_problem(bad)
         if problem is None:
             raise
+        _drop_output()
         error_lines([problem])
         return 2
 
@@ -107,6 +107,14 @@ def call(argv: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of ``compose`` and of ``python -m composer``."""
     sys.exit(call(sys.argv[1:]))
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere: the interpreter flushes standard output once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _users_problem(bad: Exception) -> str | None:

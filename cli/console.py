@@ -43,6 +43,11 @@ def _rich(file: TextIO) -> Rich:
     return _Stream(file=file, width=wide, markup=False, emoji=False, highlight=False)
 
 
+def help_console() -> Rich:
+    """What help is printed with: as wide as the terminal, 80 columns in a pipe."""
+    return _Stream(highlight=False)
+
+
 def error_lines(problems: Iterable[str]) -> None:
     """Print each problem as one line ``error: …`` on standard error."""
     stream = _rich(sys.stderr)

@@ -104,7 +104,6 @@ def plot(
     """
     from composer.errors import InputError
     from composer.outcome import Outcome
-    from composer.stages.report import plots
 
     with session(common) as (recipe, console):
         folder = recipe.folder / "stats"
@@ -112,6 +111,8 @@ def plot(
         if not curves:
             raise InputError(f"{folder}: no *.csv in it; `compose finetune` writes them")
         picture = output or recipe.folder / "loss.png"
+        from composer.stages.report import plots
+
         plots.plot(curves, picture)
         outcome = Outcome(picture, True, {"stats": [str(path) for path in curves]})
         console.show(outcome, tables.plotted(outcome))

@@ -161,14 +161,14 @@ class Comparison:
 
     def _measured(self, folder: Path, train: bool) -> dict[str, Any] | None:
         """Test metrics of a model; the loss in tables is always the validation loss."""
-        if not train:
-            path = self.space.result_file(folder)
-            result = read_json(path)["result"] if path.is_file() else None
+        path = self.space.result_file(folder)
+        if folder == self.space.base.folder:
+            path = path.with_name("base.json")
+        if train:
+            done = evaluate_models(self.space, [folder], output=path, progress=self.progress)
+            result = done.summary["results"][0]
         else:
-            path = self.space.result_file(folder)
-            if folder == self.space.base.folder:
-                path = path.with_name("base.json")
-            result = evaluate_models(self.space, [folder], output=path, progress=self.progress).summary["results"][0]
+            result = read_json(path)["result"] if path.is_file() else None
         if not result:
             return None
         return {

@@ -38,7 +38,7 @@ def ledger_of(work: dict[str, Any], dense: dict[str, Any]) -> dict[str, Any]:
     blocks = [sum(seconds.values()) for seconds in spent_blocks]
     composed = [_composed_seconds(row) for row in rows]
     baseline = [row["baseline"]["seconds"] for row in rows]
-    trials = {side: sum(t["seconds"] for t in search[side]) for side in ("baseline", "composed")}
+    trials = {side: _search_seconds(side, search, rows) for side in ("baseline", "composed")}
     entries = [
         ("prune every variant", "both", work["prune"]),
         ("block-level fine-tuning, once for all", "composed", blocks[-1]),
@@ -106,6 +106,16 @@ def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:
     pays = ledger["pays_from"]
     last = f"Composing pays from {pays} configurations on" if pays else "Composing does not pay at these settings"
     return f"{start}, {end} {reach}, {cost} {last}; here there are {n}."
+
+
+def _search_seconds(side: str, search: dict[str, Any], rows: list[dict[str, Any]]) -> float:
+    """Seconds of a side's trials, less the winner where it is the middle configuration's own run."""
+    seconds = {t["learning_rate"]: float(t["seconds"]) for t in search[side]}
+    if not seconds:
+        return 0.0
+    if side == "baseline" or rows[search["configuration"]]["share"] in (None, 1.0):
+        seconds.pop(search["chosen"][side])
+    return sum(seconds.values())
 
 
 def _composed_seconds(row: dict[str, Any]) -> float:
