@@ -77,8 +77,13 @@ def call(argv: Sequence[str]) -> int:
 
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
-        app, quiet = build_app(chosen), {"exit_on_error": False, "print_error": False}
-        app(list(argv), console=help_console(), result_action="return_value", **quiet)
+        build_app(chosen)(
+            list(argv),
+            console=help_console(),
+            print_error=False,
+            exit_on_error=False,
+            result_action="return_value",
+        )
         sys.stdout.flush()
         return 0
     except InputError as bad:

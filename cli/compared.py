@@ -6,7 +6,7 @@ from typing import Any
 
 from composer.outcome import Outcome
 
-from .format import NONE, duration, fraction, number, percent, plural
+from .format import NONE, duration, fraction, number, percent
 from .tables import Sheet, Shown, finished
 
 SHARE = (
@@ -26,7 +26,6 @@ def comparison(outcome: Outcome) -> Shown:
     ledger = told.get("ledger") or {}
     if ledger.get("rows"):
         yield _ledger(ledger)
-        yield _pays(ledger)
     if told.get("verdict"):
         yield told["verdict"]
     yield finished(outcome, "tables, curves and the graph")
@@ -108,13 +107,6 @@ def _ledger(ledger: dict[str, Any]) -> Sheet:
         steps = total.get("steps")
         shown.add_row("in all", side, duration(total.get("seconds")), NONE if steps is None else f"{steps:,.0f}")
     return shown
-
-
-def _pays(ledger: dict[str, Any]) -> str:
-    here = f"; here there are {ledger['here']}"
-    if ledger["pays_from"] is None:
-        return f"composing does not pay for any number of such configurations{here}"
-    return f"composing pays from {plural(ledger['pays_from'], 'configuration')} on{here}"
 
 
 def _figure(part: dict[str, Any] | None, name: str) -> str:

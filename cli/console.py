@@ -39,13 +39,18 @@ class _Stream(Rich):
 
 def _rich(file: TextIO) -> Rich:
     """A console that prints texts as they are: no markup, no emoji, no highlighting."""
-    wide = None if file.isatty() else max(PIPE_WIDTH, int(os.environ.get("COLUMNS", "0") or 0))
+    wide = None if file.isatty() else max(PIPE_WIDTH, _columns())
     return _Stream(file=file, width=wide, markup=False, emoji=False, highlight=False)
 
 
 def help_console() -> Rich:
-    """What help is printed with: as wide as the terminal, 80 columns in a pipe."""
-    return _Stream(highlight=False)
+    """What help is printed with: as wide as the terminal; in a pipe as $COLUMNS says, else 80 columns."""
+    return _Stream(width=None if sys.stdout.isatty() else _columns() or 80, highlight=False)
+
+
+def _columns() -> int:
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isdecimal() else 0
 
 
 def error_lines(problems: Iterable[str]) -> None:
@@ -197,10 +202,12 @@ class _Bars(_Notes):
 
     def _new(self) -> Bars:
         from rich import progress
+        from rich.table import Column
 
+        # Where the terminal is narrow the label wraps; figures stay whole.
         return progress.Progress(
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(bar_width=16),
+            progress.TextColumn("{task.description}", markup=False, table_column=Column(min_width=16)),
+            progress.BarColumn(bar_width=10),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[detail]}", markup=False),
             progress.TimeRemainingColumn(compact=True, elapsed_when_finished=True),

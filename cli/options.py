@@ -34,6 +34,7 @@ Words = Annotated[list[str], Parameter(consume_multiple=(1, 1_000_000))]
 
 Model = Annotated[str | None, Parameter(["-m", "--model"], help="Base model: a folder, or 'demo'.")]
 Output = Annotated[Path | None, Parameter(["-o", "--output"], help="Where to write.")]
+Config = Annotated[Path | None, Parameter(["-c", "--config"], help="The configurations [conf.json].")]
 SchemeFile = Annotated[Path | None, Parameter(["-s", "--scheme"], help="The scheme [conf_prune.json].")]
 Criterion = Annotated[str | None, Parameter(help="What makes a unit unimportant [l1].")]
 Seed = Annotated[Whole | None, Parameter(help="Same seed, same bytes [0].")]

@@ -81,6 +81,9 @@ def run(
     ] = None,
     dry_run: DryRun = False,
     model: Model = None,
+    config: Annotated[
+        Path | None, Parameter(["-c", "--config"], help="Take these configurations [made from the rates].")
+    ] = None,
     criterion: Criterion = None,
     rates: Generating = GENERATING,
     block_levels: BlockLevels = None,
@@ -104,10 +107,12 @@ def run(
         compose run t5.yaml -o t5-run
         compose run t5.yaml --steps 200 --seed 1
     """
+    _check_rates(config, rates)
     source = _recipe_file(file, common.recipe)
+    common = replace(common, recipe=source)
     flags = (rates, training, blocks, comparing, data, machine)
-    fields = {"folder": output, "model": model, "criterion": criterion, "block_levels": levels(block_levels)}
-    with session(replace(common, recipe=source), *flags, **fields) as (recipe, console):
+    fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
+    with session(common, *flags, **fields, block_levels=levels(block_levels)) as (recipe, console):
         if "folder" not in recipe.model_fields_set:
             recipe = recipe.model_copy(update={"folder": Path(source.stem)})
         _run(recipe, console, dry_run=dry_run, force=force)
@@ -155,6 +160,15 @@ def _run(recipe: Recipe, console: Console, *, dry_run: bool, force: bool) -> Non
         return
     outcome = pipeline.run(recipe, force=force, progress=console.progress)
     console.show(outcome, comparison(outcome))
+
+
+def _check_rates(config: Path | None, rates: Generating) -> None:
+    """Configurations are given, or made from rates."""
+    from composer.errors import RecipeError
+
+    given = [name for name, value in rates.given().items() if config and value is not None]
+    if given:
+        raise RecipeError(f"--{name}: not together with -c/--config" for name in given)
 
 
 def _recipe_file(given: Path | None, flag: Path | None) -> Path:

@@ -13,6 +13,7 @@ from .options import (
     GENERATING,
     BlockLevels,
     Common,
+    Config,
     Force,
     Generating,
     Model,
@@ -53,7 +54,7 @@ def generate_config(
 
 def generate_scheme(
     *,
-    config: Annotated[Path | None, Parameter(["-c", "--config"], help="The configurations [conf.json].")] = None,
+    config: Config = None,
     model: Model = None,
     block_levels: BlockLevels = None,
     output: Output = None,
@@ -73,8 +74,9 @@ def generate_scheme(
     """
     from composer import steps
 
-    with session(common, model=model, block_levels=levels(block_levels)) as (recipe, console):
-        outcome = steps.generate_scheme(recipe, config=config, output=output, force=force)
+    fields = {"config": config, "model": model, "block_levels": levels(block_levels)}
+    with session(common, **fields) as (recipe, console):
+        outcome = steps.generate_scheme(recipe, config=recipe.config, output=output, force=force)
         console.show(outcome, tables.scheme(outcome))
 
 

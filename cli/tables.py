@@ -164,8 +164,7 @@ def results(outcome: Outcome) -> Shown:
             size(row.get("memory_bytes")),
         )
     yield shown
-    for text in dict.fromkeys(str(value) for row in rows for value in _signatures(row.get("details", {}))):
-        yield f"signature: {text}"
+    yield from dict.fromkeys(line for row in rows for line in _signatures(row.get("details", {})))
     yield finished(outcome, plural(len(rows), "result"))
 
 
@@ -203,5 +202,8 @@ def _rates(rates: Any) -> str:
     return " ".join(f"{rate:g}" for rate in dict.fromkeys(values)) or "0"
 
 
-def _signatures(details: dict[str, Any]) -> Iterator[Any]:
-    return (value for name, value in details.items() if "signature" in name)
+def _signatures(details: dict[str, Any]) -> Iterator[str]:
+    """How metrics were computed, as sacrebleu says it."""
+    for name, value in details.items():
+        if "signature" in name:
+            yield f"{name.replace('_', ' ')}: {value}"

@@ -165,7 +165,7 @@ class Comparison:
         if folder == self.space.base.folder:
             path = path.with_name("base.json")
         if train:
-            done = evaluate_models(self.space, [folder], output=path, progress=self.progress)
+            done = evaluate_models(self.space, [folder], output=path, renew=True, progress=self.progress)
             result = done.summary["results"][0]
         else:
             result = read_json(path)["result"] if path.is_file() else None

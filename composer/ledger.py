@@ -69,7 +69,7 @@ def pays_from(gaps: list[float]) -> int | None:
 
     Args:
         gaps: composed minus baseline seconds of the first 1, 2, … configurations. Beyond them the mean
-            slope is continued; None when it never pays.
+            slope is continued; None when it never pays. A gap that opens again later does not count as paid.
 
     >>> pays_from([3.0, 1.0, -1.0])
     3
@@ -78,9 +78,9 @@ def pays_from(gaps: list[float]) -> int | None:
     >>> pays_from([1.0, 2.0]) is None
     True
     """
-    for k, gap in enumerate(gaps, 1):
-        if gap <= 0:
-            return k
+    behind = max((k for k, gap in enumerate(gaps, 1) if gap > 0), default=0)
+    if behind < len(gaps):
+        return behind + 1
     slope = (gaps[-1] - gaps[0]) / (len(gaps) - 1) if len(gaps) > 1 else 0.0
     return None if slope >= 0 else len(gaps) + -int(gaps[-1] // slope)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
 
     space = Workspace.of(recipe)
     space.folder.mkdir(parents=True, exist_ok=True)
-    if not space.conf.is_file() or force:
+    if space.recipe.config:
+        steps.take_config(space, space.recipe.config, force=force)
+    elif not space.conf.is_file() or force:
         steps.generate_config(space, force=force)
     steps.generate_scheme(space, force=force)
     steps.prune(space, force=force, progress=progress)
@@ -75,7 +78,9 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
 
         write_json(path, content)
         stats = {p.stem: p for p in sorted((space.folder / "stats").glob("*.csv"))}
-        write_report(table, stats, space.scheme(), report)
+        write_report(table, stats, space.scheme(), report, layout=space.base.layout)
+    if train:  # otherwise the work of a run that was killed waits there to be gone on with
+        shutil.rmtree(space.folder / ".work", ignore_errors=True)
     return Outcome(report, fresh, table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -17,6 +18,8 @@ from .errors import OutputError
 from .jsonfile import digest_of, read_json, reported, write_json
 
 RECORD = "composer.json"
+FULL_DISK = ("No space left on device", "unexpected pos", "file write failed")
+"""How safetensors and ``torch.save`` put it."""
 PACKAGES = (
     "composer",
     "torch",
@@ -72,32 +75,65 @@ def is_current(output: Path, inputs: Mapping[str, Any], *, force: bool = False) 
     if force or not output.exists():
         return False
     path = record_path(output)
-    if path.is_file():
-        held = read_json(path, OutputError).get("inputs")
-        if held is not None and digest_of(held) == digest_of(dict(inputs)):
-            return True
-        changed = _changed(held or {}, inputs)
-        raise OutputError(f"{output}: exists and was made from other inputs ({changed}); --force replaces it")
-    raise OutputError(f"{output}: exists and has no record of how it was made; --force replaces it")
+    held = held_inputs(path) if path.is_file() else None
+    if held is None:
+        raise OutputError(f"{output}: exists and has no record of how it was made; --force replaces it")
+    if digest_of(held) == digest_of(dict(inputs)):
+        return True
+    changed = changes(held, inputs)
+    raise OutputError(f"{output}: exists and was made from other inputs ({changed}); --force replaces it")
+
+
+def held_inputs(path: Path) -> dict[str, Any] | None:
+    """The inputs that a record names, if it names any."""
+    content = read_json(path, OutputError)
+    held = content.get("inputs") if isinstance(content, dict) else None
+    return held if isinstance(held, dict) else None
 
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``output`` that takes its place when the body succeeds."""
     temporary = output.parent / f".{output.name}.{uuid4().hex[:8]}.tmp"
-    with reported(output):
+    with full_disk_reported(output):
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            if output.exists():
-                old = temporary.with_suffix(".old")
-                output.rename(old)
-                temporary.rename(output)
-                shutil.rmtree(old)
-            else:
-                temporary.rename(output)
+            _put_in_place(temporary, output)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(made: Path, output: Path) -> None:
+    """Rename ``made`` to ``output``; what stood there goes only when that has worked."""
+    if not output.exists():
+        made.rename(output)
+        return
+    old = made.with_suffix(".old")
+    output.rename(old)
+    try:
+        made.rename(output)
+    except BaseException:
+        old.rename(output)
+        raise
+    if old.is_dir():
+        shutil.rmtree(old)
+    else:
+        old.unlink()
+
+
+@contextmanager
+def full_disk_reported(output: Path) -> Iterator[None]:
+    """As :func:`composer.jsonfile.reported`, for the libraries that have their own words for a full disk."""
+    from safetensors import SafetensorError
+
+    with reported(output):
+        try:
+            yield
+        except (RuntimeError, SafetensorError) as bad:
+            if any(words in str(bad) for words in FULL_DISK):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from bad
+            raise
 
 
 def write_record(output: Path, content: Mapping[str, Any]) -> None:
@@ -105,17 +141,29 @@ def write_record(output: Path, content: Mapping[str, Any]) -> None:
     write_json(record_path(output), dict(content))
 
 
-def _changed(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Names of the inputs that differ, with values where they are short."""
+def changes(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Names of the inputs that differ, with values where they are short.
+
+    >>> changes({"data": {"train": "a" * 64}, "seed": 0}, {"data": {"train": "b" * 64}, "seed": 1})
+    'data: another train; seed: 0 then, 1 now'
+    """
     parts = []
-    for key in sorted({*held, *wanted}):
-        before, now = held.get(key), wanted.get(key)
+    for key, before, now in _differing(held, wanted):
         if isinstance(before, dict) and isinstance(now, dict):
-            inner = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-            parts += [f"{k}: {before.get(k)!r} then, {now.get(k)!r} now" for k in inner]
-        elif before != now:
-            parts.append(f"{key}: {before!r} then, {now!r} now" if len(f"{before}{now}") < 60 else f"another {key}")
+            inner = [_change(*difference) for difference in _differing(before, now)]
+            parts.append(f"{key}: {', '.join(inner) if len(inner) < 4 else f'{len(inner)} differ'}")
+        else:
+            parts.append(_change(key, before, now))
     return "; ".join(parts) or "the record is damaged"
+
+
+def _differing(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    values = ((key, held.get(key), wanted.get(key)) for key in sorted({*held, *wanted}))
+    return ((key, before, now) for key, before, now in values if before != now)
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    return f"{key}: {before!r} then, {now!r} now" if len(f"{before}{now}") < 60 else f"another {key}"
 
 
 def _processor() -> str:

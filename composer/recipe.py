@@ -6,11 +6,12 @@ as the flags are (``batch-size``) or with underscores. An unknown key is an erro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from .errors import RecipeError, did_you_mean
 from .generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
@@ -39,6 +40,16 @@ class Options(BaseModel):
         use_attribute_docstrings=True,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic reads True as 1; here a switch is a switch."""
+        values = value if isinstance(value, list) else [value]
+        is_switch = info.field_name and cls.model_fields[info.field_name].annotation is bool
+        if not is_switch and any(isinstance(one, bool) for one in values):
+            raise PydanticCustomError("boolean", "this option is no switch")
+        return value
+
 
 class BlockOptions(Options):
     """Block-level fine-tuning."""
@@ -53,6 +64,10 @@ class BlockOptions(Options):
     """Stop a block after so many validations without improvement."""
     valid_size: Size = 256
     """Validation examples that the early stop looks at."""
+    calibration_size: Size = 2048
+    """Training examples that closed-form trainers see, once."""
+    damping: Positive = 0.01
+    """Closed forms: pull towards the weights before repair, as a share of the mean squared input."""
 
 
 class ModelOptions(Options):
@@ -68,7 +83,7 @@ class ModelOptions(Options):
     """Peak learning rate of both sides, where no search replaces it."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the rate rises; then it falls linearly to 0."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """AdamW weight decay."""
     clip: Positive = 1.0
     """Largest gradient norm."""
@@ -96,6 +111,8 @@ class Recipe(Options, DataOptions):
     folder: Path = Path()
     """Where everything is written: conf.json, modules/, models/, stats/, results/."""
 
+    config: Path | None = None
+    """Configurations that `run` takes instead of generating them."""
     attention: list[float] = list(DEFAULT_ATTENTION)
     """Rates for attention targets, one per configuration."""
     linear: list[float] = list(DEFAULT_LINEAR)
@@ -170,17 +187,39 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
+    text = read_text(path, RecipeError)
     try:
-        content = yaml.safe_load(read_text(path, RecipeError))
+        content, twice = yaml.safe_load(text), list(_given_twice(yaml.compose(text, Loader=yaml.SafeLoader)))
     except yaml.YAMLError as bad:
         mark = getattr(bad, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise RecipeError(f"{path}: {place}not valid YAML: {getattr(bad, 'problem', bad)}") from None
+        raise RecipeError(f"{path}: {place}not valid YAML: {_reason(bad)}") from None
+    if twice:
+        raise RecipeError([f"{path}: {problem}" for problem in twice])
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: got {type(content).__name__}; allowed: a mapping of options to values")
     return content
+
+
+def _reason(bad: Any) -> str:
+    return getattr(bad, "problem", None) or str(bad).splitlines()[0]
+
+
+def _given_twice(node: Any) -> Iterator[str]:
+    """Keys that stand twice in one mapping, however they are written; YAML would take the last."""
+    pairs = getattr(node, "value", None)
+    if not isinstance(pairs, list):
+        return
+    seen: set[str] = set()
+    for item in pairs:
+        key, value = item if isinstance(item, tuple) else (None, item)
+        name = str(key.value).replace("-", "_") if key else ""
+        if key and name in seen:
+            yield f"line {key.start_mark.line + 1}: key {_kebab(name)!r} is given twice; give it once"
+        seen.add(name)
+        yield from _given_twice(value)
 
 
 def _normal(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, RecipeError
+from .errors import OutputError, RecipeError
 from .jsonfile import digest_of, read_json, write_json, write_text
 from .library import Library
 from .models.base import BaseModel
 from .outcome import Outcome
 from .progress import SILENT, Progress
-from .provenance import RECORD, is_current, new_folder, record, record_path, write_record
+from .provenance import (
+    RECORD,
+    changes,
+    full_disk_reported,
+    held_inputs,
+    is_current,
+    new_folder,
+    record,
+    record_path,
+    write_record,
+)
 from .scheme import Scheme
 from .stats import write_csv
 from .workspace import Kind, Workspace
@@ -154,7 +164,7 @@ def trial(
     inputs = _inputs(space, start, settings)
     # A trial is the comparison's own file: when its inputs changed it is simply made again.
     path = record_path(csv)
-    if not (csv.is_file() and path.is_file() and _held_inputs(path) == inputs):
+    if not (csv.is_file() and path.is_file() and held_inputs(path) == inputs):
         _tune(space, start, settings, inputs, csv, _kept_trial(space, inputs) if keep else None, progress)
     return _held_result(csv)
 
@@ -206,24 +216,32 @@ def evaluate_models(
     *,
     output: Path | None = None,
     force: bool = False,
+    renew: bool = False,
     progress: Progress = SILENT,
 ) -> Outcome:
-    """Measure models on the test split; ``results/<name>.json`` each (``output`` names it for one model)."""
+    """Measure models on the test split; ``results/<name>.json`` each (``output`` names it for one model).
+
+    Args:
+        renew: measure again, without ``force``, what was measured on other weights or data.
+    """
     if output and len(models) > 1:
         raise RecipeError(f"-o/--output: one file for {len(models)} models; give it with one model only")
     results, fresh = [], False
     bases = [BaseModel(name) for name in models]
+    space.assume_base(bases[0])
     with progress.bar("evaluate", len(bases)) as bar:
         for base in bases:
             path = output or space.result_file(base.folder)
-            held, made = _evaluate_one(space, base, path, force)
+            held, made = _evaluate_one(space, base, path, force, renew)
             results.append(held)
             fresh = fresh or made
             bar.advance(base.folder.name)
     return Outcome(output or space.folder / "results", fresh, {"results": results})
 
 
-def _evaluate_one(space: Workspace, base: BaseModel, path: Path, force: bool) -> tuple[dict[str, Any], bool]:
+def _evaluate_one(
+    space: Workspace, base: BaseModel, path: Path, force: bool, renew: bool
+) -> tuple[dict[str, Any], bool]:
     from .stages.evaluate import evaluate
 
     data = space.examples("test")
@@ -233,10 +251,13 @@ def _evaluate_one(space: Workspace, base: BaseModel, path: Path, force: bool) ->
         "task": space.task.name,
         "beams": space.recipe.num_beams,
     }
-    if path.is_file() and not force:
-        held = read_json(path, DataError)
-        if held.get("inputs") == inputs:
-            return held["result"], False
+    if path.exists() and not force:
+        held = held_inputs(path)
+        if held == inputs:
+            return read_json(path)["result"], False
+        if not renew:
+            changed = changes(held or {}, inputs)
+            raise OutputError(f"{path}: exists and was made from other inputs ({changed}); --force replaces it")
     model = base.load().to(space.device)
     result = {"model": base.name, **evaluate(model, base.layout, space.task, data)}
     write_json(path, record(inputs, result=result, device=space.device, recipe=space.resolved()))
@@ -253,7 +274,7 @@ def _tune(
     progress: Progress,
 ) -> Outcome:
     from .stages.card import model_card
-    from .stages.tune_model import tune_model
+    from .stages.tune_model import is_main_process, tune_model
 
     began = time.perf_counter()
     model, masks = start.model(space)
@@ -262,7 +283,10 @@ def _tune(
     label = f"{start.label}: {settings.steps} steps at {settings.learning_rate:g}"
     train, valid = space.examples("train"), space.examples("valid")
     work.mkdir(parents=True, exist_ok=True)
-    tuned = tune_model(model, masks, space.task, train, valid, settings, work=work, label=label, progress=progress)
+    with full_disk_reported(folder or csv):
+        tuned = tune_model(model, masks, space.task, train, valid, settings, work=work, label=label, progress=progress)
+    if not is_main_process():
+        return Outcome(folder or csv, True, {})
     result = {
         "kind": start.kind,
         "configuration": start.i,
@@ -293,11 +317,6 @@ def _tune(
 def _inputs(space: Workspace, start: Start, settings: ModelSettings) -> dict[str, Any]:
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}
     return {**start.inputs(space), "kind": start.kind, "settings": asdict(settings), "data": data}
-
-
-def _held_inputs(path: Path) -> dict[str, Any] | None:
-    held = read_json(path).get("inputs")
-    return held if isinstance(held, dict) else None
 
 
 def _held_result(output: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .library import Library
 from .models.base import BaseModel
 from .outcome import Outcome
 from .progress import SILENT, Progress
-from .provenance import is_current, new_folder, record, write_record
+from .provenance import changes, is_current, new_folder, record, write_record
 from .recipe import Recipe
 from .scheme import Scheme, build_scheme
 from .workspace import Kind, Workspace
@@ -49,6 +49,17 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
         write_configurations(path, configurations)
     n, m = len(configurations.configurations), len(configurations.configurations[0])
     return Outcome(path, fresh, {"model": space.base.name, "configurations": n, "targets": m})
+
+
+def take_config(recipe: Given, source: Path, *, force: bool = False) -> Outcome:
+    """Copy configurations into the workspace, with the base model named in them."""
+    space = Workspace.of(recipe)
+    given = read_configurations(source)
+    taken = given.model_copy(update={"model": space.stored_name(space.conf.parent)})
+    fresh = not _same_json(space.conf, taken.model_dump(exclude_none=True), force)
+    if fresh:
+        write_configurations(space.conf, taken)
+    return Outcome(space.conf, fresh, {"model": space.base.name, "configurations": len(given.configurations)})
 
 
 def generate_scheme(
@@ -186,8 +197,6 @@ def finetune_blocks(
     progress: Progress = SILENT,
 ) -> Outcome:
     """Tune every block of the scheme once, bottom-up, into ``modules/finetuned``; ``stats/block.csv``."""
-    from dataclasses import asdict
-
     from .trainers import TRAINERS
 
     space = Workspace.of(recipe)
@@ -195,14 +204,13 @@ def finetune_blocks(
     trainer = TRAINERS.get(r.trainer)
     start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
     leaves = space.addresses(start, plan)
-    from .stages.tune_blocks import BlockSettings, head, tune_blocks
+    from .stages.tune_blocks import head, tune_blocks
+    from .trainers.trainer import BlockSettings
 
-    settings = BlockSettings(
-        r.trainer, r.block.steps, r.block.batch_size, r.block.learning_rate, r.block.patience, r.seed
-    )
+    settings = BlockSettings(trainer=r.trainer, seed=r.seed, **r.block.model_dump(exclude={"valid_size"}))
     train, valid = space.examples("train"), head(space.examples("valid"), r.block.valid_size)
     data = {"train": train.digest, "valid": valid.digest}
-    inputs = {"scheme": plan.digest, "pruned": leaves, "settings": asdict(settings), "data": data}
+    inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
     stats = space.folder / "stats" / "block.csv"
     held = _manifest(library, plan, inputs, force)
     if held and stats.is_file():
@@ -322,9 +330,21 @@ def _same_json(path: Path, content: Any, force: bool) -> bool:
 def _same_scheme(path: Path, scheme: Scheme, force: bool) -> bool:
     if force or not path.exists():
         return False
-    if path.is_file() and read_json(path).get("digest") == scheme.digest:
+    held = read_json(path, OutputError) if path.is_file() else None
+    if not isinstance(held, dict):
+        raise OutputError(f"{path}: exists and is no scheme; --force replaces it")
+    if held.get("digest") == scheme.digest:
         return True
-    raise OutputError(f"{path}: exists and was made from other configurations or levels; --force replaces it")
+    wanted = {
+        "fingerprint": (scheme.fingerprint, "another base model"),
+        "model": (scheme.model, "another path of the base model"),
+        "block_levels": (list(scheme.block_levels), "other block levels"),
+        "configurations": (list(scheme.roots), "other configurations"),
+    }
+    changed = [words for key, (now, words) in wanted.items() if held.get(key) != now]
+    raise OutputError(
+        f"{path}: exists and was made from other inputs ({', '.join(changed) or 'it was edited'}); --force replaces it"
+    )
 
 
 def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:
@@ -334,8 +354,8 @@ def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: boo
         return None
     if held["inputs"] != inputs and not force:
         raise OutputError(
-            f"{library.folder}: holds this scheme made with other settings or data; --force makes it again "
-            "(stored blocks are kept)"
+            f"{library.folder}: holds this scheme made from other inputs ({changes(held['inputs'], inputs)}); "
+            "--force makes it again (stored blocks are kept)"
         )
     whole = held["inputs"] == inputs and all(address in library for address in held["addresses"].values())
     return held if whole else None

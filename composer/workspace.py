@@ -72,7 +72,7 @@ class Workspace:
 
     def result_file(self, model: Path) -> Path:
         """``results/<name of the model folder>.json``."""
-        return self.folder / "results" / f"{model.name}.json"
+        return self.folder / "results" / f"{Path(os.path.abspath(model)).name}.json"
 
     # Loaded once ------------------------------------------------------------------------------------------
 
@@ -86,10 +86,18 @@ class Workspace:
             raise ModelError(f"-m/--model: nothing given, and {self.conf} names none")
         return BaseModel(self.located(named, self.folder))
 
+    def assume_base(self, base: BaseModel) -> None:
+        """Take ``base`` for the base model where neither the recipe nor ``conf.json`` names one."""
+        if not self.recipe.model and not self.conf.is_file():
+            self.__dict__.setdefault("base", base)
+
     @cached_property
     def task(self) -> Task:
         """The task, with the base model's tokenizer."""
-        return open_task(self.recipe.data_options, self.base.folder, self.base.config)
+        recipe = self.recipe
+        if not recipe.data and self.base.name == DEMO:
+            recipe = recipe.model_copy(update={"data": DEMO})
+        return open_task(recipe.data_options, self.base.folder, self.base.config)
 
     def examples(self, split: Split) -> Examples:
         """A split, read once; its digest also covers how it was tokenised."""

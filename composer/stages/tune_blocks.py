@@ -8,37 +8,24 @@ address alone: own optimiser, own clipping, batches by (seed, step), whatever ru
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..batches import batch_indices, in_order
-from ..capture import Recording, owned, recording, run_block
+from ..capture import Arguments, Recording, owned, recording, run_block
 from ..layout import Block, Layout
 from ..library import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme import Node, Scheme
 from ..tasks.task import Examples, Task
-from ..trainers.trainer import BlockTrainer, Run
+from ..trainers.trainer import BlockSettings, BlockTrainer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-VALIDATIONS = 8  # per wave, spread over its steps
-
-
-@dataclass(frozen=True)
-class BlockSettings:
-    """Everything beside data and start that changes a tuned block's bytes."""
-
-    trainer: str
-    steps: int
-    batch_size: int
-    learning_rate: float
-    patience: int
-    seed: int
 
 
 @dataclass
@@ -86,6 +73,28 @@ class _Job:
     rows: list[BlockRow] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """One batch for one block; see :class:`composer.trainers.trainer.Lesson`."""
+
+    modules: Mapping[str, nn.Module]
+    block: Block
+    arguments: Arguments
+    tokens: Tensor
+
+    def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        return run_block(self.modules, self.block, parameters, self.arguments)[self.tokens]
+
+    def probe(self, parameters: Mapping[str, Tensor], path: str) -> tuple[Tensor, Tensor]:
+        seen: list[Tensor] = []
+        handle = self.modules[path].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            output = self(parameters)
+        finally:
+            handle.remove()
+        return seen[-1][self.tokens], output
+
+
 class BlockTuner:
     """Runs the waves of one scheme; :func:`tune_blocks` is the door."""
 
@@ -112,15 +121,14 @@ class BlockTuner:
     def run(self, pruned: Mapping[str, str]) -> BlockTuning:
         """Tune all waves; ``pruned`` maps leaf hashes to addresses in the pruned library."""
         began = time.perf_counter()
-        for p in self.model.parameters():
-            p.requires_grad_(False)
         waves = self.scheme.waves()
-        for number, wave in enumerate(waves, 1):
-            jobs = self._open(wave, pruned)
-            if jobs:
-                started = time.perf_counter()
-                self._tune(jobs, f"wave {number}/{len(waves)}: {len(jobs)} {wave[0].level} blocks")
-                self._store(jobs, time.perf_counter() - started)
+        with _frozen(self.model):
+            for number, wave in enumerate(waves, 1):
+                jobs = self._open(wave, pruned)
+                if jobs:
+                    started = time.perf_counter()
+                    self._tune(jobs, f"wave {number}/{len(waves)}: {len(jobs)} {wave[0].level} blocks")
+                    self._store(jobs, time.perf_counter() - started)
         self.result.seconds = time.perf_counter() - began
         return self.result
 
@@ -139,7 +147,8 @@ class BlockTuner:
                 self.tuned.verify(address)
                 continue
             weights, masks = self._start(node, block, pruned)
-            trainer = self.trainer(weights, masks, learning_rate=self.settings.learning_rate, steps=self.settings.steps)
+            last = self.layout.target(block.targets[-1]).projections[-1]
+            trainer = self.trainer.start(weights, masks, last, self.settings)
             jobs.append(_Job(node, block, lineage, masks, trainer))
         return jobs
 
@@ -150,7 +159,7 @@ class BlockTuner:
             "node": node.hash,
             "base": self.scheme.fingerprint,
             "start": [address for _, address in below],
-            "settings": asdict(self.settings),
+            "settings": self.settings.lineage(self.trainer.fields),
             "data": {"train": self.train.digest, "valid": self.valid.digest},
         }
 
@@ -179,14 +188,15 @@ class BlockTuner:
         return weights, masks
 
     def _copy(self, address: str) -> str:
-        if address not in self.tuned:
+        if address in self.tuned:
+            self.tuned.verify(address)
+        else:
             artefact = self.pruned.get(address)
             self.tuned.put(artefact.lineage, artefact.weights, artefact.masks)
         return address
 
     def _tune(self, jobs: list[_Job], label: str) -> None:
-        steps = self.settings.steps
-        every = max(1, -(-steps // VALIDATIONS))
+        steps, every = self.trainer.plan(self.settings)
         with (
             recording(self.model, [job.block for job in jobs]) as record,
             self.progress.bar(label, steps) as bar,
@@ -216,14 +226,10 @@ class BlockTuner:
         self.result.teacher_passes += 1
         return self.task.real_tokens(batch)
 
-    def _lesson(self, block: Block, record: Recording, real: Mapping[str, Tensor]) -> tuple[Run, Tensor]:
+    def _lesson(self, block: Block, record: Recording, real: Mapping[str, Tensor]) -> tuple[_Lesson, Tensor]:
         arguments, wanted = record.of(block)
         tokens = real[block.stream]
-
-        def run(parameters: Mapping[str, Tensor]) -> Tensor:
-            return run_block(self.modules, block, parameters, arguments)[tokens]
-
-        return run, wanted[tokens]
+        return _Lesson(self.modules, block, arguments, tokens), wanted[tokens]
 
     def _validate(self, jobs: Sequence[_Job], record: Recording, step: int) -> None:
         total: dict[str, float] = {job.node.hash: 0.0 for job in jobs}
@@ -262,6 +268,19 @@ class BlockTuner:
             }
             self.tuned.put(job.lineage, job.best_weights, job.masks, stats=stats)
             self.result.tuned += 1
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Within the body no parameter of the teacher gets a gradient."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
 
 
 def tune_blocks(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from .. import masks as keep_masks
+from ..errors import ModelError
 from ..jsonfile import replacing, write_json
 from ..progress import SILENT, Bar, Progress
 from ..tasks.evaluation import mean_loss
@@ -46,7 +49,10 @@ class ModelSettings:
 
 @dataclass
 class ModelTuning:
-    """What happened: rows of ``stats/*.csv`` (step 0 first), and the loss of the weights that were kept."""
+    """What happened: rows of ``stats/*.csv`` (step 0 first), and the loss of the weights that were kept.
+
+    A loss that is no finite number (the run diverged) is None in the rows.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_loss: float = float("inf")
@@ -173,7 +179,8 @@ class _Book(TrainerCallback):
         if state.global_step % self.every == 0 or last:
             self._validate(kwargs["model"], state.global_step, state.epoch or 0.0)
             control.should_save = not last
-        self.bar.advance(f"validation loss {self.result.rows[-1]['valid_loss']:.4f}")
+        loss = self.result.rows[-1]["valid_loss"]
+        self.bar.advance("diverged" if loss is None else f"validation loss {loss:.4f}")
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -210,6 +217,8 @@ class _Book(TrainerCallback):
         self.valid_seconds += time.perf_counter() - began
         train = torch.stack(self.losses).mean().item() if self.losses else None
         self.losses.clear()
+        if step == 0 and not math.isfinite(loss):
+            raise ModelError(f"the model's validation loss before any step is {loss}; it cannot be fine-tuned")
         if loss < self.result.best_loss:
             self.result.best_loss, self.result.best_step = loss, step
             self.best = {name: p.detach().to("cpu", copy=True) for name, p in _plain(model).items()}
@@ -218,8 +227,8 @@ class _Book(TrainerCallback):
             {
                 "step": step,
                 "epoch": round(epoch, 4),
-                "train_loss": train,
-                "valid_loss": loss,
+                "train_loss": _finite(train),
+                "valid_loss": _finite(loss),
                 "train_seconds": round(self.train_seconds, 3),
                 "valid_seconds": round(self.valid_seconds, 3),
             }
@@ -228,8 +237,20 @@ class _Book(TrainerCallback):
     def _save_best(self) -> None:
         from safetensors.torch import save_file
 
+        if not is_main_process():
+            return
         with replacing(self._best_file) as temporary:
             save_file(self.best, temporary)
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files; a launcher such as torchrun starts several."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _finite(loss: float | None) -> float | None:
+    """None for the loss of a run that has diverged: JSON and CSV have no NaN."""
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def _plain(model: nn.Module) -> dict[str, Tensor]:
@@ -255,7 +276,7 @@ def _arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Trainin
         use_cpu=device.type == "cpu",
         save_strategy="steps",
         save_steps=settings.steps + 1,  # the book says when
-        save_total_limit=1,
+        save_total_limit=2,  # the newest is whole only once the book has written its record
         eval_strategy="no",
         logging_strategy="no",
         report_to=[],

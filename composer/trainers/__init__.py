@@ -5,4 +5,10 @@ from __future__ import annotations
 from ..registry import Registry
 from .trainer import BlockTrainer
 
-TRAINERS: Registry[type[BlockTrainer]] = Registry("trainer", {"distill": "composer.trainers.distill:Distill"})
+TRAINERS: Registry[type[BlockTrainer]] = Registry(
+    "trainer",
+    {
+        "distill": "composer.trainers.distill:Distill",
+        "least_squares": "composer.trainers.least_squares:LeastSquares",
+    },
+)

@@ -7,18 +7,35 @@ falling rate and clipped gradients.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from .. import masks as keep_masks
-from .trainer import Run, relative_error
+from ..layout import Projection
+from .trainer import BlockSettings, Run, relative_error
 
 CLIP = 1.0
+VALIDATIONS = 8
 
 
 class Distill:
     """One block's parameters and their own optimiser; see :class:`composer.trainers.trainer.BlockTrainer`."""
+
+    fields = ("steps", "batch_size", "learning_rate", "patience")
+
+    @classmethod
+    def plan(cls, settings: BlockSettings) -> tuple[int, int]:
+        """``settings.steps`` batches, validated eight times on the way."""
+        return settings.steps, max(1, -(-settings.steps // VALIDATIONS))
+
+    @classmethod
+    def start(
+        cls, parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor], last: Projection, settings: BlockSettings
+    ) -> Self:
+        """All parameters of the block learn."""
+        return cls(parameters, masks, learning_rate=settings.learning_rate, steps=settings.steps)
 
     def __init__(
         self,

@@ -18,10 +18,10 @@ BLOCKS = 12
 
 
 def content(i: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Lineage, weights and masks of block ``i``: a few kilobytes."""
+    """Lineage, weights and masks of block ``i``: some 300 kilobytes."""
     import torch
 
-    weight = torch.arange(4096.0).reshape(64, 64) + i
+    weight = torch.arange(2.0**16).reshape(256, 256) + i
     return {"block": i}, {"a.weight": weight}, {"a.weight": weight % 2 == 0}
 
 
@@ -50,16 +50,22 @@ def together(folder: Path, draw: random.Random) -> None:
 
 def kill(folder: Path, draw: random.Random) -> None:
     """Kill a process that writes without end; again and again, each time at another moment."""
-    for _ in range(12):
+    for _ in range(15):
+        there, here = os.pipe()
         child = os.fork()
         if not child:
             while True:
-                write(folder, draw.sample(range(BLOCKS), BLOCKS))
-        time.sleep(draw.uniform(0.005, 0.05))
+                write(folder, draw.sample(range(BLOCKS), BLOCKS)[:1])
+                os.write(here, b".")
+        os.read(there, 1)  # however slow the machine is, a block is written first
+        time.sleep(draw.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(there)
+        os.close(here)
 
 
 if __name__ == "__main__":
+
     content(0)
     {"together": together, "kill": kill}[sys.argv[2]](Path(sys.argv[1]), random.Random(0))

@@ -202,7 +202,7 @@ def _bins(most: int) -> list[tuple[int, int]]:
     """At most one range of uses per colour.
 
     >>> _bins(3), _bins(12)
-    ([(1, 1), (2, 2), (3, 3)], [(1, 1), (2, 3), (4, 6), (7, 9), (10, 12)])
+    ([(1, 1), (2, 2), (3, 3)], [(1, 1), (2, 4), (5, 7), (8, 10), (11, 12)])
     """
     if most <= len(USES):
         return [(n, n) for n in range(1, most + 1)]

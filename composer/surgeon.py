@@ -1,0 +1,200 @@
+"""Optimal brain surgeon: choosing what to remove while the rest is repaired. Tensors in, tensors out.
+
+The matrices are those of :mod:`composer.solve`: ``W`` (out, in), ``G = XᵀX`` (in, in), ``A = G + λI`` with
+``λ = damping · mean(diag G)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .solve import damping_of
+
+PENDING = 32
+"""Rank of the updates that :func:`obs_groups` collects before it applies them with one matrix product."""
+
+
+class Snapshot(NamedTuple):
+    """One stop of :func:`obs_groups`: which groups are kept (groups,), and the repaired matrix (out, in)."""
+
+    keep: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One greedy pass: the groups in the order in which they went, what each cost, and the stops asked for."""
+
+    order: tuple[int, ...]
+    costs: tuple[float, ...]
+    snapshots: Mapping[int, Snapshot]
+
+
+@torch.no_grad()
+def obs_groups(W: Tensor, G: Tensor, groups: Tensor, counts: Iterable[int], *, damping: float) -> Removal:
+    """Remove groups of input columns one by one, each time the cheapest, and repair what stays exactly.
+
+    Optimal brain surgeon (Hassibi & Stork 1993) by groups, as in ZipLM (Kurtic et al. 2023). With ``H = A⁻¹``,
+    group ``S`` costs ``tr(W_S (H_SS)⁻¹ W_Sᵀ)``; removing it sets
+
+        W −= W_S (H_SS)⁻¹ H_S,:        H −= H_:,S (H_SS)⁻¹ H_S,:
+
+    At every stop ``W`` is the masked least squares solution for the columns that are left, with the same damping, so
+    one pass passes through every rate and the kept sets are nested. Among equal costs the lowest index goes.
+
+    All in float64. O(in³) for ``H``'s inversion and updates, which are collected and applied by matrix products on
+    the columns that are left, and O(removed · out · in) for ``W``'s.
+
+    Args:
+        W: (out, in).
+        G: ``XᵀX`` (in, in).
+        groups: (groups, size) column indices: a head's columns, or single ones. A column in no group stays.
+        counts: after how many removals to take a snapshot; the pass ends with the largest.
+
+    Raises:
+        ValueError: ``A`` is singular to working precision (no damping, and inputs that depend on each other).
+    """
+    wanted = set(counts)
+    state = _Surgeon(W, G, groups, damping)
+    removed: list[tuple[int, float]] = []
+    snapshots: dict[int, Snapshot] = {}
+    for count in range(max(wanted, default=0) + 1):
+        if count:
+            removed.append(state.remove_cheapest())
+        if count in wanted:
+            snapshots[count] = Snapshot(state.kept(), state.weight())
+    return Removal(tuple(group for group, _ in removed), tuple(cost for _, cost in removed), snapshots)
+
+
+class _Surgeon:
+    """Columns in the order: groups still in play, then columns of no group. Removed groups leave at each flush."""
+
+    def __init__(self, W: Tensor, G: Tensor, groups: Tensor, damping: float) -> None:
+        self.like, self.columns = W, W.shape[1]
+        self.groups = groups.to(W.device)
+        self.alive = torch.arange(len(groups), device=W.device)
+        self.rest = torch.ones(self.columns, dtype=torch.bool, device=W.device)
+        self.rest[self.groups.flatten()] = False
+        order = torch.cat([self.groups.flatten(), self.rest.nonzero().flatten()])
+        A = G.to(W.device, torch.float64, copy=True)
+        A.diagonal().add_(damping_of(G, damping))
+        factor, bad = torch.linalg.cholesky_ex(A[order][:, order])
+        if bad:
+            raise ValueError(f"damping: got {damping}; the inputs' moments are singular, a larger one is needed")
+        self.H = torch.cholesky_inverse(factor)
+        self.W = W.double()[:, order]
+        self.gone = torch.zeros(len(groups), dtype=torch.bool, device=W.device)
+        self._settle()
+
+    def remove_cheapest(self) -> tuple[int, float]:
+        """Remove one group; returns its number and its cost."""
+        costs = self._costs().masked_fill(self.gone, torch.inf)
+        g = int((costs == costs.min()).nonzero()[0])
+        size = self.groups.shape[1]
+        own = slice(g * size, (g + 1) * size)
+        rows = self.H[own]
+        if self.pending:
+            late = torch.cat(self.pending)
+            rows = rows - late[:, own].T @ late
+        lower = torch.linalg.cholesky(self.diagonal[g])
+        update = torch.linalg.solve_triangular(lower, rows, upper=False)  # (size, columns)
+        self.W -= torch.linalg.solve_triangular(lower.T, self.W[:, own], upper=True, left=False) @ update
+        parts = update[:, : len(self.gone) * size].reshape(size, -1, size)
+        self.diagonal -= torch.einsum("tga,tgb->gab", parts, parts)
+        self.gone[g] = True
+        self.diagonal[g] = torch.eye(size, dtype=torch.float64, device=self.W.device)
+        self.pending.append(update)
+        number = int(self.alive[g])
+        if len(self.pending) * size >= PENDING:
+            self._flush()
+        return number, float(costs[g])
+
+    def kept(self) -> Tensor:
+        """Bool over all groups."""
+        keep = torch.zeros(len(self.groups), dtype=torch.bool, device=self.W.device)
+        keep[self.alive[~self.gone]] = True
+        return keep
+
+    def weight(self) -> Tensor:
+        """The matrix in its own order of columns, exactly 0 where a group is gone."""
+        weight = torch.zeros(len(self.W), self.columns, dtype=torch.float64, device=self.W.device)
+        stays = ~self.gone.repeat_interleave(self.groups.shape[1])
+        places = self.groups[self.alive].flatten()[stays]
+        weight[:, places] = self.W[:, : len(stays)][:, stays]
+        weight[:, self.rest] = self.W[:, len(stays) :]
+        return weight.to(self.like)
+
+    def _costs(self) -> Tensor:
+        """``tr(W_S (H_SS)⁻¹ W_Sᵀ)`` of each group in play."""
+        size = self.groups.shape[1]
+        if size == 1:
+            columns = self.W[:, : len(self.gone)]
+            return torch.linalg.vector_norm(columns, dim=0).square() / self.diagonal.flatten()
+        blocks = self.W[:, : len(self.gone) * size].T.reshape(-1, size, self.W.shape[0])
+        lower = torch.linalg.cholesky(self.diagonal)
+        return torch.linalg.solve_triangular(lower, blocks, upper=False).square().sum((1, 2))
+
+    def _flush(self) -> None:
+        """Apply the collected updates to ``H`` and drop the columns of removed groups."""
+        late = torch.cat(self.pending)
+        stays = torch.ones(self.W.shape[1], dtype=torch.bool, device=self.W.device)
+        size = self.groups.shape[1]
+        stays[: len(self.gone) * size] = ~self.gone.repeat_interleave(size)
+        late = late[:, stays]
+        self.H = self.H[stays][:, stays].addmm_(late.T, late, alpha=-1)
+        self.W = self.W[:, stays]
+        self.alive = self.alive[~self.gone]
+        self.gone = torch.zeros(len(self.alive), dtype=torch.bool, device=self.W.device)
+        self._settle()
+
+    def _settle(self) -> None:
+        size, groups = self.groups.shape[1], len(self.gone)
+        inner = self.H[: groups * size, : groups * size].reshape(groups, size, groups, size)
+        self.diagonal = inner.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()  # (groups, size, size)
+        self.pending: list[Tensor] = []
+
+
+@torch.no_grad()
+def sparsegpt(
+    W: Tensor, G: Tensor, removed: int, *, blocksize: int = 128, damping: float = 0.01
+) -> tuple[Tensor, Tensor]:
+    """SparseGPT (Frantar & Alistarh 2023): remove weights column by column, spreading each error to the right.
+
+    ``U`` is the upper Cholesky factor of ``A⁻¹`` (``A⁻¹ = UᵀU``). A block of columns is masked when it is reached, by
+    ``W²/U_jj²`` over the whole block; the error ``w/U_jj`` of a removed weight is spread through row ``j`` of ``U``.
+    O(in³ + out · in²), in float64.
+
+    Two things are not as published, where a threshold per block is used and dead columns get ``H_jj = 1``: masks are
+    chosen by rank, so that exactly ``removed`` weights go (each block its share, rounded so that the shares add up);
+    and dead columns (``G_jj = 0``) get the mean diagonal, which does not depend on the unit of the inputs. Their
+    weights become 0, kept or not, as published.
+
+    Returns:
+        keep-mask (out, in) bool, and the matrix, exactly 0 outside it.
+    """
+    rows, columns = W.shape
+    H = G.to(W.device, torch.float64, copy=True)
+    dead = H.diagonal() == 0
+    H.diagonal()[dead] = float(H.diagonal().mean()) or 1.0
+    H.diagonal().add_(damping_of(H, damping))
+    weight = W.double().masked_fill(dead, 0.0)
+    U = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(H)), upper=True)
+    keep = torch.ones(rows, columns, dtype=torch.bool, device=W.device)
+    for first in range(0, columns, blocksize):
+        last = min(first + blocksize, columns)
+        share = removed * last // columns - removed * first // columns
+        scores = (weight[:, first:last] / U.diagonal()[first:last]).square()
+        lowest = torch.argsort(scores.flatten(), stable=True)[:share]
+        keep[:, first:last] = keep[:, first:last].flatten().index_fill(0, lowest, False).reshape(rows, -1)
+        errors = torch.zeros(rows, last - first, dtype=torch.float64, device=W.device)
+        for j in range(first, last):
+            error = weight[:, j].masked_fill(keep[:, j], 0.0) / U[j, j]
+            weight[:, j:last] -= error[:, None] * U[j, j:last]
+            errors[:, j - first] = error
+        weight[:, last:] -= errors @ U[first:last, last:]
+    return keep, weight.masked_fill(~keep, 0.0).to(W)
