@@ -162,8 +162,6 @@ class Comparison:
     def _measured(self, folder: Path, train: bool) -> dict[str, Any] | None:
         """Test metrics of a model; the loss in tables is always the validation loss."""
         path = self.space.result_file(folder)
-        if folder == self.space.base.folder:
-            path = path.with_name("base.json")
         if train:
             done = evaluate_models(self.space, [folder], output=path, renew=True, progress=self.progress)
             result = done.summary["results"][0]

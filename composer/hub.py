@@ -14,14 +14,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from composer.errors import InputError, ModelError, OutputError, did_you_mean
+from .errors import InputError, ModelError, OutputError, did_you_mean
+from .hub_snapshot import cached_snapshot, fill, offline, remote_snapshot, select
 
 ALIASES = {"t5": "google-t5/t5-small", "distilbert": "lvwerra/distilbert-imdb"}
 """Short names of the base models that the examples use."""
@@ -29,20 +29,6 @@ ALIASES = {"t5": "google-t5/t5-small", "distilbert": "lvwerra/distilbert-imdb"}
 RECORD = "composer.json"
 """Name of the file inside a downloaded folder that says which repository and commit it holds."""
 
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model")
-_EXTRAS = (
-    "generation_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "chat_template*",
-)
-
-_PAPERS = ("README.md", "LICENSE*", "NOTICE*")
-_PAPER_BYTES = 1_000_000
-_FOREIGN = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".safetensors")
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
@@ -56,16 +42,6 @@ class DownloadResult:
     files: tuple[str, ...]
     bytes: int
     fetched: bool
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """One commit of a repository: the files in it and how to bring one of them into a folder."""
-
-    title: str
-    commit: str
-    sizes: dict[str, int]
-    fetch: Callable[[str, Path], object]
 
 
 def download(
@@ -87,7 +63,7 @@ def download(
     if held is not None and _settled(held, revision):
         return _result(repo, held["commit"], output, held["files"], fetched=False)
     with _plain_errors(repo, revision, endpoint, output):
-        snapshot = _cached(repo, revision) if _offline() else _remote(repo, revision, endpoint)
+        snapshot = cached_snapshot(repo, revision) if offline() else remote_snapshot(repo, revision, endpoint)
     if held is not None:
         if held["commit"] != snapshot.commit:
             raise OutputError(
@@ -95,9 +71,9 @@ def download(
                 f"which is {snapshot.commit[:12]}: --force replaces it"
             )
         return _result(repo, snapshot.commit, output, held["files"], fetched=False)
-    small = _select(snapshot, repo, endpoint)
+    small = select(snapshot, repo, endpoint)
     with _plain_errors(repo, revision, endpoint, output), _bars(quiet), _staged(folder, force) as staging:
-        files = _fill(snapshot, small, staging)
+        files = fill(snapshot, small, staging)
         record = {"repo": repo, "revision": revision or "main", "commit": snapshot.commit, "files": files}
         (staging / RECORD).write_text(json.dumps({"hub": record}, indent=2) + "\n", encoding="utf-8")
     return _result(repo, snapshot.commit, output, files, fetched=True)
@@ -130,11 +106,6 @@ def _endpoint() -> str:
     if not endpoint.startswith(("http://", "https://")):
         raise ModelError(f"HF_ENDPOINT is {endpoint!r}: it must begin with http:// or https://")
     return endpoint
-
-
-def _offline() -> bool:
-    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return value.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def _result(repo: str, commit: str, output: Path, files: dict[str, int], *, fetched: bool) -> DownloadResult:
@@ -173,7 +144,7 @@ def _held(folder: Path, output: Path, repo: str, force: bool) -> dict[str, Any] 
 
 def _settled(held: dict[str, Any], revision: str | None) -> bool:
     """Whether ``held`` is what is asked for, as far as can be told without asking the hub."""
-    return revision == held["commit"] or (_offline() and revision in (None, held["revision"]))
+    return revision == held["commit"] or (offline() and revision in (None, held["revision"]))
 
 
 @contextmanager
@@ -203,135 +174,6 @@ def _staged(folder: Path, force: bool) -> Iterator[Path]:
 
 
 # Where the files come from
-
-
-def _remote(repo: str, revision: str | None, endpoint: str) -> _Snapshot:
-    from huggingface_hub import HfApi, hf_hub_download
-
-    info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, files_metadata=True, timeout=30)
-    if not info.sha:
-        raise ValueError("no commit in the answer")
-    commit = info.sha
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-
-    def fetch(name: str, folder: Path) -> object:
-        return hf_hub_download(repo, name, revision=commit, local_dir=folder, endpoint=endpoint)
-
-    return _Snapshot(f"{repo} at {commit[:12]}", commit, sizes, fetch)
-
-
-def _cached(repo: str, revision: str | None) -> _Snapshot:
-    from huggingface_hub import snapshot_download
-
-    path = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns="config.json")
-    source = Path(path)
-    sizes = {file.name: file.stat().st_size for file in source.iterdir() if file.is_file()}
-
-    def fetch(name: str, folder: Path) -> object:
-        return shutil.copyfile(source / name, folder / name)
-
-    return _Snapshot(f"the cached copy of {repo} at {source.name[:12]}", source.name, sizes, fetch)
-
-
-# Which files are wanted, and whether they will do
-
-
-def _matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
-    # A "*" of fnmatch crosses "/", and nothing in a sub-folder is wanted.
-    return [name for name in names if "/" not in name and any(fnmatchcase(name, p) for p in patterns)]
-
-
-def _select(snapshot: _Snapshot, repo: str, endpoint: str) -> list[str]:
-    """Return the small files to fetch, or raise with all that the repository lacks."""
-    sizes, problems = snapshot.sizes, []
-    if not {_WEIGHTS, _INDEX} & sizes.keys():
-        problems.append(_no_weights(snapshot, repo, endpoint))
-    if "config.json" not in sizes:
-        problems.append(f"{snapshot.title} has no config.json: Composer needs a transformers model")
-    if not _matching(sizes, _TOKENIZER):
-        problems.append(f"{snapshot.title} has no tokenizer files: wanted is one of {', '.join(_TOKENIZER)}")
-    if problems:
-        raise ModelError(problems)
-    index = () if _WEIGHTS in sizes else (_INDEX,)
-    papers = [name for name in _matching(sizes, _PAPERS) if sizes[name] <= _PAPER_BYTES]
-    return _matching(sizes, ("config.json", *index, *_TOKENIZER, *_EXTRAS)) + papers
-
-
-def _no_weights(snapshot: _Snapshot, repo: str, endpoint: str) -> str:
-    found = sorted(name for name in snapshot.sizes if name.endswith(_FOREIGN) and "/" not in name)
-    got = f"only {', '.join(found[:4])}" if found else "no weights"
-    advice = _converted(repo, endpoint) or (
-        "convert it with https://huggingface.co/spaces/safetensors/convert or transformers' save_pretrained"
-    )
-    return f"{snapshot.title} has {got}: Composer reads safetensors only ({_WEIGHTS} or {_INDEX}); {advice}"
-
-
-def _converted(repo: str, endpoint: str) -> str:
-    """Return where the hub's own conversion bot offers the weights as safetensors, or nothing."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
-
-    if _offline():
-        return ""
-    try:
-        offers = HfApi(endpoint=endpoint).get_repo_discussions(
-            repo, author="SFconvertbot", discussion_type="pull_request", discussion_status="open"
-        )
-        return next((f"the hub's bot has converted it: --revision {o.git_reference}" for o in offers), "")
-    # Only advice: the message that asks for it stands without.
-    except (HTTPError, OSError, ValueError, KeyError):
-        return ""
-
-
-def _fill(snapshot: _Snapshot, small: list[str], folder: Path) -> dict[str, int]:
-    """Fetch the small files, check them, then the weights; return the size of each."""
-    for name in small:
-        snapshot.fetch(name, folder)
-    config = _read_json(snapshot, folder / "config.json")
-    if not isinstance(config.get("model_type"), str):
-        raise ModelError(f"{snapshot.title}: config.json has no model_type; wanted is a transformers model")
-    weights = _shards(snapshot, folder / _INDEX) if _INDEX in small else [_WEIGHTS]
-    needed, free = sum(snapshot.sizes[name] for name in weights), shutil.disk_usage(folder).free
-    if needed > free:
-        raise OutputError(f"{snapshot.title} needs {needed:,} bytes, free on the disk are {free:,}")
-    for name in weights:
-        snapshot.fetch(name, folder)
-        _check_weights(snapshot, folder / name)
-    return {name: (folder / name).stat().st_size for name in (*small, *weights)}
-
-
-def _read_json(snapshot: _Snapshot, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{snapshot.title}: {path.name} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{snapshot.title}: {path.name} is a {type(content).__name__}, not an object")
-    return content
-
-
-def _shards(snapshot: _Snapshot, index: Path) -> list[str]:
-    """Return the shards that the index names; each must be a file of the repository's top folder."""
-    table = _read_json(snapshot, index).get("weight_map")
-    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
-    missing = sorted(set(names) - set(_matching(snapshot.sizes, ("*.safetensors",))))
-    if missing or not names:
-        what = ", ".join(missing[:4]) + ", which the repository lacks" if missing else "no shards"
-        raise ModelError(f"{snapshot.title}: {index.name} names {what}")
-    return names
-
-
-def _check_weights(snapshot: _Snapshot, path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        raise ModelError(f"{snapshot.title}: {path.name} is no whole safetensors file: {error}") from None
-
-
-# What the client says, in plain lines
 
 
 @contextmanager

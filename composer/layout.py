@@ -136,6 +136,13 @@ class Layout:
                 return block
         raise KeyError((level, path))
 
+    def out_projection(self, path: str) -> Projection:
+        """The projection that reads the heads of the attention target at ``path``."""
+        for block in self.at("sublayer"):
+            if path in block.targets:
+                return self.target(block.targets[block.targets.index(path) + 1]).projections[0]
+        raise KeyError(path)
+
     def parameters(self, targets: Iterable[str]) -> int:
         """Number of weights in these targets."""
         return sum(self.target(path).parameters for path in targets)

@@ -104,7 +104,11 @@ def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:
     else:
         cost = f"but with {ours / theirs:.1f}x more work in all ({ours:.0f} s against {theirs:.0f} s)."
     pays = ledger["pays_from"]
-    last = f"Composing pays from {pays} configurations on" if pays else "Composing does not pay at these settings"
+    last = (
+        f"Composing pays from {pays} configuration{'' if pays == 1 else 's'} on"
+        if pays
+        else "Composing does not pay at these settings"
+    )
     return f"{start}, {end} {reach}, {cost} {last}; here there are {n}."
 
 

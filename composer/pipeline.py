@@ -38,7 +38,8 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
 def plan(recipe: Given) -> list[dict[str, Any]]:
     """The steps that :func:`run` would take: name, what it does, whether its output is there already."""
     space = Workspace.of(recipe)
-    n = len(space.scheme().roots) if space.conf_prune.is_file() else "every"
+    n = len(space.scheme().roots) if space.conf_prune.is_file() else "all"
+    composed = space.folder / "models" / (str(n - 1) if isinstance(n, int) else "0")
     rows = [
         ("generate-config", f"rates to {space.conf}", space.conf),
         ("generate-scheme", f"the graph, {space.conf_prune}", space.conf_prune),
@@ -46,8 +47,8 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
         ("finetune --level block", f"every block once, {space.finetuned}", space.finetuned),
         (
             "build-model",
-            f"compose {n} configurations, {space.folder / 'models'}",
-            space.folder / "models" / "0",
+            f"compose {n} models, {space.folder / 'models'}",
+            composed,
         ),
         (
             "compare",

@@ -64,8 +64,6 @@ class BlockOptions(Options):
     """Stop a block after so many validations without improvement."""
     valid_size: Size = 256
     """Validation examples that the early stop looks at."""
-    calibration_size: Size = 2048
-    """Training examples that closed-form trainers see, once."""
     damping: Positive = 0.01
     """Closed forms: pull towards the weights before repair, as a share of the mean squared input."""
 
@@ -142,6 +140,8 @@ class Recipe(Options, DataOptions):
     budgets: list[Share] = [0.0625, 0.125, 0.25, 0.5, 1.0]
     """Shares of the baseline's steps with which the composed model tries to reach its final loss."""
 
+    calibration_size: Size = 2048
+    """Training examples that criteria and closed forms look at, once."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast in model-level fine-tuning; weights stay float32."""
     device: str = "auto"
@@ -171,12 +171,27 @@ def load_recipe(path: Path | None = None, given: Mapping[str, Any] | None = None
         RecipeError: unreadable YAML, unknown keys, values that are not allowed; all of them at once.
     """
     source = path or (Path(RECIPE_FILE) if file and Path(RECIPE_FILE).is_file() else None)
-    content = _read_yaml(source) if source else {}
-    where = str(source) if source else "options"
+    content, flags = _normal(_read_yaml(source) if source else {}), _normal(given or {})
+    if "epochs" in flags.get("finetune", {}) and "steps" not in flags["finetune"]:
+        content.get("finetune", {}).pop("steps", None)  # the file's steps would win over the epochs just given
     try:
-        return Recipe.model_validate(merged(content, given or {}))
+        return Recipe.model_validate(_merged(content, flags))
     except ValidationError as bad:
-        raise RecipeError([_problem(error, where) for error in bad.errors()]) from None
+        raise RecipeError(
+            [_problem(e, "options" if _among(e["loc"], flags) else str(source)) for e in bad.errors()]
+        ) from None
+
+
+def _among(loc: tuple[Any, ...], flags: dict[str, Any]) -> bool:
+    """Whether the value at ``loc`` was given as a flag, not by the file."""
+    for part in loc:
+        if not isinstance(flags, dict):
+            break
+        name = str(part).replace("-", "_")
+        if name not in flags:
+            return False
+        flags = flags[name]
+    return True
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def evaluate_models(
             held, made = _evaluate_one(space, base, path, force, renew)
             results.append(held)
             fresh = fresh or made
-            bar.advance(base.folder.name)
+            bar.advance(base.name)
     return Outcome(output or space.folder / "results", fresh, {"results": results})
 
 

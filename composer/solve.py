@@ -101,7 +101,9 @@ def masked_least_squares(
     wanted = (W - start) @ A if target is None else target.to(W) - start @ A
     residual = wanted.masked_fill(~mask, 0.0)
     scale = (residual + (start @ A) * mask).norm(dim=1).clamp_min(torch.finfo(W.dtype).tiny)
-    step, iterations, unconverged = _conjugate_gradients(A, residual, mask, tolerance * scale, max_iterations)
+    step, iterations, unconverged = conjugate_gradients(
+        A, _preconditioner(A), residual, mask, tolerance * scale, max_iterations
+    )
     left = residual - (step @ A).masked_fill(~mask, 0.0)
     # The fall of the objective from start to start + step, without the cancellation of two large sums.
     gain = (step * (residual + left)).sum(1)
@@ -112,15 +114,17 @@ def masked_least_squares(
     return start + step.masked_fill(worse[:, None], 0.0), info
 
 
-def _conjugate_gradients(
-    A: Tensor, residual: Tensor, mask: Tensor, goal: Tensor, max_iterations: int
+def conjugate_gradients(
+    A: Tensor, inverse: Tensor, residual: Tensor, mask: Tensor, goal: Tensor, max_iterations: int
 ) -> tuple[Tensor, int, int]:
-    """Solve ``M ∘ (V A) = residual`` for all rows; a row stops when its residual is no longer than its ``goal``.
+    """Solve ``M ∘ (V A) = residual`` for all rows, preconditioned by ``R -> M ∘ (R inverse)``.
 
-    Returns the solution, the iterations, and how many rows did not reach their goal.
+    ``residual`` is 0 outside the mask. A row stops when its residual is no longer than its ``goal``.
+
+    Returns:
+        the solution, the iterations, and how many rows did not reach their goal.
     """
     solution = torch.zeros_like(residual)
-    inverse = _preconditioner(A)
     rows = (residual.norm(dim=1) > goal).nonzero().flatten()
     x, r, keep, goal = solution[rows], residual[rows], mask[rows].to(residual), goal[rows]
     p = (r @ inverse) * keep

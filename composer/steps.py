@@ -168,7 +168,8 @@ def prune(
     criterion = CRITERIA.get(space.recipe.criterion)()
     plan = space.scheme(scheme)
     library = Library(output or space.pruned)
-    inputs = {"scheme": plan.digest, "criterion": {"name": criterion.name}}
+    settings = _calibration(space) if criterion.needs else {}
+    inputs = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
     leaves = len(plan.at("module"))
     manifest = _manifest(library, plan, inputs, force)
     if manifest:
@@ -176,10 +177,20 @@ def prune(
     from .stages.prune import prune as work
 
     library.sweep()
-    model, began = space.base.load(), time.perf_counter()
+    model, began = space.fresh_model() if criterion.needs else space.base.load(), time.perf_counter()
+
+    def grams() -> Any:
+        from .gram import collect
+
+        size, seed = space.recipe.calibration_size, space.recipe.seed
+        train = space.examples("train")
+        return collect(model, space.task, train, space.base.layout, size=size, seed=seed, progress=progress)
+
     held = set(library.addresses())
     with reported(library.folder):
-        addresses = work(model, space.base.layout, plan, criterion, library, progress=progress)
+        addresses = work(
+            model, space.base.layout, plan, criterion, library, settings=settings, grams=grams, progress=progress
+        )
     seconds = time.perf_counter() - began
     made = len(set(addresses.values()) - held)
     content = record(inputs, addresses=addresses, seconds=seconds, recipe=space.resolved())
@@ -207,7 +218,12 @@ def finetune_blocks(
     from .stages.tune_blocks import head, tune_blocks
     from .trainers.trainer import BlockSettings
 
-    settings = BlockSettings(trainer=r.trainer, seed=r.seed, **r.block.model_dump(exclude={"valid_size"}))
+    settings = BlockSettings(
+        trainer=r.trainer,
+        seed=r.seed,
+        calibration_size=r.calibration_size,
+        **r.block.model_dump(exclude={"valid_size"}),
+    )
     train, valid = space.examples("train"), head(space.examples("valid"), r.block.valid_size)
     data = {"train": train.digest, "valid": valid.digest}
     inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
@@ -316,6 +332,12 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]
     options = DataOptions(**{n: getattr(space.recipe, n) for n in DataOptions.model_fields if n != "data"}, data="demo")
     task = open_task(options, base.folder, base.config)
     return task.predict(base.load().to(space.device), texts)
+
+
+def _calibration(space: Workspace) -> dict[str, Any]:
+    """What identifies the calibration sample."""
+    size, seed = space.recipe.calibration_size, space.recipe.seed
+    return {"calibration": {"size": size, "seed": seed, "data": space.examples("train").digest}}
 
 
 def _same_json(path: Path, content: Any, force: bool) -> bool:

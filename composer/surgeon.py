@@ -13,10 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .solve import damping_of
+from .solve import conjugate_gradients, damping_of
 
 PENDING = 32
 """Rank of the updates that :func:`obs_groups` collects before it applies them with one matrix product."""
+
+
+FINEST = 0.01
+"""Density at which :func:`weight_order` stops to repair; the last weights go in the order they have then."""
 
 
 class Snapshot(NamedTuple):
@@ -81,12 +85,7 @@ class _Surgeon:
         self.rest = torch.ones(self.columns, dtype=torch.bool, device=W.device)
         self.rest[self.groups.flatten()] = False
         order = torch.cat([self.groups.flatten(), self.rest.nonzero().flatten()])
-        A = G.to(W.device, torch.float64, copy=True)
-        A.diagonal().add_(damping_of(G, damping))
-        factor, bad = torch.linalg.cholesky_ex(A[order][:, order])
-        if bad:
-            raise ValueError(f"damping: got {damping}; the inputs' moments are singular, a larger one is needed")
-        self.H = torch.cholesky_inverse(factor)
+        self.H = _inverse(_damped(G.to(W.device), damping), damping)[order][:, order]
         self.W = W.double()[:, order]
         self.gone = torch.zeros(len(groups), dtype=torch.bool, device=W.device)
         self._settle()
@@ -160,6 +159,48 @@ class _Surgeon:
 
 
 @torch.no_grad()
+def weight_order(
+    W: Tensor, G: Tensor, *, damping: float, fixed: int = 0, shrink: float = 0.9, iterations: int = 10
+) -> Tensor:
+    """When each single weight goes if the rest is repaired all along, counted from 0: (out, in - fixed), float64.
+
+    Round by round the weights with the lowest saliency ``ŵ_ij² / H_jj`` go (``H = A⁻¹``), until ``shrink`` of those
+    before are left; then ``Ŵ`` is refitted on what is left, from where it stood, by some conjugate gradient
+    iterations. Saliency is what removing one weight costs an unmasked row (Hassibi & Stork 1993); selecting by the
+    *repaired* weights again and again is what one look at ``W`` cannot do. Masks of all rates are nested.
+
+    O(in³ + rounds · iterations · out · in²), 44 rounds to 1 % at ``shrink`` 0.9.
+
+    Args:
+        fixed: so many columns at the end are refitted but never removed (the bias).
+
+    Raises:
+        ValueError: as :func:`obs_groups`.
+    """
+    columns = W.shape[1] - fixed
+    A = _damped(G.to(W.device), damping)
+    inverse = _inverse(A, damping).to(W)
+    A = A.to(W)
+    right, weight, keep = W @ A, W, torch.ones_like(W, dtype=torch.bool)
+    order = torch.zeros(len(W) * columns, dtype=torch.float64, device=W.device)
+    left = total = len(order)
+    while left:
+        saliency = (weight.square() / inverse.diagonal())[:, :columns].masked_fill(~keep[:, :columns], -1.0)
+        ranked = torch.argsort(saliency.flatten(), stable=True)[total - left :]
+        order[ranked] = torch.arange(total - left, total, dtype=torch.float64, device=W.device)
+        if left <= FINEST * total:
+            break
+        going = left - int(shrink * left)
+        keep[ranked[:going] // columns, ranked[:going] % columns] = False
+        left -= going
+        weight = weight.masked_fill(~keep, 0.0)
+        residual = (right - weight @ A).masked_fill(~keep, 0.0)
+        goal = 1e-3 * (right * keep).norm(dim=1)
+        weight = weight + conjugate_gradients(A, inverse, residual, keep, goal, iterations)[0]
+    return order.reshape(len(W), columns)
+
+
+@torch.no_grad()
 def sparsegpt(
     W: Tensor, G: Tensor, removed: int, *, blocksize: int = 128, damping: float = 0.01
 ) -> tuple[Tensor, Tensor]:
@@ -198,3 +239,17 @@ def sparsegpt(
             errors[:, j - first] = error
         weight[:, last:] -= errors @ U[first:last, last:]
     return keep, weight.masked_fill(~keep, 0.0).to(W)
+
+
+def _damped(G: Tensor, damping: float) -> Tensor:
+    """``G + λI`` in float64."""
+    A = G.to(torch.float64, copy=True)
+    A.diagonal().add_(damping_of(G, damping))
+    return A
+
+
+def _inverse(A: Tensor, damping: float) -> Tensor:
+    factor, singular = torch.linalg.cholesky_ex(A)
+    if singular:
+        raise ValueError(f"damping: got {damping}; the inputs' moments are singular, a larger one is needed")
+    return torch.cholesky_inverse(factor)

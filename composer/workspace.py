@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .config import read_configurations
 from .errors import LibraryError, ModelError, RecipeError, SchemeError
@@ -22,21 +22,37 @@ if TYPE_CHECKING:
     from torch import nn
 
 Kind = Literal["composed", "baseline", "dense"]
+DEVICES = ("cpu", "cuda", "mps")
 
 
 class Workspace:
     """A recipe with its folder; base model, task and data are read when first needed and kept."""
 
+    _last: ClassVar[Workspace | None] = None
+
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.folder = recipe.folder
         self._examples: dict[Split, Examples] = {}
+        self._files: list[tuple[int, int] | None] = []
         self._schemes: dict[Path, Scheme] = {}
 
     @classmethod
     def of(cls, recipe: Recipe | Workspace) -> Workspace:
-        """``recipe`` itself when it is a workspace already."""
-        return recipe if isinstance(recipe, Workspace) else cls(recipe)
+        """``recipe`` itself when it is a workspace already; calls with one recipe object share one workspace
+        as long as nobody rewrites its files."""
+        if isinstance(recipe, Workspace):
+            return recipe
+        held = cls._last
+        if held is None or held.recipe is not recipe or held._files != held._signature():
+            held = cls._last = cls(recipe)
+            held._files = held._signature()
+        return held
+
+    def _signature(self) -> list[tuple[int, int] | None]:
+        """Changes when somebody rewrites the files that say what the model and the scheme are."""
+        found = [path.stat() if path.is_file() else None for path in (self.conf, self.conf_prune)]
+        return [(s.st_mtime_ns, s.st_size) if s else None for s in found]
 
     # Paths ------------------------------------------------------------------------------------------------
 
@@ -71,8 +87,9 @@ class Workspace:
         return self.folder / "stats" / f"{name}.csv"
 
     def result_file(self, model: Path) -> Path:
-        """``results/<name of the model folder>.json``."""
-        return self.folder / "results" / f"{Path(os.path.abspath(model)).name}.json"
+        """``results/<name of the model folder>.json``; ``base.json`` for the base model."""
+        name = "base" if model == self.base.folder else Path(os.path.abspath(model)).name
+        return self.folder / "results" / f"{name}.json"
 
     # Loaded once ------------------------------------------------------------------------------------------
 
@@ -139,7 +156,10 @@ class Workspace:
         if wanted == "auto":
             return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         try:
-            torch.empty(0, device=torch.device(wanted))
+            device = torch.device(wanted)
+            if device.type not in DEVICES:  # torch knows more kinds than it can compute on
+                raise NotImplementedError(device.type)
+            torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError):
             raise RecipeError(
                 f"--device: {wanted!r} is not on this machine; allowed: auto, cpu, cuda[:n], mps"

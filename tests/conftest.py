@@ -18,7 +18,15 @@ SUBJECTS = {"man": "mann", "dog": "hund", "cat": "kater", "boy": "junge"}
 VERBS = {"sees": "sieht", "likes": "mag", "finds": "findet"}
 ADJECTIVES = {"old": "alte", "small": "kleine", "red": "rote"}
 SMALL_WORDS = ("a", "the", "der", "den", "good", "bad", "film", "very", "not")
-WORDS = (*SMALL_WORDS, *SUBJECTS, *SUBJECTS.values(), *VERBS, *VERBS.values(), *ADJECTIVES, *ADJECTIVES.values())
+WORDS = (
+    *SMALL_WORDS,
+    *SUBJECTS,
+    *SUBJECTS.values(),
+    *VERBS,
+    *VERBS.values(),
+    *ADJECTIVES,
+    *ADJECTIVES.values(),
+)
 VOCABULARY = len(SPECIALS) + len(WORDS)
 
 Folder = Callable[..., Path]
@@ -207,7 +215,10 @@ def translation_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _sentence(draw: random.Random) -> tuple[str, str]:
     subject, verb, thing = draw.choice([*SUBJECTS]), draw.choice([*VERBS]), draw.choice([*SUBJECTS])
     if draw.random() < 0.5:
-        return f"the {subject} {verb} a {thing}", f"der {SUBJECTS[subject]} {VERBS[verb]} den {SUBJECTS[thing]}"
+        return (
+            f"the {subject} {verb} a {thing}",
+            f"der {SUBJECTS[subject]} {VERBS[verb]} den {SUBJECTS[thing]}",
+        )
     word = draw.choice([*ADJECTIVES])
     return (
         f"the {word} {subject} {verb} the {thing}",

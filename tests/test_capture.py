@@ -115,9 +115,7 @@ def test_what_a_block_adds_is_its_output_minus_its_input(
         assert close(record.of(block)[1][rows], wanted[block.level, block.path][rows]), block.path
 
 
-def test_a_linear_leaf_gives_the_modules_output(
-    base: BaseModel, model: nn.Module, batch: dict[str, Tensor]
-) -> None:
+def test_a_linear_leaf_gives_the_modules_output(base: BaseModel, model: nn.Module, batch: dict[str, Tensor]) -> None:
     leaves = [block for block in runnable(base) if block.level == "module"]
     seen = residual.outputs(model, [block.path for block in leaves], lambda: model(**batch))
     with recording(model, leaves) as record, record.listening():
@@ -175,9 +173,7 @@ def test_a_block_owns_the_parameters_below_it_but_no_shared_ones(base: BaseModel
     assert sum(map(len, layers)) == len(set().union(*layers))
 
 
-def test_nothing_is_recorded_but_while_listening(
-    base: BaseModel, model: nn.Module, batch: dict[str, Tensor]
-) -> None:
+def test_nothing_is_recorded_but_while_listening(base: BaseModel, model: nn.Module, batch: dict[str, Tensor]) -> None:
     with recording(model, runnable(base)) as record:
         model(**batch)
         assert not record.arguments
@@ -210,7 +206,10 @@ def test_padding_does_not_reach_real_tokens(base: BaseModel, model: nn.Module, b
         padded = {b.path: record.of(b)[1][1][real(batch, b)[1]] for b in blocks}
         one = {name: value[1:2, : value[1].ne(-100).sum()] for name, value in batch.items()}
         length = int(batch["attention_mask"][1].sum())
-        one["input_ids"], one["attention_mask"] = one["input_ids"][:, :length], one["attention_mask"][:, :length]
+        one["input_ids"], one["attention_mask"] = (
+            one["input_ids"][:, :length],
+            one["attention_mask"][:, :length],
+        )
         with record.listening():
             model(**one)
         for block in blocks:

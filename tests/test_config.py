@@ -103,12 +103,21 @@ def test_numbers_too_long_to_read_are_refused(tmp_path: Path) -> None:
         ("[]", "configurations: got []; allowed: a list with at least one configuration"),
         ('{"configurations": []}', "configurations: got []; allowed: a list with at least one configuration"),
         ('{"configurations": {}}', "configurations: got {}; allowed: a list with at least one configuration"),
-        ('{"configurations": null}', "configurations: got null; allowed: a list with at least one configuration"),
+        (
+            '{"configurations": null}',
+            "configurations: got null; allowed: a list with at least one configuration",
+        ),
         ("{}", "configurations: got {}; allowed: the list 'configurations' must be given"),
         ("[3]", "configurations[0]: got 3; allowed: an object of target paths and rates"),
         ("[[0.5]]", "configurations[0]: got [0.5]; allowed: an object of target paths and rates"),
-        ('{"model": 3, "configurations": [{}]}', "model: got 3; allowed: the path of a model folder, as text"),
-        ('{"model": "", "configurations": [{}]}', "model: got ''; allowed: the path of a model folder, as text"),
+        (
+            '{"model": 3, "configurations": [{}]}',
+            "model: got 3; allowed: the path of a model folder, as text",
+        ),
+        (
+            '{"model": "", "configurations": [{}]}',
+            "model: got ''; allowed: the path of a model folder, as text",
+        ),
         (
             '{"modle": "base", "configurations": [{}]}',
             "modle: got 'base'; allowed: only 'model' and 'configurations'; did you mean 'model'?",
@@ -247,7 +256,10 @@ def test_a_zero_that_is_more_specific_keeps_a_target_dense(layout: Layout) -> No
 
 def test_unknown_keys_of_all_configurations_are_reported_with_the_nearest_names(layout: Layout) -> None:
     given = Configurations(
-        configurations=[{"encoder.block.0.layer.0.SelfAttentoin": 0.5}, {"*": 0.1, "pooler.*": 0.2, "lm_head": 0}]
+        configurations=[
+            {"encoder.block.0.layer.0.SelfAttentoin": 0.5},
+            {"*": 0.1, "pooler.*": 0.2, "lm_head": 0},
+        ]
     )
     with pytest.raises(ConfigError) as caught:
         resolve(given, layout, where="my.json")
@@ -272,7 +284,7 @@ def test_what_is_no_target_is_unknown(layout: Layout, key: str) -> None:
 def test_targets_are_matched_in_execution_order(layout: Layout) -> None:
     found = match_targets(["decoder.*.o", "encoder.block.1.*SelfAttention", "*.o"], layout, where="--targets")
     assert found == [p for p in layout.paths if p.endswith(".o") or p == ENCODER.format(1)]
-    with pytest.raises(ConfigError, match="--targets: 'x.' matches no target"):
+    with pytest.raises(ConfigError, match=r"--targets: 'x\*' matches no target"):
         match_targets(["*", "x*"], layout, where="--targets")
 
 
@@ -301,7 +313,7 @@ def test_any_json_is_read_or_refused_by_lines(tmp_path_factory: pytest.TempPathF
     path = write(tmp_path_factory.mktemp("any"), json.dumps(value))
     try:
         given_rates = read_configurations(path).configurations
-    except ConfigError as refused:
-        assert all(problem.startswith(f"{path}: ") and "\n" not in problem for problem in refused.problems)
+    except ConfigError:
+        assert problems_of(path)
     else:
         assert all(0 <= rate < 1 for rates in given_rates for rate in rates.values())

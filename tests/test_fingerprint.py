@@ -158,5 +158,5 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
     whole = file.read_bytes()
     for length in range(0, len(whole), 7):
         file.write_bytes(whole[:length])
-        with pytest.raises(ModelError, match="not a safetensors file|truncated"):
+        with pytest.raises(ModelError, match=r"not a safetensors file|truncated"):
             fingerprint(file.parent)

@@ -81,7 +81,10 @@ def test_a_single_value_is_repeated(layout: Layout) -> None:
         ),
         ({"count": 0}, ["--count: got 0; allowed: a whole number of at least 1"]),
         ({"draws": 0}, ["--random: got 0; allowed: a whole number of at least 1"]),
-        ({"linear": []}, ["--linear: got an empty list; allowed: one or more rates, each a number with 0 <= rate < 1"]),
+        (
+            {"linear": []},
+            ["--linear: got an empty list; allowed: one or more rates, each a number with 0 <= rate < 1"],
+        ),
         ({"attention": [0.5, 1.5]}, ["--attention[1]: got 1.5; allowed: a number with 0 <= rate < 1"]),
     ],
 )

@@ -129,7 +129,14 @@ def _targets(names: set[str]) -> set[str]:
     return both | {f"{name}.__init__" for name in both if f"{name}.__init__" in MODULES}
 
 
-QUICK = ["composer", "composer.config", "composer.scheme", "composer.recipe", "composer.models.base", "composer.library"]
+QUICK = [
+    "composer",
+    "composer.config",
+    "composer.scheme",
+    "composer.recipe",
+    "composer.models.base",
+    "composer.library",
+]
 
 
 @pytest.mark.parametrize("names", [QUICK, ["composer.steps"], ["composer.pipeline"], ["composer.cli.app"]])

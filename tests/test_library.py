@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+import composer
 from composer.errors import LibraryError, OutputError
 from composer.jsonfile import replacing
 from composer.library import Library, address_of
@@ -214,32 +215,36 @@ def test_a_manifest_belongs_to_one_scheme(library: Library) -> None:
 
 def run_writers(library: Library, how: str) -> None:
     script = Path(writers.__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(composer.__file__).parents[1]),
+    }
     command = [sys.executable, str(script), str(library.folder), how]
-    subprocess.run(command, check=True, timeout=120, env=environment, cwd=script.parents[2])
+    subprocess.run(command, check=True, timeout=120, env=environment)
 
 
 def check_written(library: Library) -> list[int]:
     """Verify every block that is visible, to the last bit; returns which there are."""
-    by_address = {address_of(writers.content(i)[0]): i for i in range(writers.BLOCKS)}
-    found = [by_address[address] for address in library.addresses()]
-    for i in found:
-        lineage, weights, masks = writers.content(i)
-        got = library.get(address_of(lineage))
-        assert got.lineage == lineage
+    found = []
+    for address in library.addresses():
+        got = library.get(address)
+        lineage, weights, masks = writers.content(got.lineage["block"])
+        assert address_of(lineage) == address
         assert torch.equal(got.weights["a.weight"], weights["a.weight"])
         assert torch.equal(got.masks["a.weight"], masks["a.weight"])
-    return found
+        found.append(got.lineage["block"])
+    return sorted(found)
 
 
 def test_processes_that_write_the_same_addresses_at_once_leave_valid_blocks(library: Library) -> None:
     run_writers(library, "together")
-    assert sorted(check_written(library)) == list(range(writers.BLOCKS))
+    assert check_written(library) == list(range(writers.BLOCKS))
     assert not list(library.folder.glob(".*"))
 
 
 def test_a_killed_writer_never_leaves_a_block_that_does_not_verify(library: Library) -> None:
     run_writers(library, "kill")
-    assert check_written(library)
+    assert len(check_written(library)) >= 20
     library.sweep()
     assert {path.suffix for path in library.folder.iterdir()} <= {".safetensors", ".sha256"}

@@ -97,7 +97,10 @@ def test_an_unknown_key_names_the_near_miss(content: str, place: str, near: str 
         ("seed: x\n", "compose.yaml: seed: got 'x'; "),
         ("seed: 1.5\n", "compose.yaml: seed: got 1.5; "),
         ("count: 0\n", "compose.yaml: count: got 0; input should be greater than or equal to 1"),
-        ("block: {steps: 0}\n", "compose.yaml: block.steps: got 0; input should be greater than or equal to 1"),
+        (
+            "block: {steps: 0}\n",
+            "compose.yaml: block.steps: got 0; input should be greater than or equal to 1",
+        ),
         ("finetune: {batch-size: 0}\n", "compose.yaml: finetune.batch-size: got 0; "),
         ("finetune: {batch-size: -3}\n", "compose.yaml: finetune.batch-size: got -3; "),
         ("finetune: {epochs: 0}\n", "compose.yaml: finetune.epochs: got 0; "),

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..layout import Target
+
+Stats = Mapping[str, Any]
+"""Statistics of the base model on the calibration sample, by name.
+
+==========  ============================================================================================
+``"gram"``  list of :class:`composer.gram.Gram`, one per projection of the target: moments of its inputs
+``"out"``   for an attention target, with ``"gram"``: ``(weight, gram)`` of its out-projection, (out, in)
+==========  ============================================================================================
+"""
 
 
 class Criterion(Protocol):
@@ -20,7 +29,7 @@ class Criterion(Protocol):
     name: str
     needs: frozenset[str]
 
-    def score(self, target: Target, weights: list[Tensor], stats: Mapping[str, Tensor]) -> Tensor:
+    def score(self, target: Target, weights: list[Tensor], stats: Stats) -> Tensor:
         """Importance of each unit.
 
         Args:

@@ -14,10 +14,7 @@ base_model: {base}
 # {base}, {percent} of target weights removed
 
 Made with Composer: {how}.
-
-**This is a masked model.** The removed weights are exactly 0.0, but they are still stored: the folder is as
-large and the model as slow as the dense one until it is shrunk or run by a kernel that skips zeros.
-
+{masked}
 Load it like any other model: `transformers.{auto}.from_pretrained("<this folder>")`.
 
 | target | rate removed |
@@ -28,12 +25,20 @@ Load it like any other model: `transformers.{auto}.from_pretrained("<this folder
 """
 
 
+MASKED = """
+**This is a masked model.** The removed weights are exactly 0.0, but they are still stored: the folder is as
+large and the model as slow as the dense one until it is shrunk or run by a kernel that skips zeros.
+"""
+
+
 def model_card(base: BaseModel, root: Node | None, sparsity: float, how: str) -> str:
     """The text of ``README.md``; ``root`` is None for a dense model."""
     from ..models.base import AUTO_CLASSES
 
     architecture = (base.config.get("architectures") or [""])[0]
-    auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), "AutoModel")
+    auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), architecture or "AutoModel")
     rates = root.rates if root else {}
     rows = "\n".join(f"| `{path}` | {rate:g} |" for path, rate in rates.items()) or "| (none) | 0 |"
-    return CARD.format(base=base.folder.name, percent=f"{sparsity:.1%}", how=how, auto=auto, rows=rows)
+    masked = MASKED if rates else ""
+    percent = f"{sparsity:.1%}"
+    return CARD.format(base=base.folder.name, percent=percent, how=how, masked=masked, auto=auto, rows=rows)

@@ -65,7 +65,7 @@ def sparsegpt(W: Matrix, G: Matrix, removed: int, blocksize: int, damping: float
     W, G = W.copy(), G.copy()
     rows, columns = W.shape
     dead = np.diag(G) == 0
-    G[dead, dead] = np.diag(G).mean()
+    G[dead, dead] = np.diag(G).mean() or 1.0
     W[:, dead] = 0
     A, _ = damped(G, damping)
     inverses = [np.linalg.inv(A[j:, j:]) for j in range(columns)]

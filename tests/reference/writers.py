@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ BLOCKS = 12
 
 
 def content(i: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Lineage, weights and masks of block ``i``: some 300 kilobytes."""
+    """Lineage, weights and masks of block ``i``: more than a megabyte."""
     import torch
 
-    weight = torch.arange(2.0**16).reshape(256, 256) + i
+    weight = torch.arange(2.0**18).reshape(512, 512) + i
     return {"block": i}, {"a.weight": weight}, {"a.weight": weight % 2 == 0}
 
 
@@ -49,16 +50,16 @@ def together(folder: Path, draw: random.Random) -> None:
 
 
 def kill(folder: Path, draw: random.Random) -> None:
-    """Kill a process that writes without end; again and again, each time at another moment."""
-    for _ in range(15):
+    """Kill a process that writes new blocks without end; again and again, each time at another moment."""
+    for start in range(0, 20_000, 1000):
         there, here = os.pipe()
         child = os.fork()
         if not child:
-            while True:
-                write(folder, draw.sample(range(BLOCKS), BLOCKS)[:1])
+            for i in range(start, start + 1000):
+                write(folder, [i])
                 os.write(here, b".")
         os.read(there, 1)  # however slow the machine is, a block is written first
-        time.sleep(draw.uniform(0, 0.03))
+        time.sleep(draw.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(there)
@@ -66,6 +67,6 @@ def kill(folder: Path, draw: random.Random) -> None:
 
 
 if __name__ == "__main__":
-
-    content(0)
+    for module in ("torch", "safetensors.torch", "composer.library"):
+        import_module(module)  # before the forks, so that each child need not
     {"together": together, "kill": kill}[sys.argv[2]](Path(sys.argv[1]), random.Random(0))

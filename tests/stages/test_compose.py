@@ -59,9 +59,7 @@ def library(tmp_path: Path) -> Library:
     return Library(tmp_path / "library")
 
 
-def test_from_an_l1_library_it_is_the_model_pruned_by_hand(
-    model_folder: Folder, library: Library, family: str
-) -> None:
+def test_from_an_l1_library_it_is_the_model_pruned_by_hand(model_folder: Folder, library: Library, family: str) -> None:
     base = base_of(model_folder, family)
     scheme = make_scheme(base, *mixed(base))
     addresses = prune(base.load(), base.layout, scheme, L1(), library)
@@ -85,9 +83,7 @@ def test_from_an_l1_library_it_is_the_model_pruned_by_hand(
             assert torch.equal(mask, (wanted[name] != 0) | (state[name] == 0)), name
 
 
-def hand_made(
-    base: BaseModel, library: Library, nodes: Mapping[str, float], scheme: Scheme
-) -> dict[str, str]:
+def hand_made(base: BaseModel, library: Library, nodes: Mapping[str, float], scheme: Scheme) -> dict[str, str]:
     """Store the nodes of these levels with every weight set to the level's value, masked by l1."""
     model = base.load()
     addresses = {}
@@ -241,9 +237,7 @@ def test_a_half_precision_base_is_composed_in_float32(
     base = BaseModel(folder)
     scheme = make_scheme(base, {"*": LOW})
     model: nn.Module = base.load()
-    keep = compose(
-        model, base.layout, scheme, 0, library, prune(model, base.layout, scheme, L1(), library)
-    )
+    keep = compose(model, base.layout, scheme, 0, library, prune(model, base.layout, scheme, L1(), library))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     for name, mask in keep.items():
         assert torch.equal(model.get_parameter(name), halved[name].float() * mask)

@@ -67,9 +67,7 @@ class Place:
     def scheme(self, *configurations: dict[str, float], levels: tuple[Level, ...] = LEVELS) -> Scheme:
         rates = resolve(Configurations(configurations=list(configurations)), self.base.layout)
         base = self.base
-        return build_scheme(
-            rates, base.layout, model=base.name, fingerprint=base.fingerprint, block_levels=levels
-        )
+        return build_scheme(rates, base.layout, model=base.name, fingerprint=base.fingerprint, block_levels=levels)
 
     def tune(
         self,
@@ -416,7 +414,9 @@ def test_a_block_tunes_norms_and_dense_projections_but_not_the_position_bias(t5:
 def test_an_inner_block_starts_from_its_tuned_children(t5: Place, tmp_path: Path) -> None:
     scheme = t5.scheme({"encoder.block.0.layer.1.DenseReluDense.wi": 0.5}, levels=("module", "sublayer"))
     wild = replace(SETTINGS, learning_rate=1e-30)  # nothing moves: the sublayer must be what its child is
-    first, tuned, _ = t5.tune(t5.scheme(*[{"encoder.block.0.layer.1.DenseReluDense.wi": 0.5}], levels=("module",)), tmp_path)
+    first, tuned, _ = t5.tune(
+        t5.scheme(*[{"encoder.block.0.layer.1.DenseReluDense.wi": 0.5}], levels=("module",)), tmp_path
+    )
     (leaf,) = first.addresses.values()
     result, tuned, _ = t5.tune(scheme, tmp_path, settings=SETTINGS)
     leaf_node, inner = scheme.at("module")[0], scheme.at("sublayer")[0]

@@ -67,15 +67,27 @@ def test_masks_hold_even_where_the_start_broke_them() -> None:
     assert (trainer.finish()["w"][~KEEP] == 0).all()
 
 
+def test_removed_weights_move_kept_ones_in_no_way_not_even_by_clipping() -> None:
+    # The same block without the removed columns must take the same path. Their gradients would be huge.
+    inputs = INPUTS * torch.tensor([1.0, 1.0, 1.0, 50.0, 50.0, 50.0])
+    keep = torch.ones(5, 6, dtype=torch.bool)
+    keep[:, 3:] = False
+    masked = Distill({"w": BASE * keep, "b": torch.zeros(5)}, {"w": keep}, learning_rate=0.05, steps=20)
+    narrow = Distill({"w": BASE[:, :3], "b": torch.zeros(5)}, {}, learning_rate=0.05, steps=20)
+    for scale in (1.0, 10.0, 0.1, 3.0, 1.0):
+        masked.step(run_on(inputs), WANTED * scale)
+        narrow.step(run_on(inputs[:, :3]), WANTED * scale)
+    assert torch.allclose(masked.finish()["w"][:, :3], narrow.finish()["w"], atol=1e-5)
+    assert not torch.allclose(narrow.finish()["w"], BASE[:, :3], atol=0.05)
+
+
 def test_the_error_falls_to_what_the_best_masked_matrix_leaves() -> None:
     # Inputs in which columns 0 and 1 say the same: what a removed weight did, its neighbour can do.
     inputs = torch.randn(200, 6, generator=torch.Generator().manual_seed(3))
     inputs[:, 1] = inputs[:, 0]
     keep = torch.ones(5, 6, dtype=torch.bool)
     keep[:, 0] = False
-    trainer = Distill(
-        {"w": BASE * keep, "b": torch.zeros(5)}, {"w": keep}, learning_rate=0.1, steps=300
-    )
+    trainer = Distill({"w": BASE * keep, "b": torch.zeros(5)}, {"w": keep}, learning_rate=0.1, steps=300)
     run, wanted = run_on(inputs), inputs @ BASE.T
 
     before = trainer.error(run, wanted)
@@ -152,5 +164,5 @@ def test_the_same_start_gives_the_same_bits() -> None:
 
 def test_it_is_registered() -> None:
     assert TRAINERS.get("distill") is Distill
-    with pytest.raises(InputError, match="unknown trainer 'destill'; allowed: .*did you mean 'distill'"):
+    with pytest.raises(InputError, match=r"unknown trainer 'destill'; allowed: .*did you mean 'distill'"):
         TRAINERS.get("destill")

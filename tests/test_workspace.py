@@ -1,0 +1,182 @@
+"""Where a workspace keeps things, which base model it takes, and how it refuses what does not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import composer
+from composer import steps
+from composer.errors import LibraryError, ModelError, RecipeError, SchemeError
+from composer.library import Library
+from composer.recipe import Recipe
+from composer.workspace import Workspace
+
+
+def recipe(folder: Path, **given: Any) -> Recipe:
+    shared = {"folder": str(folder), "max_source_length": 32, "max_target_length": 16}
+    return composer.load_recipe(given=shared | given, file=False)
+
+
+@pytest.fixture
+def planned(t5_folder: Path, translation_data: Path, tmp_path: Path) -> Workspace:
+    """A folder with configurations and a scheme."""
+    space = Workspace(recipe(tmp_path / "work", model=str(t5_folder), data=str(translation_data)))
+    steps.generate_config(space)
+    steps.generate_scheme(space)
+    return Workspace(space.recipe)
+
+
+def test_a_workspace_is_its_own(tmp_path: Path) -> None:
+    space = Workspace.of(recipe(tmp_path))
+    assert Workspace.of(space) is space
+
+
+def test_places(tmp_path: Path) -> None:
+    space = Workspace(recipe(tmp_path))
+    kinds: Any = {"composed": "2-finetuned", "baseline": "2-baseline", "dense": "dense"}
+    assert {kind: space.model_folder(kind, 2).relative_to(tmp_path).as_posix() for kind in kinds} == {
+        kind: f"models/{name}" for kind, name in kinds.items()
+    }
+    assert space.stats_file("composed", 2) == tmp_path / "stats" / "model-2.csv"
+    assert space.stats_file("baseline", 2) == tmp_path / "stats" / "baseline-2.csv"
+    assert space.stats_file("dense", None) == tmp_path / "stats" / "dense.csv"
+
+
+def test_results_are_named_after_the_models(t5_folder: Path, tmp_path: Path) -> None:
+    space = Workspace(recipe(tmp_path, model=str(t5_folder)))
+    assert space.result_file(tmp_path / "models" / "2-finetuned") == tmp_path / "results" / "2-finetuned.json"
+    assert space.result_file(t5_folder) == tmp_path / "results" / "base.json"
+
+
+def test_the_result_of_the_current_folder_has_a_name(
+    t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "2-finetuned").mkdir()
+    monkeypatch.chdir(tmp_path / "2-finetuned")
+    space = Workspace(recipe(tmp_path, model=str(t5_folder)))
+    assert space.result_file(Path()) == tmp_path / "results" / "2-finetuned.json"
+
+
+def test_the_recipes_model_wins_over_the_one_in_the_configurations(
+    t5_folder: Path, bert_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "conf.json").write_text(json.dumps({"model": str(bert_folder), "configurations": [{}]}))
+    assert Workspace(recipe(tmp_path)).base.folder == bert_folder
+    assert Workspace(recipe(tmp_path, model=str(t5_folder))).base.folder == t5_folder
+
+
+def test_a_model_in_the_configurations_is_looked_for_beside_them(t5_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(t5_folder, tmp_path / "models" / "base")
+    (tmp_path / "conf.json").write_text(json.dumps({"model": "models/base", "configurations": [{}]}))
+    assert (
+        Workspace(recipe(tmp_path)).base.fingerprint
+        == Workspace(recipe(tmp_path, model=str(t5_folder))).base.fingerprint
+    )
+
+
+def test_without_any_model_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"-m/--model: nothing given, and .*conf\.json names none"):
+        _ = Workspace(recipe(tmp_path)).base
+    (tmp_path / "conf.json").write_text("[{}]")
+    with pytest.raises(ModelError, match=r"-m/--model: nothing given, and .*conf\.json names none"):
+        _ = Workspace(recipe(tmp_path)).base
+
+
+def test_names_in_files_are_relative_to_them(t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(t5_folder, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    Path("runs/one").mkdir(parents=True)
+    space = Workspace(recipe(Path("runs/one"), model="base"))
+    assert space.stored_name(Path("runs/one")) == os.path.join("..", "..", "base")
+    assert Path(Workspace.located(space.stored_name(Path("runs/one")), Path("runs/one"))).resolve() == tmp_path / "base"
+    assert Workspace(recipe(tmp_path, model=str(t5_folder))).stored_name(tmp_path) == str(t5_folder)
+    assert Workspace(recipe(tmp_path, model="demo")).stored_name(tmp_path) == "demo"
+
+
+def test_a_workspace_can_be_moved_with_its_model(
+    t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(t5_folder, tmp_path / "here" / "base")
+    monkeypatch.chdir(tmp_path / "here")
+    steps.generate_config(recipe(Path("work"), model="base"))
+    steps.generate_scheme(recipe(Path("work")))
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    scheme = Workspace(recipe(Path("there/work"))).scheme()
+    assert len(scheme.roots) == 3
+
+
+def test_a_split_is_read_once_and_its_digest_covers_the_tokens(
+    t5_folder: Path, translation_data: Path, tmp_path: Path
+) -> None:
+    given = {"model": str(t5_folder), "data": str(translation_data)}
+    space = Workspace(recipe(tmp_path, **given))
+    assert space.examples("train") is space.examples("train")
+    same = Workspace(recipe(tmp_path / "other", **given)).examples("train").digest
+    shorter = Workspace(recipe(tmp_path, **given, max_source_length=3)).examples("train").digest
+    prefixed = Workspace(recipe(tmp_path, **given, prefix="the ")).examples("train").digest
+    assert len({space.examples("train").digest, same, shorter, prefixed}) == 3
+    assert same == space.examples("train").digest
+
+
+def test_a_scheme_that_is_not_there(t5_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SchemeError, match=r"conf_prune\.json: no such file; run `compose generate-scheme` first"):
+        Workspace(recipe(tmp_path, model=str(t5_folder))).scheme()
+
+
+def test_a_scheme_of_another_model(planned: Workspace, t5_folder: Path, tmp_path: Path) -> None:
+    other = altered(t5_folder, tmp_path / "other")
+    space = Workspace(recipe(planned.folder, model=str(other)))
+    with pytest.raises(SchemeError, match=r"made for another model .*run `compose generate-scheme` again"):
+        space.scheme()
+
+
+def test_a_scheme_finds_its_model_by_itself(planned: Workspace, t5_folder: Path) -> None:
+    planned.conf.unlink()
+    space = Workspace(recipe(planned.folder))
+    assert space.scheme().digest == planned.scheme().digest
+    assert space.base.folder == t5_folder
+
+
+def test_a_library_without_this_scheme(planned: Workspace) -> None:
+    with pytest.raises(LibraryError, match=r"pruned: holds nothing for this scheme .*run `compose prune`"):
+        planned.addresses(Library(planned.pruned), planned.scheme())
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cuda:x", "cpu:", "meta", "mps:7", "xla", "hpu", "42"])
+def test_an_unknown_device(device: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"--device: '.*' is not on this machine; allowed: auto, cpu, cuda\[:n\], mps"
+    ):
+        _ = Workspace(recipe(tmp_path, device=device)).device
+
+
+def test_known_devices(tmp_path: Path) -> None:
+    assert Workspace(recipe(tmp_path, device="cpu")).device == "cpu"
+    chosen = Workspace(recipe(tmp_path)).device
+    assert torch.empty(0, device=chosen).device.type in ("cpu", "cuda", "mps")
+
+
+def test_the_resolved_recipe_is_plain_data_without_the_folder(tmp_path: Path) -> None:
+    resolved = Workspace(recipe(tmp_path, seed=3)).resolved()
+    assert resolved["seed"] == 3
+    assert resolved["block"]["steps"] > 0
+    assert str(tmp_path) not in json.dumps(resolved)
+
+
+def altered(source: Path, folder: Path) -> Path:
+    """A model that differs in one weight."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["shared.weight"][0, 0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
