@@ -72,7 +72,7 @@ class Common(Talk):
 @Parameter("*", group=_DATA)
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Where examples come from; the fields of ``composer.tasks.options.DataOptions``, and the calibration sample."""
+    """Where examples come from; the fields of ``composer.tasks.options.DataOptions``, without the seed."""
 
     data: Annotated[str | None, Parameter(help="A folder, a hub dataset (name or name:config), or 'demo'.")] = None
     task: Annotated[str | None, Parameter(help="translation or classification [from the model].")] = None
@@ -93,9 +93,6 @@ class Data:
     max_source_length: Annotated[Whole | None, Parameter(help="Tokens kept of a source or text [128].")] = None
     max_target_length: Annotated[Whole | None, Parameter(help="Tokens kept of a target [128].")] = None
     num_beams: Annotated[Whole | None, Parameter(help="Beams of generation [1].")] = None
-    calibration_size: Annotated[
-        Whole | None, Parameter(help="Training examples that criteria and closed forms look at [2048].")
-    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""
@@ -110,6 +107,9 @@ class Machine:
     seed: Seed = None
     precision: Annotated[Literal["fp32", "bf16"] | None, Parameter(help="Of model-level fine-tuning [fp32].")] = None
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1, mps [auto].")] = None
+    calibration_size: Annotated[
+        Whole | None, Parameter(help="Training examples that criteria and closed forms look at [2048].")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""

@@ -148,7 +148,9 @@ def _unknown(where: str, key: str, layout: Layout) -> str:
 def _problems(bad: ValidationError) -> list[str]:
     problems = []
     for error in bad.errors():
-        place = "".join(f"[{part!r}]" if i else str(part) for i, part in enumerate(error["loc"]))
+        first, *rest = error["loc"]
+        name = first if str(first).isidentifier() else repr(first)
+        place = f"{name}{''.join(f'[{part!r}]' for part in rest)}"
         problems.append(f"{place}: got {_shown(error['input'])}; allowed: {_allowed(error)}")
     return problems
 

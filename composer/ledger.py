@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Any
 
@@ -81,8 +82,8 @@ def pays_from(gaps: list[float]) -> int | None:
     behind = max((k for k, gap in enumerate(gaps, 1) if gap > 0), default=0)
     if behind < len(gaps):
         return behind + 1
-    slope = (gaps[-1] - gaps[0]) / (len(gaps) - 1) if len(gaps) > 1 else 0.0
-    return None if slope >= 0 else len(gaps) + -int(gaps[-1] // slope)
+    gained = gaps[0] - gaps[-1]
+    return len(gaps) + math.ceil(gaps[-1] * (len(gaps) - 1) / gained) if gained > 0 else None
 
 
 def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:

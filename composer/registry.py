@@ -20,10 +20,10 @@ class Registry(Generic[T]):
     >>> registry = Registry[object]("number", {"pi": "math:pi"})
     >>> registry.get("pi")
     3.141592653589793
-    >>> registry.get("pj")
+    >>> registry.get("pie")
     Traceback (most recent call last):
     ...
-    composer.errors.InputError: unknown number 'pj'; allowed: pi; did you mean 'pi'?
+    composer.errors.InputError: unknown number 'pie'; allowed: pi; did you mean 'pi'?
     """
 
     def __init__(self, kind: str, table: dict[str, str]) -> None:

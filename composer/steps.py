@@ -357,16 +357,16 @@ def _same_scheme(path: Path, scheme: Scheme, force: bool) -> bool:
         raise OutputError(f"{path}: exists and is no scheme; --force replaces it")
     if held.get("digest") == scheme.digest:
         return True
+    levels = held.get("block_levels") != list(scheme.block_levels)
     wanted = {
-        "fingerprint": (scheme.fingerprint, "another base model"),
-        "model": (scheme.model, "another path of the base model"),
-        "block_levels": (list(scheme.block_levels), "other block levels"),
-        "configurations": (list(scheme.roots), "other configurations"),
+        "another base model": held.get("fingerprint") != scheme.fingerprint,
+        "another path of the base model": held.get("model") != scheme.model,
+        "other block levels": levels,
+        # A root's hash covers the levels below it, so it tells only where these are the same.
+        "other configurations": not levels and held.get("configurations") != list(scheme.roots),
     }
-    changed = [words for key, (now, words) in wanted.items() if held.get(key) != now]
-    raise OutputError(
-        f"{path}: exists and was made from other inputs ({', '.join(changed) or 'it was edited'}); --force replaces it"
-    )
+    changed = ", ".join(words for words, differs in wanted.items() if differs) or "it was edited"
+    raise OutputError(f"{path}: exists and was made from other inputs ({changed}); --force replaces it")
 
 
 def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:

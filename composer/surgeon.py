@@ -19,7 +19,7 @@ PENDING = 32
 """Rank of the updates that :func:`obs_groups` collects before it applies them with one matrix product."""
 
 
-FINEST = 0.01
+FINEST = 0.05
 """Density at which :func:`weight_order` stops to repair; the last weights go in the order they have then."""
 
 
@@ -164,12 +164,16 @@ def weight_order(
 ) -> Tensor:
     """When each single weight goes if the rest is repaired all along, counted from 0: (out, in - fixed), float64.
 
-    Round by round the weights with the lowest saliency ``ŵ_ij² / H_jj`` go (``H = A⁻¹``), until ``shrink`` of those
-    before are left; then ``Ŵ`` is refitted on what is left, from where it stood, by some conjugate gradient
-    iterations. Saliency is what removing one weight costs an unmasked row (Hassibi & Stork 1993); selecting by the
-    *repaired* weights again and again is what one look at ``W`` cannot do. Masks of all rates are nested.
+    Round by round the weights with the lowest saliency go, until ``shrink`` of those before are left; then ``Ŵ`` is
+    refitted on what is left, from where it stood, by some conjugate gradient iterations. Selecting by the *repaired*
+    weights again and again sees what one look at ``W`` cannot. Masks of all rates are nested.
 
-    O(in³ + rounds · iterations · out · in²), 44 rounds to 1 % at ``shrink`` 0.9.
+    Removing one weight of a row that has the columns ``S`` left costs ``ŵ_ij² / ((A_SS)⁻¹)_jj`` (Hassibi & Stork
+    1993), which lies between ``ŵ_ij² A_jj``, when nothing else moves, and ``ŵ_ij² / H_jj``, when all columns do
+    (``H = A⁻¹``). An inverse for every row and round is too dear; saliency is the geometric mean of the two bounds,
+    both without the damping term's own share λ, so that a weight without input costs nothing.
+
+    O(in³ + rounds · iterations · out · in²), 29 rounds at ``shrink`` 0.9.
 
     Args:
         fixed: so many columns at the end are refitted but never removed (the bias).
@@ -179,13 +183,15 @@ def weight_order(
     """
     columns = W.shape[1] - fixed
     A = _damped(G.to(W.device), damping)
-    inverse = _inverse(A, damping).to(W)
-    A = A.to(W)
+    inverse = _inverse(A, damping)
+    bounds = torch.stack([A.diagonal(), 1 / inverse.diagonal()])[:, :columns] - damping_of(G, damping)
+    worth = bounds.clamp_min(0).prod(0).sqrt().to(W)
+    A, inverse = A.to(W), inverse.to(W)
     right, weight, keep = W @ A, W, torch.ones_like(W, dtype=torch.bool)
     order = torch.zeros(len(W) * columns, dtype=torch.float64, device=W.device)
     left = total = len(order)
     while left:
-        saliency = (weight.square() / inverse.diagonal())[:, :columns].masked_fill(~keep[:, :columns], -1.0)
+        saliency = (weight[:, :columns].square() * worth).masked_fill(~keep[:, :columns], -1.0)
         ranked = torch.argsort(saliency.flatten(), stable=True)[total - left :]
         order[ranked] = torch.arange(total - left, total, dtype=torch.float64, device=W.device)
         if left <= FINEST * total:

@@ -53,9 +53,7 @@ class Hub:
     def files(self, key: str) -> dict[str, bytes]:
         """Return the content of every file of a repository under its path in it."""
         folder = self.folders[key]
-        return {
-            p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-        }
+        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
     def commit(self, key: str) -> str:
         """Return the commit that ``main`` of a repository is at."""

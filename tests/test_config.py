@@ -123,6 +123,10 @@ def test_numbers_too_long_to_read_are_refused(tmp_path: Path) -> None:
             "modle: got 'base'; allowed: only 'model' and 'configurations'; did you mean 'model'?",
         ),
         (
+            '{"a\\nb": 1, "configurations": [{}]}',
+            r"'a\nb': got 1; allowed: only 'model' and 'configurations'",
+        ),
+        (
             "7",
             "got 7; allowed: an object with 'configurations', or a list of configurations",
         ),

@@ -33,9 +33,7 @@ def write_model(folder: Path) -> Path:
     """Write a tiny model folder with a real tokenizer; the weights are one matrix."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "t5", "d_model": 8, "vocab_size": 3}))
-    Tokenizer(WordLevel({"<unk>": 0, "good": 1, "day": 2}, unk_token="<unk>")).save(
-        str(folder / "tokenizer.json")
-    )
+    Tokenizer(WordLevel({"<unk>": 0, "good": 1, "day": 2}, unk_token="<unk>")).save(str(folder / "tokenizer.json"))
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     save_file({"shared.weight": np.ones((3, 8), np.float32)}, folder / "model.safetensors")
@@ -166,9 +164,7 @@ def test_output_that_holds_something_else(hub: Hub, out: Path, monkeypatch: pyte
     with pytest.raises(OutputError, match=f"holds {T5} at .*, not acme/other: --force"):
         download("acme/other", out)
     (out / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(
-        OutputError, match=r"model.safetensors has 3 bytes instead of \d+: --force downloads it"
-    ):
+    with pytest.raises(OutputError, match=r"model.safetensors has 3 bytes instead of \d+: --force downloads it"):
         download("t5", out)
     (out / "model.safetensors").unlink()
     with pytest.raises(OutputError, match=r"model.safetensors is missing: --force"):
@@ -205,14 +201,10 @@ def test_bad_model_names(hub: Hub, out: Path, model: str, message: str) -> None:
 def test_repository_that_is_not_to_be_had(hub: Hub, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=f"no model acme/none at {hub.url}.* private and no HF_TOKEN is set"):
         download("acme/none", out)
-    with pytest.raises(
-        ModelError, match=f"{T5} has no revision 'v9': allowed is a branch, a tag or a commit"
-    ):
+    with pytest.raises(ModelError, match=f"{T5} has no revision 'v9': allowed is a branch, a tag or a commit"):
         download("t5", out, revision="v9")
     hub.gated[T5] = "hf_good"
-    with pytest.raises(
-        ModelError, match=f"is gated and no HF_TOKEN is set: ask for access at {hub.url}/{T5}"
-    ):
+    with pytest.raises(ModelError, match=f"is gated and no HF_TOKEN is set: ask for access at {hub.url}/{T5}"):
         download("t5", out)
     monkeypatch.setenv("HF_TOKEN", "hf_bad")
     with pytest.raises(ModelError, match=r"does not accept the token given .*: look at HF_TOKEN"):
@@ -230,9 +222,7 @@ def test_hub_that_is_not_there(hub: Hub, out: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ModelError, match=r"HF_ENDPOINT is 'hub.acme.org': it must begin with http"):
         download("t5", out)
     monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/elsewhere")
-    with pytest.raises(
-        ModelError, match="elsewhere answered 404 when asked for google-t5/t5-small at 'main'"
-    ):
+    with pytest.raises(ModelError, match="elsewhere answered 404 when asked for google-t5/t5-small at 'main'"):
         download("t5", out)
     monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/web")
     with pytest.raises(ModelError, match=r"/web is no model hub \(asked for google-t5/t5-small\)"):
@@ -266,9 +256,7 @@ def test_repository_without_the_needed_files(hub: Hub, source: Path, out: Path) 
         ("model.safetensors", b"version https://git-lfs", "model.safetensors is no whole safetensors file"),
     ],
 )
-def test_files_that_will_not_do(
-    hub: Hub, source: Path, out: Path, name: str, content: bytes, message: str
-) -> None:
+def test_files_that_will_not_do(hub: Hub, source: Path, out: Path, name: str, content: bytes, message: str) -> None:
     (source / name).write_bytes(content)
     with pytest.raises(ModelError, match=f"{T5} at {hub.commit(T5)[:12]}: {message}"):
         download("t5", out)
@@ -278,9 +266,7 @@ def test_files_that_will_not_do(
 
 def test_index_that_does_not_fit(hub: Hub, source: Path, out: Path) -> None:
     write_shards(source, named=3)
-    with pytest.raises(
-        ModelError, match=r"index.json names model-00003-of-00002.safetensors, which .* lacks"
-    ):
+    with pytest.raises(ModelError, match=r"index.json names model-00003-of-00002.safetensors, which .* lacks"):
         download("t5", out)
     (source / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(ModelError, match=r"index.json names no shards"):
@@ -336,9 +322,7 @@ def test_offline_uses_what_is_there(hub: Hub, out: Path, monkeypatch: pytest.Mon
     huggingface_hub.snapshot_download(T5, endpoint=hub.url)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.asked.clear()
-    with pytest.raises(
-        ModelError, match="HF_HUB_OFFLINE is set and acme/toy at 'main' is not in the local cache"
-    ):
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set and acme/toy at 'main' is not in the local cache"):
         download("acme/toy", out)
     got = download("t5", out)
     assert (got.commit, names(out)) == (hub.commit(T5), sorted([*BASE, RECORD]))
@@ -347,9 +331,7 @@ def test_offline_uses_what_is_there(hub: Hub, out: Path, monkeypatch: pytest.Mon
     assert not hub.asked
 
 
-def test_quiet_switches_the_bars_off_for_the_time(
-    hub: Hub, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quiet_switches_the_bars_off_for_the_time(hub: Hub, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, real = set(), huggingface_hub.hf_hub_download
 
     def watched(*args: Any, **options: Any) -> str:

@@ -229,7 +229,7 @@ def test_the_verdict_of_a_gain() -> None:
     assert verdict_of([GOOD, GOOD], ledger(50, 125, 1)) == (
         "Composed models start below the baseline in 2 of 2 configurations, and end at or below it in 2 of 2 at the "
         "same number of steps. They reach the baseline's final loss in 2 of 2, with 2.5x less work in all (50 s "
-        "against 125 s). Composing pays from 1 configurations on; here there are 2."
+        "against 125 s). Composing pays from 1 configuration on; here there are 2."
     )
 
 

@@ -103,11 +103,14 @@ class BaseModel:
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``model`` as an ordinary Hugging Face folder, with this folder's tokenizer files."""
         config: Any = model.config
-        config.use_cache = self.config.get("use_cache", True)
+        kept = config.__dict__.pop("use_cache", None)  # the Trainer sets it also where the family has none
+        if hasattr(type(config), "use_cache"):
+            config.use_cache = self.config.get("use_cache", True)
         try:
             model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
         finally:
-            config.use_cache = False
+            if kept is not None:
+                config.use_cache = kept
         weights = {path.name for path in weight_files(self.folder)}
         for path in sorted(self.folder.iterdir()):
             if path.is_file() and _is_tokenizer_file(path.name) and path.name not in weights:

@@ -119,8 +119,7 @@ def test_always_the_same() -> None:
     """A new corpus is a new checkpoint: train it again and put the new digest here."""
     text = "\n".join(f"{source}\t{target}" for source, target in ALL)
     assert (
-        hashlib.sha256(text.encode()).hexdigest()
-        == "02d58c48f0b611bc72cefb094b76d74bf73dbde6a9b1ad8fadf3481f09af1931"
+        hashlib.sha256(text.encode()).hexdigest() == "02d58c48f0b611bc72cefb094b76d74bf73dbde6a9b1ad8fadf3481f09af1931"
     )
 
 

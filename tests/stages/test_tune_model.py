@@ -205,7 +205,7 @@ def test_hooks_are_gone_afterwards(translation: Toy, tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_on_what_can_be_learned(toy: Toy, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=48, learning_rate=0.02, evaluations=4)
+    settings = replace(SETTINGS, steps=32, learning_rate=0.02, evaluations=2)
     model, _, done = toy.tune(tmp_path, settings)
     assert done.best_loss < 0.6 * done.first_loss
     assert loss_by_hand(model, toy.valid) == pytest.approx(done.best_loss, rel=1e-4)
@@ -277,7 +277,7 @@ def test_a_model_without_a_finite_loss_is_refused(translation: Toy, tmp_path: Pa
         translation.tune(tmp_path, watch=spoil)
 
 
-@pytest.mark.parametrize("step", [1, 3, 7, 8])
+@pytest.mark.parametrize("step", [3, 8])
 def test_a_killed_run_goes_on_to_the_same_bytes(toy: Toy, step: int, tmp_path: Path) -> None:
     whole, _, undisturbed = toy.tune(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

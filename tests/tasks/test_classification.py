@@ -69,9 +69,7 @@ def test_loss_is_the_mean_over_examples(folder: Path, bert_tokenizer: Any, disti
     assert task.chance() == pytest.approx(math.log(2))
 
 
-def test_score_agrees_with_sklearn_on_single_texts(
-    folder: Path, bert_tokenizer: Any, distilbert: Any
-) -> None:
+def test_score_agrees_with_sklearn_on_single_texts(folder: Path, bert_tokenizer: Any, distilbert: Any) -> None:
     task = make(folder, bert_tokenizer, distilbert)
     score = task.score(distilbert, task.load("test"), batch_size=2)
     logits = singly(distilbert, bert_tokenizer, TEXTS)
@@ -80,9 +78,7 @@ def test_score_agrees_with_sklearn_on_single_texts(
     assert score.metrics["f1"] == f1_score(truth, answers, pos_label=1, zero_division=0)
     assert score.details["majority_accuracy"] == 0.6
     best = logits.softmax(-1).max(-1)
-    expected = [
-        f"{('negative', 'positive')[i]} ({p:.2f})" for i, p in zip(best.indices, best.values, strict=True)
-    ]
+    expected = [f"{('negative', 'positive')[i]} ({p:.2f})" for i, p in zip(best.indices, best.values, strict=True)]
     assert task.predict(distilbert, TEXTS, batch_size=2) == expected
     assert task.predict(distilbert, []) == []
 
@@ -102,9 +98,7 @@ class Fixed(torch.nn.Module):
 
 def test_more_than_two_labels_use_macro_f1(write: Write, bert_tokenizer: Any) -> None:
     words, truth, answers = ["man", "dog", "cat", "snow", "the"], [0, 1, 2, 2, 0], [0, 1, 1, 2, 2]
-    folder = write(
-        {"test.csv": "text,label\n" + "".join(f"{w},{t}\n" for w, t in zip(words, truth, strict=True))}
-    )
+    folder = write({"test.csv": "text,label\n" + "".join(f"{w},{t}\n" for w, t in zip(words, truth, strict=True))})
     config = {"id2label": {"0": "a", "1": "b", "2": "c"}}
     task = ClassificationTask(DataOptions(data=str(folder)), bert_tokenizer, config)
     ids = bert_tokenizer.convert_tokens_to_ids(words)
@@ -158,9 +152,7 @@ def test_wrong_labels_name_row_and_allowed(write: Write, bert_tokenizer: Any, di
 def test_columns_are_guessed_or_asked_for(write: Write, bert_tokenizer: Any, distilbert: Any) -> None:
     rows = "premise\thypothesis\tsentiment\na\tb\t1\n"
     folder = write({"test.tsv": rows})
-    with pytest.raises(
-        DataError, match=r"no text column 'sentence' or .*; columns: premise, hypothesis, sentiment"
-    ):
+    with pytest.raises(DataError, match=r"no text column 'sentence' or .*; columns: premise, hypothesis, sentiment"):
         make(folder, bert_tokenizer, distilbert).load("test")
     data = make(folder, bert_tokenizer, distilbert, text_column="premise").load("test")
     assert data.references == ["positive"]

@@ -19,9 +19,7 @@ def pick(table: Table) -> list[Row]:
 
 
 def read(folder: Path | str, split: Split, **options: object) -> Rows:
-    return read_split(
-        DataOptions.model_validate({"data": str(folder), **options}), split, pick, parallel=True
-    )
+    return read_split(DataOptions.model_validate({"data": str(folder), **options}), split, pick, parallel=True)
 
 
 def numbered(language: str, count: int) -> str:
@@ -126,18 +124,14 @@ def test_digest_is_over_the_rows_in_order() -> None:
         ),
     ],
 )
-def test_missing_and_ambiguous_splits(
-    write: Write, files: dict[str, str], split: Split, message: str
-) -> None:
+def test_missing_and_ambiguous_splits(write: Write, files: dict[str, str], split: Split, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(write(files), split)
 
 
 def test_an_unknown_test_split_is_never_replaced(write: Write) -> None:
     folder = write(both("test_2016", 1))
-    with pytest.raises(
-        DataError, match=r"test_split 'test_2017' is not there; .* did you mean 'test_2016'\?"
-    ):
+    with pytest.raises(DataError, match=r"test_split 'test_2017' is not there; .* did you mean 'test_2016'\?"):
         read(folder, "test", test_split="test_2017")
 
 

@@ -30,9 +30,7 @@ def test_tsv_has_no_quoting_and_tolerates_carriage_returns(write: Write) -> None
 
 
 def test_csv_quotes_and_keeps_the_callers_field_limit(write: Write) -> None:
-    folder = write(
-        {"t.csv": f'text,label\n"{ODD.replace(chr(34), chr(34) * 2)}\nnext",1\n{"x" * 200_000},0\n'}
-    )
+    folder = write({"t.csv": f'text,label\n"{ODD.replace(chr(34), chr(34) * 2)}\nnext",1\n{"x" * 200_000},0\n'})
     limit = csv.field_size_limit()
     table = read_csv(folder / "t.csv")
     assert table.columns == {"text": [f"{ODD}\nnext", "x" * 200_000], "label": ["1", "0"]}
@@ -61,9 +59,7 @@ def test_all_formats_agree(write: Write) -> None:
             "t.json": '{"text": "ein Hund", "label": "good"}',
         }
     )
-    pyarrow.parquet.write_table(
-        pyarrow.table({"text": ["ein Hund"], "label": ["good"]}), folder / "t.parquet"
-    )
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["ein Hund"], "label": ["good"]}), folder / "t.parquet")
     for suffix, read in READERS.items():
         assert read(folder / f"t{suffix}").columns == {"text": ["ein Hund"], "label": ["good"]}, suffix
 

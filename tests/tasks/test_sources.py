@@ -42,9 +42,7 @@ def test_hub_errors_become_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError(f"Couldn't reach '{name}' on the Hub\nRetry later")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(
-        DataError, match=r"no folder 'unheard-of', .* could not be loaded: Couldn't reach"
-    ) as caught:
+    with pytest.raises(DataError, match=r"no folder 'unheard-of', .* could not be loaded: Couldn't reach") as caught:
         open_source(DataOptions(data="unheard-of"), parallel=False)
     assert len(caught.value.problems) == 1
     assert "Retry" not in caught.value.problems[0]

@@ -168,16 +168,12 @@ def test_tables(
     data = make(write(files), t5_tokenizer, t5, **options).load("test")
     assert list(data.references) == [target for _, target in pairs]
     sources = [t5_tokenizer.decode(f["input_ids"], skip_special_tokens=True) for f in data.features]
-    assert sources == [
-        t5_tokenizer.decode(t5_tokenizer(s)["input_ids"], skip_special_tokens=True) for s, _ in pairs
-    ]
+    assert sources == [t5_tokenizer.decode(t5_tokenizer(s)["input_ids"], skip_special_tokens=True) for s, _ in pairs]
 
 
 def test_missing_columns_are_all_named(write: Write, t5_tokenizer: Any, t5: Any) -> None:
     task = make(write({"test.tsv": "a\tfr\nx\ty\n"}), t5_tokenizer, t5)
-    with pytest.raises(
-        DataError, match=r"no source column 'en' or 'source' or 'src'; columns: a, fr; name it"
-    ) as e:
+    with pytest.raises(DataError, match=r"no source column 'en' or 'source' or 'src'; columns: a, fr; name it") as e:
         task.load("test")
     assert len(e.value.problems) == 2
     task = make(write({"test.tsv": "english\tde\nx\ty\n"}), t5_tokenizer, t5, source_column="englisch")
