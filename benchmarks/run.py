@@ -41,7 +41,7 @@ def main() -> int:
     if given.trainer:
         arguments += ["--trainer", given.trainer]
     _print_machine()
-    from composer.cli.app import main as compose
+    from composer.cli.app import call as compose
 
     status = compose(arguments)
     print(f"\nrepeat with: {shlex.join(['python', 'benchmarks/run.py', *sys.argv[1:]])}")

@@ -12,9 +12,7 @@ from .outcome import Outcome
 from .progress import SILENT, Progress
 from .provenance import record
 from .recipe import Recipe, load_recipe
-from .workspace import Workspace
-
-Given = Recipe | Workspace
+from .workspace import Given, Workspace
 
 
 def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> Outcome:

@@ -18,7 +18,7 @@ from .errors import OutputError
 from .jsonfile import digest_of, read_json, reported, write_json
 
 RECORD = "composer.json"
-FULL_DISK = ("No space left on device", "unexpected pos", "file write failed")
+FULL_DISK = ("No space left on device", "unexpected pos", "file write failed", "iostream error")
 """How safetensors and ``torch.save`` put it."""
 PACKAGES = (
     "composer",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -200,6 +199,5 @@ class Workspace:
         return self.recipe.model_dump(mode="json", exclude={"folder"})
 
 
-def only(content: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """The named part of a mapping."""
-    return {key: content[key] for key in keys}
+Given = Recipe | Workspace
+"""What every step takes: a recipe, or a workspace to share what is loaded."""
