@@ -105,9 +105,12 @@ class Comparison:
         reaches the baseline's final validation loss."""
         if not baseline or not full:
             return []
-        settings, rows = settings_of(self.space), []
+        settings = settings_of(self.space)
+        rows: list[dict[str, Any]] = []
         for share in sorted({*self.space.recipe.budgets, 1.0}):
             steps = max(1, round(share * settings.steps))
+            if rows and rows[-1]["steps"] == steps:
+                continue  # few steps: two shares that come to the same number
             if share == 1:
                 result = full
                 loss = full["loss"]

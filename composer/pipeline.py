@@ -14,6 +14,9 @@ from .provenance import record
 from .recipe import Recipe, load_recipe
 from .workspace import Given, Workspace
 
+RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets"}
+"""A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
+
 
 def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> Outcome:
     """All steps of one recipe, from ``conf.json`` to ``report.html``."""
@@ -23,7 +26,7 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     space.folder.mkdir(parents=True, exist_ok=True)
     if space.recipe.config:
         steps.take_config(space, space.recipe.config, force=force)
-    elif not space.conf.is_file() or force:
+    elif force or not space.conf.is_file() or RATE_FIELDS & space.recipe.model_fields_set:
         steps.generate_config(space, force=force)
     steps.generate_scheme(space, force=force)
     steps.prune(space, force=force, progress=progress)

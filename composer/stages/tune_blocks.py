@@ -126,11 +126,18 @@ class BlockTuner:
             for number, wave in enumerate(waves, 1):
                 jobs = self._open(wave, pruned)
                 if jobs:
-                    started = time.perf_counter()
-                    self._tune(jobs, f"wave {number}/{len(waves)}: {len(jobs)} {wave[0].level} blocks")
-                    self._store(jobs, time.perf_counter() - started)
+                    self._tune_and_store(jobs, f"wave {number}/{len(waves)}: {len(jobs)} {wave[0].level} blocks")
         self.result.seconds = time.perf_counter() - began
         return self.result
+
+    def _tune_and_store(self, jobs: list[_Job], label: str) -> None:
+        started = time.perf_counter()
+        try:
+            self._tune(jobs, label)
+        except BaseException:  # an interrupted wave keeps the blocks that have finished
+            self._store([job for job in jobs if not job.active], time.perf_counter() - started)
+            raise
+        self._store(jobs, time.perf_counter() - started)
 
     def _open(self, wave: Sequence[Node], pruned: Mapping[str, str]) -> list[_Job]:
         """Jobs for the blocks that are not stored yet; a head-pruned leaf is stored as it is."""
@@ -260,6 +267,8 @@ class BlockTuner:
 
     def _store(self, jobs: Sequence[_Job], seconds: float) -> None:
         """Put the wave's blocks; what no block did alone (teacher passes) is split evenly among them."""
+        if not jobs:
+            return
         common = max(0.0, seconds - sum(job.train_seconds + job.valid_seconds for job in jobs)) / len(jobs)
         for job in jobs:
             stats = {

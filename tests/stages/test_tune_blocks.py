@@ -18,6 +18,7 @@ from composer.criteria.l1 import L1
 from composer.errors import LibraryError
 from composer.layout import LEVELS, Level
 from composer.library import Library
+from composer.masks import violations
 from composer.models.base import BaseModel
 from composer.scheme import Node, Scheme, build_scheme
 from composer.stages.compose import compose
@@ -25,7 +26,8 @@ from composer.stages.prune import prune
 from composer.stages.tune_blocks import BlockSettings, BlockTuning, head, tune_blocks
 from composer.tasks import DataOptions, Examples, Task, open_task
 from composer.trainers.distill import Distill
-from composer.trainers.trainer import Run
+from composer.trainers.least_squares import LeastSquares
+from composer.trainers.trainer import BlockTrainer, Run
 from tests.reference import modules
 
 Folder = Callable[[str], Path]
@@ -75,7 +77,7 @@ class Place:
         folder: Path,
         *,
         settings: BlockSettings = SETTINGS,
-        trainer: type[Distill] = Distill,
+        trainer: type[BlockTrainer] = Distill,
         valid: Examples | None = None,
     ) -> tuple[BlockTuning, Library, dict[str, str]]:
         pruned, tuned = Library(folder / "pruned"), Library(folder / "tuned")
@@ -336,6 +338,47 @@ def test_tuned_blocks_are_nearer_to_the_base_than_pruned_ones(
         if node.level == "sublayer":
             assert after < before, node.label
     assert better > 0.9 * len(trained(scheme, place))
+
+
+@pytest.mark.parametrize("name", ["t5", "distilbert", "bert"])
+def test_closed_forms_bring_every_block_nearer_to_the_base(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str
+) -> None:
+    place: Place = request.getfixturevalue(name)
+    scheme = place.scheme({"*": 0.5})
+    settings = replace(SETTINGS, trainer="least_squares", calibration_size=len(place.train))
+    result, tuned, addresses = place.tune(scheme, tmp_path, settings=settings, trainer=LeastSquares)
+    for node in trained(scheme, place):
+        before = place.error(node, place.start_of(node, Library(tmp_path / "pruned"), addresses, scheme))
+        artefact = tuned.get(result.addresses[node.hash])
+        assert place.error(node, artefact.weights) < before, node.label
+        assert not violations(artefact.weights, artefact.masks)
+
+
+def test_an_interrupted_wave_keeps_the_blocks_that_have_finished(t5: Place, tmp_path: Path) -> None:
+    class Stops(Distill):
+        """Gets worse at once, but for one block that goes on learning until the user loses patience."""
+
+        made = 0
+
+        def step(self, run: Any, wanted: Tensor) -> float:
+            if not hasattr(self, "number"):
+                Stops.made += 1
+                self.number, self.steps = Stops.made, 0
+            self.steps += 1
+            if self.number == 1 and self.steps == 8:
+                raise KeyboardInterrupt
+            return super().step(run, wanted)
+
+        def error(self, run: Any, wanted: Tensor) -> float:
+            return 1.0 if getattr(self, "number", 0) != 1 else 1.0 / (1 + self.steps)
+
+    scheme = t5.scheme({"*": 0.5}, levels=("module",))
+    with pytest.raises(KeyboardInterrupt):
+        t5.tune(scheme, tmp_path, settings=replace(SETTINGS, steps=8, patience=1), trainer=Stops)
+    finished = list(Library(tmp_path / "tuned").addresses())
+    attention = sum(t5.base.layout.target(n.path).kind == "attention" for n in scheme.at("module"))
+    assert len(finished) == len(scheme.at("module")) - 1 > attention
 
 
 def test_the_last_look_at_a_block_is_kept_beside_it_and_the_best_is_stored(t5: Place, tmp_path: Path) -> None:
