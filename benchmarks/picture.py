@@ -1,0 +1,28 @@
+"""The README's picture, from the stats of a benchmark run.
+
+    python benchmarks/picture.py .bench/multi30k_t5 docs/comparison.png
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from composer.stages.report import canvas
+from composer.stages.report.curves import read_stats
+from composer.stages.report.plots import Panel, comparison_figure
+
+
+def main(folder: Path, output: Path) -> None:
+    """Draw one panel per configuration."""
+    table = json.loads((folder / "results" / "comparison.json").read_text(encoding="utf-8"))["result"]
+    panels = [
+        Panel(i, read_stats(folder / "stats" / f"model-{i}.csv"), read_stats(folder / "stats" / f"baseline-{i}.csv"))
+        for i in range(len(table["rows"]))
+    ]
+    canvas.save(comparison_figure(panels, dense=table["dense"]["untouched"]["loss"]), output)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
