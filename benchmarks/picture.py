@@ -1,6 +1,6 @@
 """The README's picture, from the stats of a benchmark run.
 
-    python benchmarks/picture.py .bench/multi30k_t5 docs/comparison.png
+python benchmarks/picture.py .bench/multi30k_t5 docs/comparison.png
 """
 
 from __future__ import annotations

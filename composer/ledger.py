@@ -110,7 +110,7 @@ def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:
         if pays
         else "Composing does not pay at these settings"
     )
-    if reached < n:
+    if reached < n and pays:
         return f"{start}, {end} {reach}, {cost}"
     return f"{start}, {end} {reach}, {cost} {last}; here there are {n}."
 

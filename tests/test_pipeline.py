@@ -111,6 +111,14 @@ def test_configurations_written_by_hand_are_kept(here: Path) -> None:
     conf = json.loads((here / "conf.json").read_text())
     conf["configurations"] = conf["configurations"][:1]
     (here / "conf.json").write_text(json.dumps(conf))
+    # The recipe's rates make other configurations: which of the two is meant is for the user to say.
+    with pytest.raises(OutputError, match=r"conf\.json: exists with other content.*--force"):
+        run(composer.load_recipe())
+    assert json.loads((here / "conf.json").read_text()) == conf
+    # A recipe without rates takes the file as it is; the scheme of the old ones is in the way.
+    recipe = yaml.safe_load((here / "compose.yaml").read_text())
+    kept = {key: value for key, value in recipe.items() if key not in ("attention", "linear", "count")}
+    (here / "compose.yaml").write_text(yaml.safe_dump(kept))
     with pytest.raises(OutputError, match=r"conf_prune\.json: .*other configurations.*--force"):
         run(composer.load_recipe())
     (here / "conf_prune.json").unlink()
