@@ -10,16 +10,19 @@ import sys
 from pathlib import Path
 
 from composer.stages.report import canvas
-from composer.stages.report.curves import read_stats
+from composer.stages.report.curves import Curve, read_stats
 from composer.stages.report.plots import Panel, comparison_figure
+
+
+def _curve(folder: Path, name: str) -> Curve:
+    return read_stats(folder / "stats" / f"{name}.csv").curves[0]
 
 
 def main(folder: Path, output: Path) -> None:
     """Draw one panel per configuration."""
     table = json.loads((folder / "results" / "comparison.json").read_text(encoding="utf-8"))["result"]
     panels = [
-        Panel(i, read_stats(folder / "stats" / f"model-{i}.csv"), read_stats(folder / "stats" / f"baseline-{i}.csv"))
-        for i in range(len(table["rows"]))
+        Panel(i, _curve(folder, f"model-{i}"), _curve(folder, f"baseline-{i}")) for i in range(len(table["rows"]))
     ]
     canvas.save(comparison_figure(panels, dense=table["dense"]["untouched"]["loss"]), output)
 
