@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 @contextmanager
 def talking(talk: Talk) -> Iterator[Console]:
     """The console of a command."""
-    console = Console(quiet=talk.quiet, as_json=talk.json)
+    # A launcher such as torchrun starts several processes; one of them speaks.
+    quiet = talk.quiet or os.environ.get("RANK", "0") != "0"
+    console = Console(quiet=quiet, as_json=talk.json)
     with console.guarded():
         yield console
 

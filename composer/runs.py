@@ -285,8 +285,6 @@ def _tune(
     work.mkdir(parents=True, exist_ok=True)
     with full_disk_reported(folder or csv):
         tuned = tune_model(model, masks, space.task, train, valid, settings, work=work, label=label, progress=progress)
-    if not is_main_process():
-        return Outcome(folder or csv, True, {})
     result = {
         "kind": start.kind,
         "configuration": start.i,
@@ -299,6 +297,8 @@ def _tune(
         "compose_seconds": composing,
         "stats": str(csv),
     }
+    if not is_main_process():
+        return Outcome(folder or csv, True, result)
     content = record(inputs, result=result, device=space.device, recipe=space.resolved())
     with new_folder(folder) if folder else nullcontext() as temporary:
         if temporary:

@@ -282,6 +282,7 @@ def _arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Trainin
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=device.type == "cuda",
     )
 

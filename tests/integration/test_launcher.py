@@ -1,0 +1,44 @@
+"""Model-level fine-tuning under torchrun: two processes, one result."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from safetensors.torch import load_file
+
+from composer.library import Library
+from composer.models.base import BaseModel
+
+
+def compose(*words: str, cwd: Path, launcher: tuple[str, ...] = (sys.executable,)) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, "-m", "composer", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_tune_one_model_and_one_of_them_writes(tmp_path: Path) -> None:
+    compose("generate-config", "-m", "demo", "--attention", "0.5", "--linear", "0.5", cwd=tmp_path)
+    compose("generate-scheme", cwd=tmp_path)
+    compose("prune", cwd=tmp_path)
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    words = ["finetune", "--level", "model", "-n", "0", "--baseline", "--steps", "3"]
+    small = ["--batch-size", "4", "--train-size", "60", "--valid-size", "16"]
+    said = compose(*words, *small, cwd=tmp_path, launcher=torchrun)
+    assert said.count("models/0-baseline") == 1
+    rows = pd.read_csv(tmp_path / "stats" / "baseline-0.csv")
+    assert rows["step"].tolist() == [0, 1, 2, 3]
+    assert rows["valid_loss"].iloc[-1] < rows["valid_loss"].iloc[0]
+    # The removed weights of the library's masks are exactly 0 in what came out.
+    weights = load_file(tmp_path / "models" / "0-baseline" / "model.safetensors")
+    library = Library(tmp_path / "modules" / "pruned")
+    for address in library.addresses():
+        for name, keep in library.get(address).masks.items():
+            assert (weights[name][~keep] == 0).all(), name
+    BaseModel(tmp_path / "models" / "0-baseline").load()
