@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .jsonfile import read_json
 from .ledger import ledger_of, verdict_of
 from .library import Library
 from .progress import Progress
-from .provenance import machine, record_path, versions
+from .provenance import held_result, machine, versions
 from .runs import evaluate_models, finetune_model, settings_of, start_of, trial
 from .workspace import Kind, Workspace
 
@@ -65,7 +64,7 @@ class Comparison:
                     tuned = replace(settings, learning_rate=rate)
                     result = trial(self.space, start, tuned, name, keep=True, progress=self.progress)
                 else:
-                    result = self._recorded(self.space.folder / "stats" / f"{name}.csv")
+                    result = held_result(self.space.folder / "stats" / f"{name}.csv")
                 if result:
                     shown = {"loss": result["final_loss"], "seconds": result["seconds"], "steps": result["steps"]}
                     tried.append({"learning_rate": rate, **shown})
@@ -121,7 +120,7 @@ class Comparison:
                     start = start_of(self.space, "composed", i)
                     result = trial(self.space, start, shorter, name, progress=self.progress)
                 else:
-                    result = self._recorded(self.space.folder / "stats" / f"{name}.csv") or {}
+                    result = held_result(self.space.folder / "stats" / f"{name}.csv") or {}
                 if not result:
                     continue
                 loss = result["final_loss"]
@@ -147,7 +146,7 @@ class Comparison:
                 self.space, kind, i, learning_rate=rate, force=self.force, progress=self.progress
             ).summary
         else:
-            result = self._recorded(folder)
+            result = held_result(folder)
         if not result:
             return None
         measured = self._measured(folder, train) or {"metric": None, "metrics": {}}
@@ -169,7 +168,7 @@ class Comparison:
             done = evaluate_models(self.space, [folder], output=path, renew=True, progress=self.progress)
             result = done.summary["results"][0]
         else:
-            result = read_json(path)["result"] if path.is_file() else None
+            result = held_result(path)
         if not result:
             return None
         return {
@@ -188,10 +187,6 @@ class Comparison:
             {n.hash: seconds.get(n.hash, 0.0) for n in self.scheme.below(self.scheme.root(i))} for i in range(self.n)
         ]
         return {"prune": pruned.get("seconds", 0.0), "blocks": first, "rows": rows, "search": search}
-
-    def _recorded(self, output: Path) -> dict[str, Any] | None:
-        path = record_path(output)
-        return dict(read_json(path)["result"]) if path.is_file() else None
 
     def _provenance(self) -> dict[str, Any]:
         space = self.space

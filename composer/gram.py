@@ -19,6 +19,7 @@ from .batches import batch_indices
 from .errors import InputError, ModelError
 from .layout import Layout, Projection
 from .progress import SILENT, Progress
+from .running import answering, to_device_of
 
 if TYPE_CHECKING:
     from .tasks.task import Batch, Examples, Task
@@ -122,7 +123,7 @@ def collect_in_passes(
         indices = sample_indices(len(data), len(data) if size is None else size, seed=seed)
     longest = sorted(indices, key=lambda i: (-_length(data.features[i]), i))
     batches = [longest[start : start + batch_size] for start in range(0, len(longest), batch_size)]
-    with _evaluating(model):
+    with answering(model):
         inputs = _find_inputs(model, layout, _batch(task, data, longest[-1:], model), task)
         passes = _split(inputs, memory)
         if len(passes) > 1:
@@ -229,21 +230,8 @@ def _split(inputs: Iterable[_Input], memory: int | None) -> list[list[_Input]]:
 
 
 def _batch(task: Task, data: Examples, indices: Sequence[int], model: nn.Module) -> Batch:
-    device = next(model.parameters()).device
-    return {name: tensor.to(device) for name, tensor in task.collate([data.features[i] for i in indices]).items()}
+    return to_device_of(model, task.collate([data.features[i] for i in indices]))
 
 
 def _length(feature: Mapping[str, Any]) -> int:
     return max((len(value) for value in feature.values() if isinstance(value, Sequence)), default=0)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; each submodule's own mode is put back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

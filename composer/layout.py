@@ -121,6 +121,10 @@ class Layout:
         return self._by_path[path]
 
     @cached_property
+    def _blocks(self) -> dict[tuple[Level, str], Block]:
+        return {(block.level, block.path): block for block in self.blocks}
+
+    @cached_property
     def paths(self) -> tuple[str, ...]:
         """Paths of all targets, in execution order."""
         return tuple(target.path for target in self.targets)
@@ -131,10 +135,7 @@ class Layout:
 
     def block(self, level: Level, path: str) -> Block:
         """The block at ``path`` of ``level``; ``KeyError`` when there is none."""
-        for block in self.at(level):
-            if block.path == path:
-                return block
-        raise KeyError((level, path))
+        return self._blocks[level, path]
 
     def out_projection(self, path: str) -> Projection:
         """The projection that reads the heads of the attention target at ``path``."""

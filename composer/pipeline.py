@@ -11,7 +11,7 @@ from .jsonfile import digest_of, read_json, write_json
 from .outcome import Outcome
 from .progress import SILENT, Progress
 from .provenance import record
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe, load_recipe, merged
 from .workspace import Given, Workspace
 
 RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets"}
@@ -92,8 +92,6 @@ def demo_recipe(folder: Path, given: Mapping[str, Any] | None = None) -> Recipe:
 
     path = Path(__file__).parent / "demo" / "recipe.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    from .recipe import merged
-
     return load_recipe(None, merged(merged(content, given or {}), {"folder": str(folder)}), file=False)
 
 

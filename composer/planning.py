@@ -58,10 +58,10 @@ def generate_scheme(
     space = Workspace.of(recipe)
     source, path = config or space.conf, output or space.conf_prune
     given = read_configurations(source)
-    if "base" not in space.__dict__ and not space.recipe.model:
-        if not given.model:
-            raise ConfigError(f"{source}: names no model; add the key 'model', or give -m/--model")
-        space.__dict__["base"] = BaseModel(space.located(given.model, source.parent))
+    if given.model:
+        space.take_base(given.model, source.parent)
+    elif not space.has_base:
+        raise ConfigError(f"{source}: names no model; add the key 'model', or give -m/--model")
     layout = space.base.layout
     scheme = build_scheme(
         resolve(given, layout, where=str(source)),

@@ -66,16 +66,22 @@ def record_path(output: Path) -> Path:
     return output / RECORD if output.is_dir() else output.with_suffix(".json")
 
 
-def is_current(output: Path, inputs: Mapping[str, Any], *, force: bool = False) -> bool:
+def is_current(output: Path, inputs: Mapping[str, Any], *, force: bool = False, renew: bool = False) -> bool:
     """Whether ``output`` exists and was made from the same inputs (then there is nothing to do).
 
+    Args:
+        renew: one that was made from other inputs is not current, and nobody need be asked.
+
     Raises:
-        OutputError: it exists and was made from other inputs, or by somebody else, and ``force`` is off.
+        OutputError: it exists and was made from other inputs, or by somebody else, and neither ``force`` nor
+            ``renew`` is on.
     """
     if force or not output.exists():
         return False
     path = record_path(output)
     held = held_inputs(path) if path.is_file() else None
+    if renew:
+        return held == dict(inputs)
     if held is None:
         raise OutputError(f"{output}: exists and has no record of how it was made; --force replaces it")
     if digest_of(held) == digest_of(dict(inputs)):
@@ -89,6 +95,12 @@ def held_inputs(path: Path) -> dict[str, Any] | None:
     content = read_json(path, OutputError)
     held = content.get("inputs") if isinstance(content, dict) else None
     return held if isinstance(held, dict) else None
+
+
+def held_result(output: Path) -> dict[str, Any] | None:
+    """The result that an output's record holds; None where there is no record."""
+    path = record_path(output)
+    return dict(read_json(path, OutputError)["result"]) if path.is_file() else None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import OutputError, RecipeError
+from .errors import RecipeError
 from .jsonfile import digest_of, read_json, write_json, write_text
 from .library import Library
 from .models.base import BaseModel
@@ -18,13 +18,11 @@ from .outcome import Outcome
 from .progress import SILENT, Progress
 from .provenance import (
     RECORD,
-    changes,
     full_disk_reported,
-    held_inputs,
+    held_result,
     is_current,
     new_folder,
     record,
-    record_path,
     write_record,
 )
 from .scheme import Scheme
@@ -141,7 +139,7 @@ def finetune_model(
     csv = space.stats_file(kind, start.i)
     inputs = _inputs(space, start, settings)
     if is_current(folder, inputs, force=force) and csv.is_file():
-        return Outcome(folder, False, _held_result(folder))
+        return Outcome(folder, False, held_result(folder) or {})
     warn_if_no_better_than_chance(space, progress)
     return _adopt(space, inputs, csv, folder) or _tune(space, start, settings, inputs, csv, folder, progress)
 
@@ -163,10 +161,9 @@ def trial(
     csv = space.folder / "stats" / f"{name}.csv"
     inputs = _inputs(space, start, settings)
     # A trial is the comparison's own file: when its inputs changed it is simply made again.
-    path = record_path(csv)
-    if not (csv.is_file() and path.is_file() and held_inputs(path) == inputs):
-        _tune(space, start, settings, inputs, csv, _kept_trial(space, inputs) if keep else None, progress)
-    return _held_result(csv)
+    if is_current(csv, inputs, renew=True):
+        return held_result(csv) or {}
+    return _tune(space, start, settings, inputs, csv, _kept_trial(space, inputs) if keep else None, progress).summary
 
 
 def _kept_trial(space: Workspace, inputs: dict[str, Any]) -> Path:
@@ -194,15 +191,15 @@ def _adopt(space: Workspace, inputs: dict[str, Any], csv: Path, folder: Path) ->
 
 def warn_if_no_better_than_chance(space: Workspace, progress: Progress) -> None:
     """A note when the base model knows nothing of the task (once per workspace)."""
-    if "chance" in space.__dict__:
+    if space.chance_checked:
         return
+    space.chance_checked = True
     from .tasks.evaluation import mean_loss
 
     chance = space.task.chance()
     valid = space.examples("valid")
     sample = replace(valid, features=valid.features[:256], references=valid.references[:256])
     loss = mean_loss(space.fresh_model(), space.task, sample) if chance is not None else 0.0
-    space.__dict__["chance"] = loss
     if chance is not None and loss >= chance:
         progress.note(
             f"warning: the base model is no better than chance on this task (validation loss {loss:.3f}, "
@@ -251,13 +248,8 @@ def _evaluate_one(
         "task": space.task.name,
         "beams": space.recipe.num_beams,
     }
-    if path.exists() and not force:
-        held = held_inputs(path)
-        if held == inputs:
-            return read_json(path)["result"], False
-        if not renew:
-            changed = changes(held or {}, inputs)
-            raise OutputError(f"{path}: exists and was made from other inputs ({changed}); --force replaces it")
+    if is_current(path, inputs, force=force, renew=renew):
+        return held_result(path) or {}, False
     model = base.load().to(space.device)
     result = {"model": base.name, **evaluate(model, base.layout, space.task, data)}
     write_json(path, record(inputs, result=result, device=space.device, recipe=space.resolved()))
@@ -317,7 +309,3 @@ def _tune(
 def _inputs(space: Workspace, start: Start, settings: ModelSettings) -> dict[str, Any]:
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}
     return {**start.inputs(space), "kind": start.kind, "settings": asdict(settings), "data": data}
-
-
-def _held_result(output: Path) -> dict[str, Any]:
-    return dict(read_json(record_path(output))["result"])

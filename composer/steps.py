@@ -7,6 +7,7 @@ live in :mod:`composer.planning`, model-level work in :mod:`composer.runs`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,6 @@ def prune(
     progress: Progress = SILENT,
 ) -> Outcome:
     """Prune every variant of the scheme, each once, into ``modules/pruned``."""
-    import time
-
     from .criteria import CRITERIA
 
     space = Workspace.of(recipe)

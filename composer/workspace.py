@@ -32,6 +32,7 @@ class Workspace:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.folder = recipe.folder
+        self.chance_checked = False
         self._examples: dict[Split, Examples] = {}
         self._files: list[tuple[int, int] | None] = []
         self._schemes: dict[Path, Scheme] = {}
@@ -102,10 +103,20 @@ class Workspace:
             raise ModelError(f"-m/--model: nothing given, and {self.conf} names none")
         return BaseModel(self.located(named, self.folder))
 
+    @property
+    def has_base(self) -> bool:
+        """Whether the recipe, or a file that was read, has said which the base model is."""
+        return bool(self.recipe.model) or "base" in self.__dict__
+
+    def take_base(self, name: str, folder: Path) -> None:
+        """Take the model that a file in ``folder`` names, where nothing has said yet which it is."""
+        if not self.has_base:
+            self.base = BaseModel(self.located(name, folder))
+
     def assume_base(self, base: BaseModel) -> None:
         """Take ``base`` for the base model where neither the recipe nor ``conf.json`` names one."""
-        if not self.recipe.model and not self.conf.is_file():
-            self.__dict__.setdefault("base", base)
+        if not self.has_base and not self.conf.is_file():
+            self.base = base
 
     @cached_property
     def task(self) -> Task:
@@ -132,8 +143,7 @@ class Workspace:
             if not path.exists():
                 raise SchemeError(f"{path}: no such file; run `compose generate-scheme` first")
             scheme = load_scheme(path)
-            if "base" not in self.__dict__ and not self.recipe.model:
-                self.__dict__["base"] = BaseModel(self.located(scheme.model, path.parent))
+            self.take_base(scheme.model, path.parent)
             if scheme.fingerprint != self.base.fingerprint:
                 raise SchemeError(
                     f"{path}: made for another model (weights {scheme.fingerprint[:12]}; {self.base.name} has "

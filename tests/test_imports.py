@@ -21,7 +21,7 @@ HEAVY = {"torch", "transformers", "matplotlib", "datasets", "accelerate", "sklea
 
 GROUND = {"errors", "registry", "outcome", "progress", "jsonfile", "fingerprint", "batches", "layout"}
 PLAN = {"config", "generate", "scheme"}
-TOOLS = {"granularity", "masks", "capture", "gram", "library", "solve", "surgeon"}
+TOOLS = {"granularity", "masks", "capture", "gram", "running", "library", "solve", "surgeon"}
 FAMILIES = {"criteria", "models", "tasks", "trainers"}
 """Lowest first: each may import itself and what is below. `demo` holds only data and its makers."""
 LAYERS: tuple[set[str], ...] = (GROUND, PLAN, TOOLS, FAMILIES | {"demo"}, {"stages"})

@@ -20,6 +20,7 @@ from ..capture import Arguments, Recording, owned, recording, run_block
 from ..layout import Block, Layout
 from ..library import Library, address_of
 from ..progress import SILENT, Progress
+from ..running import to_device_of
 from ..scheme import Node, Scheme
 from ..tasks.task import Examples, Task
 from ..trainers.trainer import BlockSettings, BlockTrainer
@@ -226,8 +227,7 @@ class BlockTuner:
 
     def _teach(self, data: Examples, indices: Sequence[int], record: Recording) -> dict[str, Tensor]:
         """One recorded pass of the base model. Returns the masks of real tokens."""
-        batch = self.task.collate([data.features[i] for i in indices])
-        batch = {name: value.to(self.device) for name, value in batch.items()}
+        batch = to_device_of(self.model, self.task.collate([data.features[i] for i in indices]))
         with torch.no_grad(), record.listening():
             self.task.loss(self.model, batch)
         self.result.teacher_passes += 1

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DataError, ModelError
-from .task import Batch
 
 IGNORED = -100
 """Label of a padded place: cross entropy skips it."""
@@ -63,25 +61,6 @@ def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
-
-
-def to_device_of(model: nn.Module, batch: Batch) -> Batch:
-    """The batch on the device of the model's parameters."""
-    device = next(model.parameters()).device
-    return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-@contextmanager
-def answering(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; each submodule's mode is restored afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def pad_id(tokenizer: Any, config: dict[str, Any]) -> int:

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError
+from ..running import answering, to_device_of
 from .batching import (
-    answering,
     attention_mask,
     by_length,
     check_length,
     pad,
     pad_id,
-    to_device_of,
     tokenise,
 )
 from .files import Row, find_column, read_split, text_problem

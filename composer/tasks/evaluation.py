@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
-from .batching import by_length, to_device_of
+from ..running import answering, to_device_of
+from .batching import by_length
 from .task import Examples, Task
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@torch.no_grad()
 def mean_loss(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> float:
     """Mean loss per real token (or example) over ``data``, in evaluation mode; the mode is put back.
 
     Every token counts once, however the batches fall (a mean of batch means would weigh short ones more).
     """
-    training = model.training
-    model.eval()
     total, count = 0.0, 0
     lengths = [len(feature["input_ids"]) for feature in data.features]  # type: ignore[arg-type]
-    for indices in by_length(lengths, batch_size):
-        batch = to_device_of(model, task.collate([data.features[i] for i in indices]))
-        loss, n = task.loss(model, batch)
-        total, count = total + loss.item() * n, count + n
-    model.train(training)
+    with answering(model):
+        for indices in by_length(lengths, batch_size):
+            batch = to_device_of(model, task.collate([data.features[i] for i in indices]))
+            loss, n = task.loss(model, batch)
+            total, count = total + loss.item() * n, count + n
     return total / count

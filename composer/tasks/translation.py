@@ -11,15 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import DataError
+from ..running import answering, to_device_of
 from .batching import (
     IGNORED,
-    answering,
     attention_mask,
     by_length,
     check_length,
     pad,
     pad_id,
-    to_device_of,
     tokenise,
 )
 from .files import Row, find_column, read_split, text_problem

@@ -86,16 +86,19 @@ class LeastSquares:
 
     def error(self, run: Run, wanted: Tensor) -> float:
         """Relative error with the solved weights."""
+        self._settle()
         with torch.no_grad():
-            return relative_error(run(self.finish()), wanted).item()
+            return relative_error(run(self.parameters), wanted).item()
 
     def finish(self) -> dict[str, Tensor]:
         """Solve if there is anything new, and return all parameters of the block."""
-        if self.pending:
-            self._solve()
+        self._settle()
         return {name: p.clone() for name, p in self.parameters.items()}
 
-    def _solve(self) -> None:
+    def _settle(self) -> None:
+        """Solve, if there are moments that the weights do not know of yet."""
+        if not self.pending:
+            return
         start = self.weight.to(self.dtype)
         scale = self.damping * self.gram.diagonal().mean()
         solved, _ = masked_least_squares(
