@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -22,10 +22,12 @@ from .options import (
     Comparing,
     Criterion,
     Data,
+    DeadColumns,
     Force,
     Machine,
     Model,
     Output,
+    Sweep,
     Training,
 )
 from .session import session
@@ -123,6 +125,8 @@ def compare(
     no_train: Annotated[bool, Parameter("--no-train", help="Only tabulate what is there.")] = False,
     model: Model = None,
     criterion: Criterion = None,
+    dead_columns: DeadColumns = None,
+    sweep: Sweep = None,
     training: Training = TRAINING,
     blocks: BlockTraining = BLOCK_TRAINING,
     comparing: Comparing = COMPARING,
@@ -148,7 +152,8 @@ def compare(
     from composer import pipeline
 
     parts = (training, blocks, comparing, data, machine)
-    with session(common, *parts, model=model, criterion=criterion) as (recipe, console):
+    fields: dict[str, Any] = {"model": model, "criterion": criterion, "dead_columns": dead_columns, "sweep": sweep}
+    with session(common, *parts, **fields) as (recipe, console):
         outcome = pipeline.compare(recipe, train=not no_train, force=force, progress=console.progress)
         console.show(outcome, comparison(outcome))
 

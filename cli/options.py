@@ -37,6 +37,17 @@ Output = Annotated[Path | None, Parameter(["-o", "--output"], help="Where to wri
 Config = Annotated[Path | None, Parameter(["-c", "--config"], help="The configurations [conf.json].")]
 SchemeFile = Annotated[Path | None, Parameter(["-s", "--scheme"], help="The scheme [conf_prune.json].")]
 Criterion = Annotated[str | None, Parameter(help="What makes a unit unimportant [l1].")]
+DeadColumns = Annotated[
+    bool | None,
+    Parameter(
+        "--dead-columns",
+        negative="--no-dead-columns",
+        help="Out-projections lose the columns of removed heads first, same count [yes].",
+    ),
+]
+Sweep = Annotated[
+    bool | None, Parameter(help="After composing, refit each sublayer on the inputs that it really gets [no].")
+]
 Seed = Annotated[Whole | None, Parameter(help="Same seed, same bytes [0].")]
 Force = Annotated[
     bool, Parameter(group=_COMMON, help="Replace an output that was made from other inputs; redo finished work.")
@@ -108,7 +119,10 @@ class Machine:
     precision: Annotated[Literal["fp32", "bf16"] | None, Parameter(help="Of model-level fine-tuning [fp32].")] = None
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1, mps [auto].")] = None
     calibration_size: Annotated[
-        Whole | None, Parameter(help="Training examples that criteria and closed forms look at [2048].")
+        Whole | None, Parameter(help="Training examples that criteria and closed forms look at [512].")
+    ] = None
+    memory: Annotated[
+        str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
     ] = None
 
     def given(self) -> dict[str, Any]:

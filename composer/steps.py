@@ -54,8 +54,9 @@ def prune(
     criterion = CRITERIA.get(space.recipe.criterion)()
     plan = space.scheme(scheme)
     library = Library(output or space.pruned)
-    settings = _calibration(space) if criterion.needs else {}
-    inputs = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
+    settings = {"calibration": space.sample_identity()} if criterion.needs else {}
+    inputs: dict[str, Any] = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
+    inputs["dead_columns"] = space.recipe.dead_columns
     leaves = len(plan.at("module"))
     manifest = _manifest(library, plan, inputs, force)
     if manifest:
@@ -63,19 +64,20 @@ def prune(
     from .stages.prune import prune as work
 
     library.sweep()
-    model, began = space.fresh_model() if criterion.needs else space.base.load(), time.perf_counter()
-
-    def grams() -> Any:
-        from .gram import collect
-
-        size, seed = space.recipe.calibration_size, space.recipe.seed
-        train = space.examples("train")
-        return collect(model, space.task, train, space.base.layout, size=size, seed=seed, progress=progress)
-
+    sampled = space.calibration(progress) if criterion.needs else None
+    model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
     held = set(library.addresses())
     with reported(library.folder):
         addresses = work(
-            model, space.base.layout, plan, criterion, library, settings=settings, grams=grams, progress=progress
+            model,
+            space.base.layout,
+            plan,
+            criterion,
+            library,
+            settings=settings,
+            calibration=(lambda: sampled) if sampled else None,
+            dead_columns=space.recipe.dead_columns,
+            progress=progress,
         )
     seconds = time.perf_counter() - began
     made = len(set(addresses.values()) - held)
@@ -118,9 +120,10 @@ def finetune_blocks(
     if held and stats.is_file():
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
+    sample = space.calibration(progress)
     with reported(library.folder):
         done = tune_blocks(
-            space.fresh_model(),
+            sample.model,
             space.base.layout,
             plan,
             trainer=trainer,
@@ -131,8 +134,10 @@ def finetune_blocks(
             pruned=start,
             tuned=library,
             addresses=leaves,
+            calibration=sample,
             progress=progress,
         )
+    space.forget_calibration()
     seconds = write_block_stats(library, done.addresses, stats)
     summary = {
         "blocks": len(done.addresses),
@@ -162,29 +167,28 @@ def build_model(
     modules: Path | None = None,
     output: Path | None = None,
     force: bool = False,
+    progress: Progress = SILENT,
 ) -> Outcome:
     """Compose configuration ``i`` into an ordinary Hugging Face folder, ``models/i``."""
-    space = Workspace.of(recipe)
-    plan, library = space.scheme(scheme), Library(modules or space.finetuned)
-    root = plan.root(i)
-    folder = output or space.folder / "models" / str(i)
-    addresses = space.addresses(library, plan)
-    from .stages.compose import compose, cover
+    from .start import start_of
 
-    blocks = {n.hash: addresses[n.hash] for n in cover(plan, i, addresses)}
-    inputs = {"configuration": root.hash, "blocks": blocks, "base": plan.fingerprint}
+    space = Workspace.of(recipe)
+    start = start_of(space, "composed", i, scheme, modules)
+    plan = space.scheme(scheme)
+    root, folder = plan.root(i), output or space.folder / "models" / str(i)
+    inputs = start.inputs(space)
     sparsity = plan.sparsity(i, space.base.layout)
-    summary = {"configuration": i, "sparsity": sparsity, "from": str(library.folder)}
+    source = modules or space.finetuned
+    summary = {"configuration": i, "sparsity": sparsity, "from": str(source), "swept": start.sweep is not None}
     if is_current(folder, inputs, force=force):
         return Outcome(folder, False, summary)
     from .stages.card import model_card
 
-    model = space.base.load()
-    compose(model, space.base.layout, plan, i, library, addresses)
+    model, _, _ = start.model(space, progress)
     with new_folder(folder) as temporary:
         space.base.save(model, temporary)
-        card = model_card(space.base, root, sparsity, f"composed from {len(blocks)} blocks")
-        write_text(temporary / "README.md", card)
+        how = f"composed from {len(inputs['blocks'])} blocks" + (", then swept" if start.sweep else "")
+        write_text(temporary / "README.md", model_card(space.base, root, sparsity, how))
         write_record(temporary, record(inputs, configuration=i, rates=root.rates, recipe=space.resolved()))
     return Outcome(folder, True, summary)
 
@@ -218,12 +222,6 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]
     options = DataOptions(**{n: getattr(space.recipe, n) for n in DataOptions.model_fields if n != "data"}, data="demo")
     task = open_task(options, base.folder, base.config)
     return task.predict(base.load().to(space.device), texts)
-
-
-def _calibration(space: Workspace) -> dict[str, Any]:
-    """What identifies the calibration sample."""
-    size, seed = space.recipe.calibration_size, space.recipe.seed
-    return {"calibration": {"size": size, "seed": seed, "data": space.examples("train").digest}}
 
 
 def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from .errors import LibraryError, ModelError, RecipeError, SchemeError
 from .jsonfile import digest_of
 from .library import Library
 from .models.base import DEMO, BaseModel
+from .progress import Progress
 from .recipe import Recipe
 from .scheme import Scheme, load_scheme
 from .tasks import open_task
@@ -19,6 +20,8 @@ from .tasks.task import Examples, Split, Task
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .calibration import Calibration
 
 Kind = Literal["composed", "baseline", "dense"]
 DEVICES = ("cpu", "cuda", "mps")
@@ -36,6 +39,7 @@ class Workspace:
         self._examples: dict[Split, Examples] = {}
         self._files: list[tuple[int, int] | None] = []
         self._schemes: dict[Path, Scheme] = {}
+        self._calibration: Calibration | None = None
 
     @classmethod
     def of(cls, recipe: Recipe | Workspace) -> Workspace:
@@ -178,6 +182,33 @@ class Workspace:
     def fresh_model(self) -> nn.Module:
         """A newly loaded base model on the device."""
         return self.base.load().to(self.device)
+
+    def calibration(self, progress: Progress) -> Calibration:
+        """The base model on the calibration sample; what was gathered once serves all steps of this workspace."""
+        from .calibration import Calibration
+
+        if self._calibration is None:
+            r = self.recipe
+            self._calibration = Calibration(
+                self.fresh_model(),
+                self.task,
+                self.examples("train"),
+                self.base.layout,
+                size=r.calibration_size,
+                seed=r.seed,
+                memory=r.memory,
+                progress=progress,
+            )
+        return self._calibration
+
+    def sample_identity(self) -> dict[str, Any]:
+        """What identifies the calibration sample."""
+        size, seed = self.recipe.calibration_size, self.recipe.seed
+        return {"size": size, "seed": seed, "data": self.examples("train").digest}
+
+    def forget_calibration(self) -> None:
+        """Let go of the moments and of the base model that they were gathered from."""
+        self._calibration = None
 
     def addresses(self, library: Library, scheme: Scheme) -> dict[str, str]:
         """Node hash -> address that ``library`` recorded for this scheme."""

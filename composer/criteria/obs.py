@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DAMPING = 0.01
 """Relative to the mean of the moments' diagonal; the repair's default too."""
+EXACT = 2**24
+"""Up to here float32 counts exactly; scores are kept on disk, and half the bytes do."""
 
 
 class Obs:
@@ -36,7 +38,8 @@ class Obs:
             raise ValueError(f"{target.path}: criterion 'obs' needs the statistic {wanted!r}; got {sorted(stats)}")
         if target.kind == "linear":
             gram = stats["gram"][0]
-            return weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
+            order = weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
+            return order.float() if order.numel() <= EXACT else order
         weight, gram = stats["out"]
         return head_order(weight, gram, target.heads)
 
