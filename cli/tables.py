@@ -152,7 +152,8 @@ def results(outcome: Outcome) -> Shown:
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     first = rows[0] if rows else {}
     title = f"{first.get('split', 'test')} ({plural(first.get('examples', 0), 'example')})"
-    shown = Sheet(title, ["model"], ["loss", *metrics, "sparsity", "ms per\nexample", "memory"])
+    heads = [name.replace("_", "\n") for name in metrics]
+    shown = Sheet(title, ["model"], ["loss", *heads, "sparsity", "ms per\nexample", "memory"])
     for row in rows:
         seconds = row.get("seconds_per_example")
         shown.add_row(
@@ -164,6 +165,9 @@ def results(outcome: Outcome) -> Shown:
             size(row.get("memory_bytes")),
         )
     yield shown
+    for row in rows:
+        if tokens := row.get("details", {}).get("tokens"):
+            yield f"{row['model']}: {plural(tokens, 'token')} in {duration(row['details']['seconds'])}"
     yield from dict.fromkeys(line for row in rows for line in _signatures(row.get("details", {})))
     yield finished(outcome, plural(len(rows), "result"))
 

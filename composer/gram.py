@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .batches import batch_indices
+from .batches import batch_indices, by_length
 from .errors import InputError, ModelError
 from .layout import Layout, Projection
 from .progress import SILENT, Progress
@@ -121,10 +121,11 @@ def collect_in_passes(
     """
     if indices is None:
         indices = sample_indices(len(data), len(data) if size is None else size, seed=seed)
-    longest = sorted(indices, key=lambda i: (-_length(data.features[i]), i))
-    batches = [longest[start : start + batch_size] for start in range(0, len(longest), batch_size)]
+    drawn = sorted(indices)
+    lengths = [_length(data.features[i]) for i in drawn]
+    batches = [[drawn[i] for i in chosen] for chosen in by_length(lengths, batch_size)]
     with answering(model):
-        inputs = _find_inputs(model, layout, _batch(task, data, longest[-1:], model), task)
+        inputs = _find_inputs(model, layout, _batch(task, data, batches[-1][-1:], model), task)
         passes = _split(inputs, memory)
         if len(passes) > 1:
             progress.note(f"calibration: {len(passes)} passes, to stay within {memory} bytes of Gram matrices")

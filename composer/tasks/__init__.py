@@ -20,6 +20,7 @@ TASKS: Registry[Callable[[DataOptions, Any, dict[str, Any]], Task]] = Registry(
     {
         "translation": "composer.tasks.translation:TranslationTask",
         "classification": "composer.tasks.classification:ClassificationTask",
+        "language_model": "composer.tasks.language_model:LanguageModelTask",
     },
 )
 """Task name -> class, made with (options, tokenizer, config.json as a dict)."""
@@ -28,6 +29,8 @@ SUFFIXES = {
     "ForConditionalGeneration": "translation",
     "MTModel": "translation",
     "ForSequenceClassification": "classification",
+    "ForCausalLM": "language_model",
+    "LMHeadModel": "language_model",
 }
 """End of an architecture's name -> task."""
 

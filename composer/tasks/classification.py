@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..batches import by_length
 from ..errors import DataError
 from ..running import answering, to_device_of
 from .batching import (
     attention_mask,
-    by_length,
     check_length,
     pad,
     pad_id,
@@ -25,7 +25,7 @@ from .batching import (
 from .files import Row, find_column, read_split, text_problem
 from .formats import Table, few
 from .labels import Labels
-from .options import DataOptions
+from .options import SENTENCE, DataOptions
 from .task import Batch, Examples, Feature, Score, Split
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
@@ -48,11 +48,13 @@ class ClassificationTask:
 
     def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
         self.options = options
+        self.scoring: dict[str, Any] = {}
         self.labels = Labels.of(config)
         self._tokenizer = tokenizer
         self._inputs = [name for name in tokenizer.model_input_names if name != "attention_mask"]
         self._pad = pad_id(tokenizer, config)
-        check_length("max_source_length", options.max_source_length, tokenizer, config)
+        self._length = options.max_source_length or SENTENCE
+        check_length("max_source_length", self._length, tokenizer, config)
 
     def load(self, split: Split) -> Examples:
         """Read, cut to size and tokenise a split; ``DataError`` says what is wrong with files or labels."""
@@ -120,7 +122,7 @@ class ClassificationTask:
     def _encode(self, texts: Sequence[Row]) -> tuple[list[Any], list[bool]]:
         # Sentence pairs belong here: rows of two texts become the tokenizer's text and text_pair.
         firsts = [row[0] for row in texts]
-        return tokenise(self._tokenizer, firsts, self.options.max_source_length, self._inputs)
+        return tokenise(self._tokenizer, firsts, self._length, self._inputs)
 
     def _probabilities(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> Tensor:
         out = torch.zeros(len(features), len(self.labels))

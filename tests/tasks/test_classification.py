@@ -52,7 +52,7 @@ def test_load_and_collate(folder: Path, bert_tokenizer: Any, distilbert: Any) ->
 def test_further_inputs_come_from_the_tokenizer(folder: Path, distilbert: Any) -> None:
     from .conftest import make_tokenizer
 
-    tokenizer = make_tokenizer("[CLS] $A [SEP]", ["input_ids", "token_type_ids", "attention_mask"])
+    tokenizer = make_tokenizer("[CLS] $A [SEP]", inputs=["input_ids", "token_type_ids", "attention_mask"])
     task = make(folder, tokenizer, distilbert)
     batch = task.collate(task.load("test").features)
     assert batch["token_type_ids"].shape == batch["input_ids"].shape

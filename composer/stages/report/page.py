@@ -106,7 +106,7 @@ def _sections(
         "result",
         "Result",
         "Baseline: each configuration pruned and fine-tuned whole. Composed: put together from blocks that "
-        "were tuned once and shared, then fine-tuned whole. Lower loss is better, a higher metric is better.",
+        "were tuned once and shared, then fine-tuned whole. Lower loss is better, and a higher metric (but a lower perplexity).",
         _filled(tables.result_table(comparison), tables.dense_table(comparison)),
     )
     curves = drawings.curve_figures(comparison, runs)
