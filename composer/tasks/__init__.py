@@ -21,6 +21,7 @@ TASKS: Registry[Callable[[DataOptions, Any, dict[str, Any]], Task]] = Registry(
         "translation": "composer.tasks.translation:TranslationTask",
         "classification": "composer.tasks.classification:ClassificationTask",
         "language_model": "composer.tasks.language_model:LanguageModelTask",
+        "masked_language_model": "composer.tasks.masked_language_model:MaskedLanguageModelTask",
     },
 )
 """Task name -> class, made with (options, tokenizer, config.json as a dict)."""
@@ -31,6 +32,7 @@ SUFFIXES = {
     "ForSequenceClassification": "classification",
     "ForCausalLM": "language_model",
     "LMHeadModel": "language_model",
+    "ForMaskedLM": "masked_language_model",
 }
 """End of an architecture's name -> task."""
 

@@ -20,17 +20,18 @@ def tokenise(
     texts: Sequence[str],
     max_length: int,
     names: Sequence[str] = ("input_ids",),
+    seconds: Sequence[str] | None = None,
     *,
     target: bool = False,
 ) -> tuple[list[dict[str, list[int]]], list[bool]]:
-    """Tokenise texts in one call.
+    """Tokenise texts, or pairs of a text and one of ``seconds``, in one call.
 
     Returns:
         Per text its unpadded features (those of ``names`` that the tokenizer gives), and whether it was cut.
     """
     if not texts:
         return [], []
-    given = {"text_target": list(texts)} if target else {"text": list(texts)}
+    given = {"text_target": list(texts)} if target else {"text": list(texts), "text_pair": seconds and list(seconds)}
     encoded = tokenizer(**given, truncation=True, max_length=max_length)
     columns = {name: encoded[name] for name in names if name in encoded}
     features = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -145,7 +145,8 @@ def open_source(options: DataOptions, *, parallel: bool = False, texts: bool = F
     """Open what ``options.data`` names.
 
     ``parallel`` lets ``train.en`` with ``train.de`` count as a split, naming a source or target column asks
-    for tables; ``texts`` lets ``train.txt`` count as one. Raises ``DataError``: no such folder or dataset, a file instead of a folder.
+    for tables; ``texts`` lets ``train.txt`` count as one. Raises ``DataError``: no such folder or dataset, a file
+    instead of a folder.
     """
     data = options.data
     if data == "demo":

@@ -21,6 +21,9 @@ from .task import Batch, Examples, Feature, Score, Split
 COLUMNS = ("text", "content", "document", "sentence", "review")
 SEPARATOR = "\n\n"
 LONGEST = 1024
+Window = tuple[int, list[int]]
+"""Number of a window within its split, and its tokens."""
+
 MOST_NATS = 700.0
 """A larger loss has no perplexity in a float; it is given that of this one."""
 
@@ -95,7 +98,7 @@ class TextTask(ABC):
         """Loss per token of a uniform guess: log of the vocabulary's size."""
         return math.log(self._vocabulary) if self._vocabulary else None
 
-    def _windows(self, split: Split, room: int, *, special_tokens: bool) -> tuple[list[tuple[int, list[int]]], Examples]:
+    def _windows(self, split: Split, room: int, *, special_tokens: bool) -> tuple[list[Window], Examples]:
         """Numbered windows of ``room`` tokens, and what is to be said of them (the examples still without features).
 
         ``special_tokens`` are those that the tokenizer puts around a whole text (Llama's ``<s>``), once.

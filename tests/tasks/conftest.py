@@ -99,3 +99,20 @@ def gpt2() -> Any:
     sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "initializer_range": 0.5}
     config = GPT2Config(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=1, **sizes)
     return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def masked_bert() -> Any:
+    from transformers import BertForMaskedLM
+
+    torch.manual_seed(0)
+    return BertForMaskedLM(bert_config()).eval()
+
+
+def bert_config() -> Any:
+    from transformers import BertConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return BertConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=64, pad_token_id=0, initializer_range=0.5, **sizes
+    )
