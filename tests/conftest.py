@@ -114,7 +114,7 @@ def make_folder(folder: Path, architecture: str, config: Any, template: str, *, 
             elif "T5" not in architecture and "embeddings" not in name:
                 parameter.mul_(8)  # fresh weights of 0.02 make attention all but uniform
     model.to(getattr(torch, dtype)).save_pretrained(folder)
-    make_tokenizer(template).save_pretrained(folder)
+    make_tokenizer(template, pair="[CLS] $A [SEP] $B [SEP]").save_pretrained(folder)
     return folder
 
 
@@ -151,6 +151,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
         "distilbert-body": ("DistilBertModel", distilbert_config, "[CLS] $A [SEP]"),
         "bert": ("BertForSequenceClassification", bert_config, "[CLS] $A [SEP]"),
         "bert-masked": ("BertForMaskedLM", bert_config, "[CLS] $A [SEP]"),
+        "bert-answering": ("BertForQuestionAnswering", bert_config, "[CLS] $A [SEP]"),
         "bert-body": ("BertModel", bert_config, "[CLS] $A [SEP]"),
     }
 

@@ -22,6 +22,7 @@ TASKS: Registry[Callable[[DataOptions, Any, dict[str, Any]], Task]] = Registry(
         "classification": "composer.tasks.classification:ClassificationTask",
         "language_model": "composer.tasks.language_model:LanguageModelTask",
         "masked_language_model": "composer.tasks.masked_language_model:MaskedLanguageModelTask",
+        "question_answering": "composer.tasks.question_answering:QuestionAnsweringTask",
     },
 )
 """Task name -> class, made with (options, tokenizer, config.json as a dict)."""
@@ -33,6 +34,7 @@ SUFFIXES = {
     "ForCausalLM": "language_model",
     "LMHeadModel": "language_model",
     "ForMaskedLM": "masked_language_model",
+    "ForQuestionAnswering": "question_answering",
 }
 """End of an architecture's name -> task."""
 

@@ -109,7 +109,10 @@ def find_column(table: Table, asked: str | None, usual: tuple[str, ...], what: s
         if name in table.columns:
             return name
     there = ", ".join(table.columns)
-    hint = did_you_mean(wanted[0], table.columns) if asked is not None else f"; name it with {what}_column"
+    option = f"{what}_column"
+    hint = f"; name it with {option}" if option in DataOptions.model_fields else ""
+    if asked is not None:
+        hint = did_you_mean(asked, table.columns)
     looked_for = " or ".join(repr(name) for name in wanted)
     return DataError(f"{table.place}: no {what} column {looked_for}; columns: {there}{hint}")
 

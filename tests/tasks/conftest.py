@@ -109,6 +109,14 @@ def masked_bert() -> Any:
     return BertForMaskedLM(bert_config()).eval()
 
 
+@pytest.fixture(scope="session")
+def answering_bert() -> Any:
+    from transformers import BertForQuestionAnswering
+
+    torch.manual_seed(0)
+    return BertForQuestionAnswering(bert_config()).eval()
+
+
 def bert_config() -> Any:
     from transformers import BertConfig
 
