@@ -13,9 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from cyclopts import Group, Parameter, Token
 
-_TASKS = (
-    "translation, classification, language_model, masked_language_model or question_answering [from the model]."
-)
+_TASKS = "translation, classification, language_model, masked_language_model or question_answering [from the model]."
 
 _COMMON = Group("Common options", sort_key=9)
 _DATA = Group("Data and task", sort_key=5)
@@ -96,7 +94,7 @@ class Data:
     text_column: Annotated[str | None, Parameter(help="Column of texts [usual names].")] = None
     pair_column: Annotated[str | None, Parameter(help="Column of second texts, for pairs [usual names].")] = None
     label_column: Annotated[str | None, Parameter(help="Column of labels.")] = None
-    max_source_length: Annotated[Whole | None, Parameter(help="Tokens of a source, text or window [by the task].")] = None
+    max_source_length: Annotated[Whole | None, Parameter(help="Tokens of a text or window [by the task].")] = None
     max_target_length: Annotated[Whole | None, Parameter(help="Tokens kept of a target [128].")] = None
     num_beams: Annotated[Whole | None, Parameter(help="Beams of generation [1].")] = None
     doc_stride: Annotated[Whole | None, Parameter(help="Context tokens that windows share [128].")] = None

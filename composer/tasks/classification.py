@@ -42,9 +42,9 @@ PAIR_COLUMNS = (
 class ClassificationTask:
     """Texts, or pairs of texts, with one label each.
 
-    A table whose columns are one of :data:`PAIR_COLUMNS`, or for which a pair column is named, holds pairs. Too long
-    pairs lose tokens of the longer text first. Features hold what the tokenizer names as the model's inputs (unpadded, without the attention mask) and
-    ``labels``, the class id.
+    A table whose columns are one of :data:`PAIR_COLUMNS`, or for which a pair column is named, holds pairs. Pairs that
+    are too long lose tokens of the longer text first. Features hold what the tokenizer names as the model's inputs
+    (unpadded, without the attention mask) and ``labels``, the class id.
 
     Raises:
         DataError: a length that the model cannot take.

@@ -91,9 +91,7 @@ def chosen(options: DataOptions, split: Split, count: int, what: str) -> tuple[l
     return sorted(order[:size]), f"; {size:,} of {count:,} {what} with seed {options.seed}"
 
 
-def _read_whole(
-    options: DataOptions, split: Split, pick: Pick, *, parallel: bool = False, texts: bool = False
-) -> Rows:
+def _read_whole(options: DataOptions, split: Split, pick: Pick, *, parallel: bool = False, texts: bool = False) -> Rows:
     source = open_source(options, parallel=parallel, texts=texts)
     read = _Reader(source, options, pick, texts)
     return {"train": read.train, "valid": read.valid, "test": read.test}[split]()

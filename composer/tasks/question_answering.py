@@ -117,7 +117,7 @@ class QuestionAnsweringTask:
         wrong = [f"text {text!r}: expected are a question, a tab and its context" for text in texts if "\t" not in text]
         if wrong:
             raise DataError(few(wrong))
-        questions = [Question(*text.split("\t", 1)) for text in texts]
+        questions = [Question(question, context) for question, _, context in (text.partition("\t") for text in texts)]
         features, _ = self.windows.of(questions)
         answers, _ = self._answers(model, features, [question.context for question in questions], True, batch_size)
         return [answer or NO_ANSWER for answer in answers]

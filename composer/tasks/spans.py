@@ -64,7 +64,8 @@ class Windows:
         hold all of it) and, with ``offsets``, ``starts`` and ``ends``: each token's characters in the context, -1
         outside of it.
         """
-        features, cut = [], 0
+        features: list[Feature] = []
+        cut = 0
         for chunk in in_order(len(questions), AT_ONCE):
             texts = [self._shortened(questions[i].text) for i in chunk]
             cut += sum(text != questions[i].text for i, text in zip(chunk, texts, strict=True))

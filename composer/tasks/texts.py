@@ -104,7 +104,7 @@ class TextTask(ABC):
         ``special_tokens`` are those that the tokenizer puts around a whole text (Llama's ``<s>``), once.
         """
         read = read_running_text(self.options, split, self._pick)
-        text = SEPARATOR.join(cell for cell, in read.rows)
+        text = SEPARATOR.join(cell for (cell,) in read.rows)
         ids: list[int] = self._tokenizer(text, add_special_tokens=special_tokens, verbose=False)["input_ids"]
         windows = cut(ids, room)
         kept, note = chosen(self.options, split, len(windows), "windows")

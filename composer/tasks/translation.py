@@ -29,6 +29,7 @@ from .task import Batch, Examples, Feature, Score, Split
 
 SHOWN_SAMPLES = 3
 
+
 class TranslationTask:
     """Sentence pairs for an encoder-decoder model.
 

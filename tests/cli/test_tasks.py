@@ -22,7 +22,7 @@ def test_masked_language_model(compose: Compose, model_folder: Folder, tmp_path:
     said = compose("evaluate", str(model_folder("bert-masked")), *words)
     assert said.status == 0, said.err
     assert said.out.startswith("test (10 examples)")
-    assert said.out.splitlines()[1].split()[:3] == ["loss", "perplexity", "sparsity"] or "perplexity" in said.out
+    assert "loss  perplexity  sparsity" in said.out
     assert ": 30 tokens in " in said.out
     (path,) = Path("results").glob("*.json")
     result = json.loads(path.read_text())["result"]

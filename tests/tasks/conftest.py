@@ -121,6 +121,4 @@ def bert_config() -> Any:
     from transformers import BertConfig
 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return BertConfig(
-        vocab_size=VOCABULARY, max_position_embeddings=64, pad_token_id=0, initializer_range=0.5, **sizes
-    )
+    return BertConfig(vocab_size=VOCABULARY, max_position_embeddings=64, pad_token_id=0, initializer_range=0.5, **sizes)

@@ -188,8 +188,9 @@ def test_wikitext_names_files_and_columns(write: Write, gpt2_tokenizer: Any, gpt
     assert make(folder, gpt2_tokenizer, config).load("test").source.startswith("test.txt")
     asked = make(folder, gpt2_tokenizer, config, test_split="wiki.test").load("test")
     assert asked.source.startswith("wiki.test.raw")
-    demo = make(Path("demo"), gpt2_tokenizer, config, test_size=1).load("test")
-    assert len(demo) == 1
+    write({"dev.tsv": f"en\tde\n{words(20)}\tx\n"})
+    english = make(folder, gpt2_tokenizer, config, valid_split="dev").load("valid")
+    assert english.source.startswith("dev.tsv")
 
 
 def test_what_is_no_text(write: Write, gpt2_tokenizer: Any, gpt2: Any) -> None:

@@ -156,9 +156,7 @@ def singly(model: Any, tokenizer: Any, question: str, context: str, longest: int
 def test_score_agrees_with_windows_searched_by_hand(
     folder: Path, bert_tokenizer: Any, answering_bert: Any, threshold: float
 ) -> None:
-    task = make(
-        folder, bert_tokenizer, answering_bert, max_answer_length=3, null_score_diff_threshold=threshold
-    )
+    task = make(folder, bert_tokenizer, answering_bert, max_answer_length=3, null_score_diff_threshold=threshold)
     data = task.load("test")
     answers = []
     for question, context, _ in ROWS:
@@ -234,7 +232,11 @@ def test_answers_a_character_away_are_found(write: Write, bert_tokenizer: Any, a
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("dev.jsonl", lines([(QUESTION, SHORT, [("cat", 3)])]), r"dev\.jsonl:1: the answer 'cat' is not at character 3"),
+        (
+            "dev.jsonl",
+            lines([(QUESTION, SHORT, [("cat", 3)])]),
+            r"dev\.jsonl:1: the answer 'cat' is not at char",
+        ),
         ("dev.jsonl", lines(ROWS).replace("answer_start", "begin"), r"dev\.jsonl:1: answers is .*; expected are texts"),
         ("dev.jsonl", '{"question": "q", "context": "c"}', r"no answers column 'answers'; columns: question, context$"),
         ("dev.jsonl", '{"question": 1, "context": "c", "answers": []}', r"dev\.jsonl:1: 'question' is int 1"),

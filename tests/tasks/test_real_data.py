@@ -44,9 +44,7 @@ def model(name: str, tokenizer: Any, **more: Any) -> Any:
 
 
 def opened(kind: Any, folder: str, tokenizer: Any, network: Any, **options: Any) -> Task:
-    return kind(
-        DataOptions(data=str(SHARED / "data" / folder), **options), tokenizer, network.config.to_dict()
-    )  # type: ignore[no-any-return]
+    return kind(DataOptions(data=str(SHARED / "data" / folder), **options), tokenizer, network.config.to_dict())  # type: ignore[no-any-return]
 
 
 def test_wikitext_perplexity(tokenizer: Any) -> None:

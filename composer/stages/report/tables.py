@@ -33,7 +33,7 @@ def metric_format(metric: Any) -> tuple[str, str, Callable[[Any], str]]:
 def result_table(comparison: Data) -> Table:
     """Per configuration: where both sides start, where they end, and what the composed side needs."""
     name, unit, show = metric_format(comparison.get("metric"))
-    falling = comparison.get("metric") in FALLING
+    falling = str(comparison.get("metric")) in FALLING
     start, end, scored = "loss before any model-level step", "final loss", f"final {name}"
     columns = [
         Column("configuration", numeric=False),
