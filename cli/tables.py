@@ -151,7 +151,9 @@ def results(outcome: Outcome) -> Shown:
     rows: list[dict[str, Any]] = outcome.summary["results"]
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     first = rows[0] if rows else {}
-    title = f"{first.get('split', 'test')} ({plural(first.get('examples', 0), 'example')})"
+    questions = first.get("details", {}).get("questions")
+    counted = plural(questions, "question") if questions else plural(first.get("examples", 0), "example")
+    title = f"{first.get('split', 'test')} ({counted})"
     heads = [name.replace("_", "\n") for name in metrics]
     shown = Sheet(title, ["model"], ["loss", *heads, "sparsity", "ms per\nexample", "memory"])
     for row in rows:

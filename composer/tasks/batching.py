@@ -87,9 +87,9 @@ def token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     """Mean cross entropy in nats over the places that have a label, and how many there are.
 
     Args:
-        logits: (batch, length, vocabulary).
-        labels: (batch, length), :data:`IGNORED` where nothing is asked.
+        logits: (..., vocabulary).
+        labels: (...), :data:`IGNORED` where nothing is asked.
     """
     count = int((labels != IGNORED).sum())
-    total = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    total = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
     return total / max(1, count), count

@@ -63,7 +63,8 @@ class MaskedLanguageModelTask(TextTask):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Mean cross entropy in nats over the tokens that are to be predicted; and how many they are."""
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return token_loss(logits, batch["labels"])
+        asked = batch["labels"] != IGNORED  # a seventh of the tokens: the others need no probabilities
+        return token_loss(logits[asked], batch["labels"][asked])
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """The likeliest token for each mask of a text, with its probability: ``paris (0.93)``."""

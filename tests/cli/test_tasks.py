@@ -41,6 +41,7 @@ def test_question_answering(compose: Compose, model_folder: Folder, tmp_path: Pa
     model = str(model_folder("bert-answering"))
     said = compose("evaluate", model, "--data", "squad", "--max-source-length", "32", "--max-answer-length", "2")
     assert said.status == 0, said.err
+    assert said.out.startswith("test (2 questions)")
     head = said.out.partition("─")[0].split()
     assert head.count("answer") == 5
     assert {"exact", "match", "f1", "has", "no"} <= set(head)
