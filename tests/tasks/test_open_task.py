@@ -17,6 +17,10 @@ from composer.tasks import TASKS, DataOptions, infer_task, open_task
         ("T5ForConditionalGeneration", "translation"),
         ("MarianMTModel", "translation"),
         ("DistilBertForSequenceClassification", "classification"),
+        ("GPT2LMHeadModel", "language_model"),
+        ("LlamaForCausalLM", "language_model"),
+        ("RobertaForMaskedLM", "masked_language_model"),
+        ("BertForQuestionAnswering", "question_answering"),
     ],
 )
 def test_the_architecture_implies_the_task(architecture: str, task: str) -> None:
