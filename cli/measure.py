@@ -46,8 +46,10 @@ def evaluate(
     """Measure models on the task's test data.
 
     Translation: BLEU with its signature, and chrF. Classification: accuracy
-    and F1. Both: loss, sparsity, seconds per example and memory. Results are
-    kept in results/.
+    and F1. Language models, masked or not: perplexity. Question answering:
+    exact match and F1 as SQuAD v2 defines them, in all and by whether there
+    is an answer. All: loss, sparsity, seconds per example and memory. Results
+    are kept in results/.
 
     Example
 
@@ -72,7 +74,9 @@ def predict(
 ) -> None:
     """Try a model on a text, or on lines of standard input.
 
-    Prints one line per text: the translation, or the label.
+    Prints one line per text: the translation, the label (for a pair, the two
+    texts with a tab between them), how a language model goes on, the words
+    for each mask, or the answer to a question with a tab and its context.
 
     Example
 

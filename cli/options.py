@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from cyclopts import Group, Parameter, Token
 
+_TASKS = "translation, classification, language_model, masked_language_model or question_answering [from the model]."
+
 _COMMON = Group("Common options", sort_key=9)
 _DATA = Group("Data and task", sort_key=5)
 _TRAINING = Group("Training", sort_key=4)
@@ -86,10 +88,11 @@ class Data:
     """Where examples come from; the fields of ``composer.tasks.options.DataOptions``, without the seed."""
 
     data: Annotated[str | None, Parameter(help="A folder, a hub dataset (name or name:config), or 'demo'.")] = None
-    task: Annotated[str | None, Parameter(help="translation or classification [from the model].")] = None
+    task: Annotated[str | None, Parameter(metavar="TASK", help=_TASKS)] = None
     train_size: Annotated[Whole | None, Parameter(help="Use so many training examples [all].")] = None
     valid_size: Annotated[Whole | None, Parameter(help="Use so many validation examples [all].")] = None
     test_size: Annotated[Whole | None, Parameter(help="Use so many test examples [all].")] = None
+    valid_split: Annotated[str | None, Parameter(help="Name of the validation split [validation, dev, …].")] = None
     test_split: Annotated[str | None, Parameter(help="Name of the test split [the first test*].")] = None
     source_lang: Annotated[str | None, Parameter(help="Language translated from [en].")] = None
     target_lang: Annotated[str | None, Parameter(help="Language translated to [de].")] = None
@@ -99,11 +102,17 @@ class Data:
     ] = None
     source_column: Annotated[str | None, Parameter(help="Column of source sentences.")] = None
     target_column: Annotated[str | None, Parameter(help="Column of target sentences.")] = None
-    text_column: Annotated[str | None, Parameter(help="Column of texts to classify.")] = None
+    text_column: Annotated[str | None, Parameter(help="Column of texts [usual names].")] = None
+    pair_column: Annotated[str | None, Parameter(help="Column of second texts, for pairs [usual names].")] = None
     label_column: Annotated[str | None, Parameter(help="Column of labels.")] = None
-    max_source_length: Annotated[Whole | None, Parameter(help="Tokens kept of a source or text [128].")] = None
+    max_source_length: Annotated[Whole | None, Parameter(help="Tokens of a text or window [by the task].")] = None
     max_target_length: Annotated[Whole | None, Parameter(help="Tokens kept of a target [128].")] = None
     num_beams: Annotated[Whole | None, Parameter(help="Beams of generation [1].")] = None
+    doc_stride: Annotated[Whole | None, Parameter(help="Context tokens that windows share [128].")] = None
+    max_answer_length: Annotated[Whole | None, Parameter(help="Most tokens of an answer [30].")] = None
+    null_score_diff_threshold: Annotated[
+        float | None, Parameter(help="No answer where it scores higher than the best one by more than this [0].")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""

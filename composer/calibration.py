@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .batches import batch_indices
+from .batches import batch_indices, by_length
 from .errors import InputError
 from .gram import Gram, Input, find_inputs, gather
 from .layout import Layout
@@ -65,8 +65,9 @@ class Calibration:
             indices = sample_indices(len(data), len(data) if size is None else size, seed=seed)
         self.model, self.task, self.data, self.layout = model, task, data, layout
         self.memory, self.progress = memory, progress
-        longest = sorted(indices, key=lambda i: (-_length(data.features[i]), i))
-        self.indices = [longest[start : start + batch_size] for start in range(0, len(longest), batch_size)]
+        drawn = sorted(indices)
+        lengths = [_length(data.features[i]) for i in drawn]
+        self.indices = [[drawn[i] for i in chosen] for chosen in by_length(lengths, batch_size)]
         self.passes = 0
         self._held: dict[str, Gram] = {}
 

@@ -187,7 +187,7 @@ def _evaluate_one(
         "model": base.fingerprint,
         "data": data.digest,
         "task": space.task.name,
-        "beams": space.recipe.num_beams,
+        **space.task.scoring,
     }
     if is_current(path, inputs, force=force, renew=renew):
         return held_result(path) or {}, False
