@@ -19,7 +19,7 @@ from .batches import batch_indices
 from .errors import InputError, ModelError
 from .layout import Layout, Projection
 from .progress import SILENT, Progress
-from .running import answering, to_device_of
+from .running import answering, real_rows, to_device_of
 
 if TYPE_CHECKING:
     from .tasks.task import Batch, Examples, Task
@@ -168,7 +168,7 @@ class _Sums:
         projection = self.inputs[i].readers[0]
 
         def add(_: nn.Module, args: tuple[Any, ...]) -> None:
-            rows = args[0][self.real[projection.stream]].float()  # (tokens, in)
+            rows = real_rows(args[0], self.real[projection.stream], projection.path).float()  # (tokens, in)
             if projection.bias:
                 rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
             self.matrices[i] += rows.T @ rows
@@ -189,10 +189,12 @@ def _find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> 
     """Which projections read the same tensor, seen on one small batch; in execution order."""
     projections = {p.path: p for t in layout.targets for p in t.projections}
     seen: dict[str, Tensor] = {}  # holds the tensors, so that no memory is used twice within the pass
+    calls = dict.fromkeys(projections, 0)
 
     def keep(path: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             seen.setdefault(path, args[0])
+            calls[path] += 1
 
         return hook
 
@@ -209,7 +211,8 @@ def _find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> 
         p = projections[path]
         same: tuple[Any, ...] = (tensor.data_ptr(), tensor._version, tensor.shape, tensor.stride(), p.stream, p.bias)
         groups.setdefault(same, []).append(p)
-    return [_Input(tuple(readers)) for readers in groups.values()]
+    # DeBERTa's query and key also project the relative positions, its value reads nothing but the tokens.
+    return [_Input(tuple(sorted(readers, key=lambda p: calls[p.path]))) for readers in groups.values()]
 
 
 def _split(inputs: Iterable[_Input], memory: int | None) -> list[list[_Input]]:

@@ -70,7 +70,8 @@ def prune(
 
         size, seed = space.recipe.calibration_size, space.recipe.seed
         train = space.examples("train")
-        return collect(model, space.task, train, space.base.layout, size=size, seed=seed, progress=progress)
+        pruned = space.base.layout.only(plan.modules)
+        return collect(model, space.task, train, pruned, size=size, seed=seed, progress=progress)
 
     held = set(library.addresses())
     with reported(library.folder):

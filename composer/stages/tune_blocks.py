@@ -20,7 +20,7 @@ from ..capture import Arguments, Recording, owned, recording, run_block
 from ..layout import Block, Layout
 from ..library import Library, address_of
 from ..progress import SILENT, Progress
-from ..running import to_device_of
+from ..running import real_rows, to_device_of
 from ..scheme import Node, Scheme
 from ..tasks.task import Examples, Task
 from ..trainers.trainer import BlockSettings, BlockTrainer
@@ -84,7 +84,7 @@ class _Lesson:
     tokens: Tensor
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        return run_block(self.modules, self.block, parameters, self.arguments)[self.tokens]
+        return real_rows(run_block(self.modules, self.block, parameters, self.arguments), self.tokens, self.block.path)
 
     def probe(self, parameters: Mapping[str, Tensor], path: str) -> tuple[Tensor, Tensor]:
         seen: list[Tensor] = []
@@ -93,7 +93,7 @@ class _Lesson:
             output = self(parameters)
         finally:
             handle.remove()
-        return seen[-1][self.tokens], output
+        return real_rows(seen[-1], self.tokens, path), output
 
 
 class BlockTuner:
@@ -236,7 +236,7 @@ class BlockTuner:
     def _lesson(self, block: Block, record: Recording, real: Mapping[str, Tensor]) -> tuple[_Lesson, Tensor]:
         arguments, wanted = record.of(block)
         tokens = real[block.stream]
-        return _Lesson(self.modules, block, arguments, tokens), wanted[tokens]
+        return _Lesson(self.modules, block, arguments, tokens), real_rows(wanted, tokens, block.path)
 
     def _validate(self, jobs: Sequence[_Job], record: Recording, step: int) -> None:
         total: dict[str, float] = {job.node.hash: 0.0 for job in jobs}
