@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from composer.errors import ConfigError, ModelError
+from composer.errors import ConfigError, ModelError, SchemeError
 from composer.generate import generate
 from composer.gram import collect
 from composer.models import layout_of
@@ -98,6 +98,8 @@ def test_configurations_and_scheme_are_made_of_the_named_targets(model_folder: F
     assert [n["level"] for n in nodes].count("module") == 8
     assert {n["level"] for n in nodes} == {"module", "model"}
     assert all("mlp" in n["path"] for n in nodes if n["level"] == "module")
+    with pytest.raises(SchemeError, match=r"^--block-levels: got sublayer; allowed for this bloom model: module$"):
+        generate_scheme(recipe.model_copy(update={"block_levels": ["sublayer"]}))
 
 
 def test_moments_are_only_gathered_where_there_is_a_row_for_each_token(

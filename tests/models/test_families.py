@@ -214,6 +214,8 @@ def test_every_model_type_of_a_table_fits_it(name: str) -> None:
 def test_every_model_type_is_looked_at() -> None:
     shown = {getattr(transformers, a).config_class.model_type for a, _ in (*ZOO.values(), *COUSINS.values())}
     assert shown | {"t5", "mt5", "distilbert", "bert"} == set(known_types())
+    table = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in known_types() if f"`{name}`" not in table] == []
 
 
 def test_a_model_that_does_not_fit_its_table_is_refused(model_folder: Folder) -> None:
