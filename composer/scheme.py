@@ -205,8 +205,16 @@ def build_scheme(
     """Build the graph of these configurations: O(configurations x blocks).
 
     A block without a pruned target below it is the base model's own weights and gets no node.
+
+    Raises:
+        SchemeError: levels of which the model has no block.
     """
     levels = tuple(level for level in LEVELS if level in set(block_levels))
+    held = dict.fromkeys(block.level for block in layout.blocks)
+    if levels and not any(level in held for level in levels):
+        raise SchemeError(
+            f"--block-levels: got {', '.join(levels)}; allowed for this {layout.family} model: {', '.join(held)}"
+        )
     inner = tuple(level for level in LEVELS if level in levels and level != "module")
     nodes: dict[str, Node] = {}
     roots = []

@@ -64,7 +64,7 @@ def prune(
     from .stages.prune import prune as work
 
     library.sweep()
-    sampled = space.calibration(progress) if criterion.needs else None
+    sampled = space.calibration(plan, progress) if criterion.needs else None
     model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
     held = set(library.addresses())
     with reported(library.folder):
@@ -120,7 +120,7 @@ def finetune_blocks(
     if held and stats.is_file():
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
-    sample = space.calibration(progress)
+    sample = space.calibration(plan, progress)
     with reported(library.folder):
         done = tune_blocks(
             sample.model,

@@ -40,6 +40,7 @@ class Workspace:
         self._files: list[tuple[int, int] | None] = []
         self._schemes: dict[Path, Scheme] = {}
         self._calibration: Calibration | None = None
+        self._calibrated: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, recipe: Recipe | Workspace) -> Workspace:
@@ -183,17 +184,19 @@ class Workspace:
         """A newly loaded base model on the device."""
         return self.base.load().to(self.device)
 
-    def calibration(self, progress: Progress) -> Calibration:
-        """The base model on the calibration sample; what was gathered once serves all steps of this workspace."""
+    def calibration(self, plan: Scheme, progress: Progress) -> Calibration:
+        """The base model on the calibration sample; what was gathered once serves all steps that have this plan."""
         from .calibration import Calibration
 
-        if self._calibration is None:
+        targets = frozenset(plan.modules)
+        if self._calibration is None or self._calibrated != targets:
             r = self.recipe
+            self._calibrated = targets
             self._calibration = Calibration(
                 self.fresh_model(),
                 self.task,
                 self.examples("train"),
-                self.base.layout,
+                self.base.layout.only(targets),
                 size=r.calibration_size,
                 seed=r.seed,
                 memory=r.memory,

@@ -21,6 +21,7 @@ from composer.models.base import BaseModel
 from composer.progress import Progress
 from composer.tasks import DataOptions, Examples, Task, open_task
 from tests.reference import closed_form
+from tests.reference.moments import collect
 
 Folder = Callable[[str], Path]
 Setting = tuple[Any, BaseModel, Task, Examples]
@@ -50,13 +51,6 @@ class Notes(Progress):
 
     def note(self, text: str) -> None:
         self.lines.append(text)
-
-
-def collect(model: Any, task: Task, data: Examples, layout: Layout, **options: Any) -> dict[str, Gram]:
-    """Moments of every projection, in the order of the layout."""
-    paths = [p.path for t in layout.targets for p in t.projections]
-    found = Calibration(model, task, data, layout, **options).moments({path: [path] for path in paths})
-    return {path: grams[path] for path, grams in found}
 
 
 def close(a: torch.Tensor, b: np.ndarray) -> bool:

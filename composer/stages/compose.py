@@ -62,7 +62,7 @@ def _check_counts(layout: Layout, root: Node, keep: Mapping[str, Tensor], librar
     problems = []
     for path, rate in root.rates.items():
         target = layout.target(path)
-        removed = sum(int((~keep[p.weight]).sum()) for p in target.projections if p.weight in keep)
+        removed = sum(int((~p.of(keep[p.weight])).sum()) for p in target.projections if p.weight in keep)
         if removed != target.removed_weights(rate):
             problems.append(
                 f"{library.folder}: {path} at {rate:g}: {removed} weights are masked; "

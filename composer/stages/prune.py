@@ -149,8 +149,7 @@ def _wanted(layout: Layout, path: str) -> list[str]:
 
 def projection_weights(target: Target, parameters: Mapping[str, Tensor]) -> list[Tensor]:
     """A target's weight matrices as (out, in), in the order of its projections."""
-    weights = [parameters[p.weight].detach() for p in target.projections]
-    return [w.T if p.transposed else w for w, p in zip(weights, target.projections, strict=True)]
+    return [p.of(parameters[p.weight].detach()) for p in target.projections]
 
 
 def _statistics(
@@ -160,8 +159,7 @@ def _statistics(
     stats: dict[str, Any] = {"gram": [moments[p.path] for p in target.projections]}
     if target.kind == "attention":
         out = layout.out_projection(target.path)
-        weight = parameters[out.weight].detach()
-        stats["out"] = (weight.T if out.transposed else weight, moments[out.path])
+        stats["out"] = (out.of(parameters[out.weight].detach()), moments[out.path])
     return stats
 
 
