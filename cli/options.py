@@ -148,6 +148,9 @@ class Training:
     epochs: Annotated[float | None, Parameter(help="Passes over the training examples, instead of steps [1].")] = None
     batch_size: Annotated[Whole | None, Parameter(help="Examples per step [32].")] = None
     learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.001].")] = None
+    distill: Annotated[
+        float | None, Parameter(metavar="SHARE", help="Weight of the base model's answers in the loss [0].")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """The part ``finetune`` of a recipe: whole models."""
@@ -155,7 +158,8 @@ class Training:
 
     def for_blocks(self) -> dict[str, Any]:
         """The part ``block`` of a recipe, which knows no epochs."""
-        return {"block": {name: value for name, value in asdict(self).items() if name != "epochs"}}
+        block = {name: value for name, value in asdict(self).items() if name not in ("epochs", "distill")}
+        return {"block": block, "finetune": {"distill": self.distill}}
 
 
 @Parameter("*", group=_TRAINING)

@@ -64,6 +64,10 @@ class BlockOptions(Options):
     """Stop a block after so many validations without improvement."""
     valid_size: Size = 256
     """Validation examples that the early stop looks at."""
+    evaluations: Size = 4
+    """joint: how often all configurations' validation losses are measured, spread over the steps."""
+    start: Literal["repaired", "pruned"] = "repaired"
+    """joint: from blocks in closed form, or from pruned ones as they are."""
     damping: Positive = 0.01
     """Closed forms: pull towards the weights before repair, as a share of the mean squared input."""
 
@@ -85,6 +89,8 @@ class ModelOptions(Options):
     """AdamW weight decay."""
     clip: Positive = 1.0
     """Largest gradient norm."""
+    distill: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of the base model's answers in the loss, of whole models on both sides and of joint tuning."""
     evaluations: Size = 8
     """How often the validation loss is measured, spread over the steps; the best weights are kept."""
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ROOT = "model"
+SHARED = "shared"
+"""Name under which a jointly tuned library serves what all its configurations share: the whole model's weights."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .outcome import Outcome
 from .planning import generate_config, generate_scheme, scheme_size, show_model, show_scheme, take_config
 from .progress import SILENT, Progress
 from .provenance import changes, is_current, new_folder, record, write_record
-from .scheme import Scheme
+from .scheme import SHARED, Scheme
 from .workspace import Given, Kind, Workspace
 
 __all__ = [
@@ -95,7 +96,10 @@ def finetune_blocks(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Outcome:
-    """Tune every block of the scheme once, bottom-up, into ``modules/finetuned``; ``stats/block.csv``."""
+    """Tune every block of the scheme once, bottom-up, into ``modules/finetuned``; ``stats/block.csv``.
+
+    A trainer that works in context then lets all configurations learn as one network.
+    """
     from .trainers import TRAINERS
 
     space = Workspace.of(recipe)
@@ -103,7 +107,7 @@ def finetune_blocks(
     trainer = TRAINERS.get(r.trainer)
     start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
     leaves = space.addresses(start, plan)
-    from .stages.tune_blocks import head, tune_blocks
+    from .stages.tune_blocks import head
     from .trainers.trainer import BlockSettings
 
     settings = BlockSettings(
@@ -115,39 +119,78 @@ def finetune_blocks(
     train, valid = space.examples("train"), head(space.examples("valid"), r.block.valid_size)
     data = {"train": train.digest, "valid": valid.digest}
     inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
+    if trainer.in_context:
+        inputs["finetune"] = {name: getattr(r.finetune, name) for name in ("warmup", "weight_decay", "clip")}
     stats = space.folder / "stats" / "block.csv"
     held = _manifest(library, plan, inputs, force)
     if held and stats.is_file():
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
-    sample = space.calibration(plan, progress)
     with reported(library.folder):
-        done = tune_blocks(
-            sample.model,
-            space.base.layout,
-            plan,
-            trainer=trainer,
-            settings=settings,
-            task=space.task,
-            train=train,
-            valid=valid,
-            pruned=start,
-            tuned=library,
-            addresses=leaves,
-            calibration=sample,
-            progress=progress,
-        )
-    space.forget_calibration()
-    seconds = write_block_stats(library, done.addresses, stats)
+        done = _tune_waves(space, plan, settings, valid, (start, library), leaves, progress)
+        found, work = done.addresses, {name: seconds_of(library, address) for name, address in done.addresses.items()}
+        joint: dict[str, Any] = {}
+        if trainer.in_context:
+            from .joint import Joint
+
+            begin = (library, found) if r.block.start == "repaired" else (start, leaves)
+            found, joint = Joint(space, plan, begin, library, valid, progress).run()
+            work[SHARED] = seconds_of(library, found[SHARED])
+    seconds = write_block_stats(library, {**done.addresses, **found}, stats)
     summary = {
         "blocks": len(done.addresses),
         "tuned": done.tuned,
         "teacher_passes": done.teacher_passes,
-        "seconds": seconds,
+        "seconds": sum(work.values()) or seconds,
+        **({"joint": joint} if joint else {}),
     }
-    content = record(inputs, addresses=done.addresses, summary=summary, device=space.device, recipe=space.resolved())
+    content = record(inputs, addresses=found, summary=summary, device=space.device, recipe=space.resolved(), work=work)
     library.write_manifest(plan.digest, content)
     return Outcome(library.folder, True, {**summary, "stats": str(stats)})
+
+
+def _tune_waves(
+    space: Workspace,
+    plan: Scheme,
+    settings: Any,
+    valid: Any,
+    libraries: tuple[Library, Library],
+    leaves: dict[str, str],
+    progress: Progress,
+) -> Any:
+    """Every block by itself; before joint tuning in closed form, or not at all."""
+    from .stages.tune_blocks import BlockTuning, tune_blocks
+    from .trainers import TRAINERS
+
+    trainer = TRAINERS.get(settings.trainer)
+    if trainer.in_context:
+        if settings.start == "pruned":
+            return BlockTuning({})
+        settings = replace(settings, trainer="least_squares")
+        trainer = TRAINERS.get("least_squares")
+    sample = space.calibration(plan, progress)
+    done = tune_blocks(
+        sample.model,
+        space.base.layout,
+        plan,
+        trainer=trainer,
+        settings=settings,
+        task=space.task,
+        train=space.examples("train"),
+        valid=valid,
+        pruned=libraries[0],
+        tuned=libraries[1],
+        addresses=leaves,
+        calibration=sample,
+        progress=progress,
+    )
+    space.forget_calibration()
+    return done
+
+
+def seconds_of(library: Library, address: str) -> float:
+    """The seconds that a stored block took."""
+    return float(library.stats(address).get("seconds", 0.0))
 
 
 def write_block_stats(library: Library, addresses: dict[str, str], path: Path) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .calibration import Calibration
+    from .trainers.logits import Answers
 
 Kind = Literal["composed", "baseline", "dense"]
 DEVICES = ("cpu", "cuda", "mps")
@@ -203,6 +204,14 @@ class Workspace:
                 progress=progress,
             )
         return self._calibration
+
+    def answers(self, share: float) -> Answers | None:
+        """The base model as a teacher of whole models, with this weight in the loss; None for weight 0."""
+        if not share:
+            return None
+        from .trainers.logits import Answers
+
+        return Answers(self.fresh_model(), self.task, share)
 
     def sample_identity(self) -> dict[str, Any]:
         """What identifies the calibration sample."""

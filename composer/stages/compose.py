@@ -9,7 +9,7 @@ from .. import masks
 from ..errors import LibraryError
 from ..layout import Layout
 from ..library import Library
-from ..scheme import Node, Scheme
+from ..scheme import SHARED, Node, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +23,8 @@ def compose(
     Every weight comes from its highest stored ancestor: a stored inner node holds all below it.
 
     Args:
-        addresses: node hash -> address in ``library``, for the nodes that it serves.
+        addresses: node hash -> address in ``library``, for the nodes that it serves; ``SHARED`` of
+            :mod:`composer.scheme` -> that of the weights of everything else, where they are not the base model's.
 
     Raises:
         LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
@@ -33,6 +34,9 @@ def compose(
     parameters = dict(model.named_parameters())
     keep: dict[str, Tensor] = {}
     with torch.no_grad():
+        if SHARED in addresses:
+            for name, value in library.get(addresses[SHARED]).weights.items():
+                parameters[name].copy_(value)
         for node in cover(scheme, i, addresses):
             artefact = library.get(addresses[node.hash])
             for name, value in artefact.weights.items():
