@@ -110,6 +110,10 @@ class Machine:
     calibration_size: Annotated[
         Whole | None, Parameter(help="Training examples that criteria and closed forms look at [2048].")
     ] = None
+    calibration: Annotated[
+        Literal["base", "sequential"] | None,
+        Parameter(help="Inputs criteria look at: the base model's, or pruned layers' as published [base]."),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""
@@ -183,6 +187,10 @@ class Generating:
     grid: Annotated[bool | None, Parameter(help="Every combination of the rates.")] = None
     random: Annotated[Whole | None, Parameter(help="Draw so many, a rate for each target.")] = None
     targets: Annotated[Words | None, Parameter(metavar="GLOB...", help="Only these targets are pruned.")] = None
+    granularity: Annotated[
+        str | None,
+        Parameter(help="Shape removed from linear targets: per-row, global, row, column, neuron, N:M, RxC [weights]."),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""

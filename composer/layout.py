@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-Kind = Literal["attention", "linear"]
+Kind = Literal["attention", "linear", "feed_forward"]
 Level = Literal["module", "sublayer", "layer"]
 Stream = Literal["encoder", "decoder"]
 
@@ -44,8 +44,10 @@ class Projection:
 class Target:
     """A prunable module.
 
-    An *attention* target has the projections q, k, v (in this order) and is pruned by ``heads`` heads; a
-    *linear* target has one projection and is pruned by single weights.
+    An *attention* target has the projections q, k, v (in this order) and is pruned by ``heads`` heads; where
+    several query heads share keys and values, a head here is their whole group. A *linear* target has one
+    projection and is pruned by single weights. A *feed_forward* is no target of a layout but what
+    :meth:`Layout.feed_forward` makes of several: its ``heads`` are neurons.
     """
 
     path: str
@@ -55,8 +57,8 @@ class Target:
 
     @property
     def units(self) -> int:
-        """How many units a rate is a fraction of: heads, or single weights."""
-        return self.heads if self.kind == "attention" else self.parameters
+        """How many units a rate is a fraction of: heads (or neurons), or single weights."""
+        return self.parameters if self.kind == "linear" else self.heads
 
     @property
     def parameters(self) -> int:
@@ -143,6 +145,21 @@ class Layout:
             if path in block.targets:
                 return self.target(block.targets[block.targets.index(path) + 1]).projections[0]
         raise KeyError(path)
+
+    def feed_forward(self, path: str) -> Target | None:
+        """The feed-forward whose first target is at ``path``: its projections up, gates among them, then down.
+
+        A neuron is a row of each of the first ones with its biases, and a column of the last. None where no
+        feed-forward begins at ``path``.
+        """
+        for block in self.at("sublayer"):
+            targets = [self.target(t) for t in block.targets]
+            if block.targets[0] == path and len(targets) > 1 and all(t.kind == "linear" for t in targets):
+                projections = tuple(t.projections[0] for t in targets)
+                neurons = projections[-1].in_features
+                if all(p.out_features == neurons for p in projections[:-1]):
+                    return Target(path, "feed_forward", projections, neurons)
+        return None
 
     def parameters(self, targets: Iterable[str]) -> int:
         """Number of weights in these targets."""

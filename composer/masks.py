@@ -21,12 +21,15 @@ def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
     """Masks of a target's parameters from its kept units.
 
     A linear target's ``keep`` has its weight's shape (out, in). An attention target's has shape (heads,):
-    the rows of removed heads go from q, k and v, bias rows with them.
+    the rows of removed heads go from q, k and v, bias rows with them. A feed-forward's has shape (neurons,):
+    rows of all projections but the last, bias rows with them, and columns of the last.
     """
     masks = {}
     for projection in target.projections:
         shape = (projection.out_features, projection.in_features)
-        if target.kind == "attention":
+        if target.kind == "feed_forward" and projection is target.projections[-1]:
+            weight = keep.expand(shape)
+        elif target.kind != "linear":
             rows = keep.repeat_interleave(projection.out_features // target.heads)
             weight = rows[:, None].expand(shape)
             if projection.bias:

@@ -123,6 +123,8 @@ class Recipe(Options, DataOptions):
     """Draw so many configurations, each target's rate from its kind's list."""
     targets: list[str] = []
     """Globs; only these targets are named in the configurations."""
+    granularity: str | None = None
+    """Shape of what is removed from linear targets, as ``2:4`` or ``neuron``; None is single weights."""
 
     block_levels: list[Level] = ["module", "sublayer"]
     """Levels whose blocks are tuned."""
@@ -142,6 +144,8 @@ class Recipe(Options, DataOptions):
 
     calibration_size: Size = 2048
     """Training examples that criteria and closed forms look at, once."""
+    calibration: Literal["base", "sequential"] = "base"
+    """Inputs that criteria look at: the base model's, or those of the already pruned layers before (as published)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast in model-level fine-tuning; weights stay float32."""
     device: str = "auto"

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError
 from .jsonfile import reported, write_text
+from .layout import Layout
 from .library import Library
 from .models.base import BaseModel
 from .outcome import Outcome
@@ -22,6 +23,9 @@ from .progress import SILENT, Progress
 from .provenance import changes, is_current, new_folder, record, write_record
 from .scheme import Scheme
 from .workspace import Given, Kind, Workspace
+
+if TYPE_CHECKING:
+    from .criteria.criterion import Criterion
 
 __all__ = [
     "build_model",
@@ -49,12 +53,15 @@ def prune(
 ) -> Outcome:
     """Prune every variant of the scheme, each once, into ``modules/pruned``."""
     from .criteria import CRITERIA
+    from .criteria.choice import check_criteria, criteria_of
 
     space = Workspace.of(recipe)
     criterion = CRITERIA.get(space.recipe.criterion)()
     plan = space.scheme(scheme)
+    check_criteria(plan, space.base.layout, criterion)
+    used = criteria_of(plan, criterion)
     library = Library(output or space.pruned)
-    settings = _calibration(space) if criterion.needs else {}
+    settings = _settings(space, plan, used)
     inputs = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
     leaves = len(plan.at("module"))
     manifest = _manifest(library, plan, inputs, force)
@@ -63,20 +70,32 @@ def prune(
     from .stages.prune import prune as work
 
     library.sweep()
-    model, began = space.fresh_model() if criterion.needs else space.base.load(), time.perf_counter()
+    model, began = space.fresh_model() if "calibration" in settings else space.base.load(), time.perf_counter()
+    size, seed = space.recipe.calibration_size, space.recipe.seed
+    options: dict[str, Any] = {"settings": settings, "progress": progress}
 
-    def grams() -> Any:
+    def grams(layout: Layout) -> Any:
         from .gram import collect
 
-        size, seed = space.recipe.calibration_size, space.recipe.seed
+        return collect(model, space.task, space.examples("train"), layout, size=size, seed=seed, progress=progress)
+
+    def gradients() -> Any:
+        from .gradients import collect_gradients
+        from .gram import sample_indices
+
         train = space.examples("train")
-        return collect(model, space.task, train, space.base.layout, size=size, seed=seed, progress=progress)
+        indices = sample_indices(len(train), size, seed=seed)
+        return collect_gradients(model, space.task, train, space.base.layout, indices=indices, progress=progress)
 
     held = set(library.addresses())
     with reported(library.folder):
-        addresses = work(
-            model, space.base.layout, plan, criterion, library, settings=settings, grams=grams, progress=progress
-        )
+        if space.recipe.calibration == "sequential":
+            from .sequential import prune_in_order
+
+            addresses = prune_in_order(model, space.base.layout, plan, criterion, library, gather=grams, **options)
+        else:
+            options |= {"grams": lambda: grams(space.base.layout), "gradients": gradients}
+            addresses = work(model, space.base.layout, plan, criterion, library, **options)
     seconds = time.perf_counter() - began
     made = len(set(addresses.values()) - held)
     content = record(inputs, addresses=addresses, seconds=seconds, recipe=space.resolved())
@@ -220,10 +239,20 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]
     return task.predict(base.load().to(space.device), texts)
 
 
-def _calibration(space: Workspace) -> dict[str, Any]:
-    """What identifies the calibration sample."""
-    size, seed = space.recipe.calibration_size, space.recipe.seed
-    return {"calibration": {"size": size, "seed": seed, "data": space.examples("train").digest}}
+def _settings(space: Workspace, plan: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
+    """What identifies the statistics that these criteria look at: calibration sample, seed."""
+    from .sequential import check_sequential
+
+    r = space.recipe
+    needs = {need for criterion in criteria for need in criterion.needs}
+    settings: dict[str, Any] = {"seed": r.seed} if "seed" in needs else {}
+    if needs & {"gram", "gradient"}:
+        sample = {"size": r.calibration_size, "seed": r.seed, "data": space.examples("train").digest}
+        settings["calibration"] = sample
+    if r.calibration == "sequential":
+        check_sequential(plan, criteria)
+        settings["calibration"] |= {"inputs": "sequential", "configuration": plan.roots[0]}
+    return settings
 
 
 def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:

@@ -20,8 +20,8 @@ CLI = PACKAGE.parent / "cli"
 HEAVY = {"torch", "transformers", "matplotlib", "datasets", "accelerate", "sklearn", "sacrebleu"}
 
 GROUND = {"errors", "registry", "outcome", "progress", "jsonfile", "fingerprint", "batches", "layout"}
-PLAN = {"config", "generate", "scheme"}
-TOOLS = {"granularity", "masks", "capture", "gram", "running", "library", "solve", "surgeon"}
+PLAN = {"config", "generate", "scheme", "shapes"}
+TOOLS = {"granularity", "cutting", "masks", "capture", "gram", "gradients", "running", "library", "solve", "surgeon"}
 FAMILIES = {"criteria", "models", "tasks", "trainers"}
 """Lowest first: each may import itself and what is below. `demo` holds only data and its makers."""
 LAYERS: tuple[set[str], ...] = (GROUND, PLAN, TOOLS, FAMILIES | {"demo"}, {"stages"})

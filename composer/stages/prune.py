@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import masks
+from ..criteria.choice import criterion_of, lineage_of
 from ..criteria.criterion import Criterion
+from ..cutting import Cut, weight_of
 from ..gram import Gram
-from ..granularity import keep_by_rank
 from ..layout import Layout, Target
 from ..library import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme import Node, Scheme
+from ..shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,20 +33,25 @@ def prune(
     *,
     settings: Mapping[str, Any] | None = None,
     grams: Callable[[], Mapping[str, Gram]] | None = None,
+    gradients: Callable[[], Mapping[str, Tensor]] | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, str]:
     """Store every leaf of ``scheme`` that the library lacks; returns node hash -> address.
 
-    A target's units are scored once, whatever the number of its rates.
+    A target's units are scored once for each criterion and shape, whatever the number of its rates.
 
     Args:
-        settings: what identifies the criterion's statistics (calibration sample, data digest).
+        criterion: of the nodes that name none.
+        settings: what identifies the criteria's statistics (calibration sample, data digest), by what they need.
+        gradients: gives the loss's gradients by projection, as ``grams`` does moments.
+        seed: for criteria that draw.
         grams: gathers the moments of every projection's input; called once, when a variant is missing and the
             criterion needs them.
     """
     leaves = scheme.at("module")
-    told = {"name": criterion.name, **(settings or {})}
-    lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, told) for n in leaves}
+    criteria = {n.hash: criterion_of(n, n.path, criterion) for n in leaves}
+    told = {name: lineage_of(one, settings or {}) for name, one in criteria.items()}
+    lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, told[n.hash]) for n in leaves}
     addresses = {name: address_of(lineage) for name, lineage in lineages.items()}
     missing: dict[str, list[Node]] = {}
     for node in leaves:
@@ -54,24 +60,24 @@ def prune(
         else:
             missing.setdefault(node.path, []).append(node)
     parameters = dict(model.named_parameters())
-    moments = grams() if grams and missing and "gram" in criterion.needs else {}
+    needs = {need for nodes in missing.values() for n in nodes for need in criteria[n.hash].needs}
+    moments = grams() if grams and "gram" in needs else {}
+    slopes = gradients() if gradients and "gradient" in needs else {}
+    drawn = {"seed": (settings or {}).get("seed", 0)}
+
+    def statistics(part: Target) -> dict[str, Any]:
+        return {**_statistics(layout, part, parameters, moments), **_slopes(layout, part, parameters, slopes), **drawn}
+
     with progress.bar("prune", len(missing)) as bar:
         for path, nodes in missing.items():
-            target = layout.target(path)
-            scores = criterion.score(
-                target, projection_weights(target, parameters), _statistics(layout, target, parameters, moments)
-            )
+            cuts: dict[tuple[str, Shape], Cut] = {}
             for node in nodes:
-                weights, keep = _pruned(target, scores, node.rates[path], parameters)
-                library.put(lineages[node.hash], weights, keep)
+                key = criteria[node.hash].name, node.shape(layout.target(path))
+                if key not in cuts:
+                    cuts[key] = Cut(layout, path, key[1], criteria[node.hash], parameters, statistics)
+                library.put(lineages[node.hash], *cuts[key].at(node.rates[path]))
             bar.advance(path)
     return addresses
-
-
-def projection_weights(target: Target, parameters: Mapping[str, Tensor]) -> list[Tensor]:
-    """A target's weight matrices as (out, in), in the order of its projections."""
-    weights = [parameters[p.weight].detach() for p in target.projections]
-    return [w.T if p.transposed else w for w, p in zip(weights, target.projections, strict=True)]
 
 
 def _statistics(
@@ -83,16 +89,18 @@ def _statistics(
     stats: dict[str, Any] = {"gram": [moments[p.path] for p in target.projections]}
     if target.kind == "attention":
         out = layout.out_projection(target.path)
-        weight = parameters[out.weight].detach()
-        stats["out"] = (weight.T if out.transposed else weight, moments[out.path])
+        stats["out"] = (weight_of(out, parameters), moments[out.path])
     return stats
 
 
-def _pruned(
-    target: Target, scores: Tensor, rate: float, parameters: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    keep = masks.expand(target, keep_by_rank(scores, rate))
-    names = [n for p in target.projections for n in (p.weight, f"{p.path}.bias") if n in parameters]
-    weights = {name: parameters[name].detach().clone() for name in names}
-    masks.apply(weights, keep)
-    return weights, keep
+def _slopes(
+    layout: Layout, target: Target, parameters: Mapping[str, Tensor], slopes: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The gradients that a criterion sees for one target, likewise."""
+    if not slopes:
+        return {}
+    stats: dict[str, Any] = {"gradient": [slopes[p.path].to(parameters[p.weight].device) for p in target.projections]}
+    if target.kind == "attention":
+        out = layout.out_projection(target.path)
+        stats["slope"] = (weight_of(out, parameters), slopes[out.path].to(parameters[out.weight].device))
+    return stats

@@ -145,8 +145,8 @@ class BlockTuner:
         jobs = []
         for node in wave:
             block = self.layout.block(node.level, node.path)  # type: ignore[arg-type]
-            if node.level == "module" and self.layout.target(node.path).kind == "attention":
-                # On base inputs the kept heads' q, k and v are exact already: nothing to tune.
+            if node.level == "module" and node.shape(target := self.layout.target(node.path)).whole(target):
+                # On base inputs the kept heads' q, k and v (the kept neurons) are exact already: nothing to tune.
                 self.result.addresses[node.hash] = self._copy(pruned[node.hash])
                 continue
             lineage = self._lineage(node, pruned)
