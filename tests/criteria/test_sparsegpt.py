@@ -75,9 +75,7 @@ def test_groups_that_do_not_divide_a_block_stay_whole() -> None:
     weight, batches = layer(4, 240, seed=5)
     moved, keep = ours(weight, batches, "1:3", 2 / 3)  # blocks of 126 columns
     assert (keep.reshape(4, -1, 3).sum(2) == 1).all()
-    gone, wanted = sparsegpt.fasterprune(
-        weight, sparsegpt.hessian(batches), 0.0, prunen=2, prunem=3, blocksize=126
-    )
+    gone, wanted = sparsegpt.fasterprune(weight, sparsegpt.hessian(batches), 0.0, prunen=2, prunem=3, blocksize=126)
     assert torch.equal(keep, ~gone)
     assert (moved - wanted).abs().max() < 1e-4
 
