@@ -94,7 +94,7 @@ def graph(outcome: Outcome) -> Shown:
     """A scheme with all its nodes."""
     nodes = Sheet("Nodes", ["level", "path", "rates"], ["uses"])
     for node in outcome.summary["nodes"]:
-        rates = ", ".join([_rates(node["rates"]), *node["choices"]])
+        rates = ", ".join([_rates(node["rates"]), *node.get("choices", [])])
         nodes.add_row(node["level"], node["path"] or "(whole model)", rates, str(node["uses"]))
     yield nodes
     yield from _levels(outcome.summary)

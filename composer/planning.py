@@ -129,8 +129,8 @@ def show_scheme(recipe: Given, scheme: Path, *, picture: Path | None = None) -> 
             "level": n.level,
             "path": n.path,
             "rates": sorted(set(n.rates.values())),
-            "choices": sorted({" ".join(choice.values()) for choice in n.choices.values()}),
             "uses": uses[n.hash],
+            **({"choices": sorted({" ".join(c.values()) for c in n.choices.values()})} if n.choices else {}),
         }
         for n in plan.nodes.values()
     ]

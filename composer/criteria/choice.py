@@ -41,14 +41,19 @@ def check_criteria(scheme: Scheme, layout: Layout, default: Criterion | None = N
         default: of variants that name none; None looks only at those that name one.
 
     Raises:
-        ConfigError: one problem per target and choice.
+        ConfigError: one problem for each pair, with the first target that asks for it.
     """
-    problems: dict[str, None] = {}
+    asked: dict[tuple[str, Shape], list[str]] = {}
     for node in scheme.at("module"):
         name = node.choices.get(node.path, {}).get("criterion", default.name if default else None)
-        shape = node.shape(layout.target(node.path))
-        if name and (problem := _refusal(name, shape, default)):
-            problems[f"{node.path} at {node.rates[node.path]:g}: {problem}"] = None
+        if name:
+            paths = asked.setdefault((name, node.shape(layout.target(node.path))), [])
+            paths += [] if node.path in paths else [node.path]
+    problems = [
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {problem}"
+        for (name, shape), paths in asked.items()
+        if (problem := _refusal(name, shape, default))
+    ]
     if problems:
         raise ConfigError(problems)
 
@@ -63,5 +68,5 @@ def _refusal(name: str, shape: Shape, default: Criterion | None) -> str | None:
     others = [other for other in CRITERIA.names() if shape.kind in CRITERIA.get(other).shapes]
     return (
         f"criterion {name!r} makes no sense with granularity {str(shape)!r}; allowed with it: "
-        f"{', '.join(others)} (of {name!r}: {', '.join(sorted(criterion.shapes))})"
+        f"{', '.join(others)}; with {name!r}: {', '.join(sorted(criterion.shapes))}"
     )
