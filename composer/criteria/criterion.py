@@ -19,8 +19,8 @@ Stats = Mapping[str, Any]
 ==============  ======================================================================================
 ``"gram"``      list of :class:`composer.gram.Gram`, one per projection: moments of its inputs
 ``"out"``       for heads, with ``"gram"``: ``(weight, gram)`` of the out-projection, (out, in)
-``"gradient"``  list of (out, in), one per projection: ∂L/∂W of the loss on the calibration sample
-``"slope"``     for heads, with ``"gradient"``: ``(weight, gradient)`` of the out-projection, (out, in)
+``"gradient"``  list of (out, in), one per projection: mean ``|∂L/∂W|`` (:class:`composer.gradients.Slopes`)
+``"gates"``     for heads and neurons, with ``"gradient"``: mean ``|∂L/∂ξ|``, (heads,) or (neurons,)
 ``"seed"``      of the run
 ==============  ======================================================================================
 """

@@ -1,8 +1,7 @@
 """First-order Taylor expansion of the loss: what setting a unit to 0 would change (Molchanov et al. 2017, 2019).
 
 Heads and neurons are scored by gates ξ = 1 on their output (Michel et al. 2019, "Are sixteen heads really better
-than one?"): with ``y = Σ_h ξ_h · ctx_h W_hᵀ`` the gate's gradient is ``∂L/∂ξ_h = Σ_ij W_ij ∂L/∂W_ij`` over the columns
-of the projection that reads the unit, so the gradients of weights are all that is needed.
+than one?"): ``L(ξ_h = 0) ≈ L - ∂L/∂ξ_h``.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 
 
 class Taylor:
-    """Score of a unit: ``|Σ w · ∂L/∂w|``, L the mean loss on the calibration sample.
+    """Score of a weight: ``|w · ∂L/∂w|``; of a head or neuron: ``|∂L/∂ξ|``; of another unit: the sum of its weights'.
 
-    The sum runs over the weights of a row, column or block, over a head's columns of the out-projection, over a
-    neuron's column of the second projection. (Michel et al. average absolute values over examples; here the absolute
-    value is of the mean.)
+    Absolute values are taken of mini-batches (weights) and of single examples (gates) and then averaged, as in both
+    papers: near a minimum the gradient of the mean loss says little (:mod:`composer.gradients`).
     """
 
     name = "taylor"
@@ -33,10 +31,8 @@ class Taylor:
 
     def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
         """See :class:`composer.criteria.criterion.Criterion`."""
-        if target.kind == "attention":
-            weight, gradient = statistic("slope", target, self.name, stats)
-            return (weight * gradient).sum(0).reshape(target.heads, -1).sum(1).abs()
-        products = [w * g for w, g in zip(weights, statistic("gradient", target, self.name, stats), strict=True)]
-        if target.kind == "feed_forward":
-            return products[-1].sum(0).abs()
-        return totals(target, products, shape).abs()
+        if target.kind != "linear":
+            gates: Tensor = statistic("gates", target, self.name, stats)
+            return gates
+        slopes = statistic("gradient", target, self.name, stats)
+        return totals(target, [w.abs() * slope for w, slope in zip(weights, slopes, strict=True)], shape)

@@ -18,6 +18,8 @@ from ..shapes import Shape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..gradients import Slopes
+
 
 def pruned_lineage(node: Node, fingerprint: str, criterion: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that determines a pruned variant's bytes."""
@@ -33,7 +35,7 @@ def prune(
     *,
     settings: Mapping[str, Any] | None = None,
     grams: Callable[[], Mapping[str, Gram]] | None = None,
-    gradients: Callable[[], Mapping[str, Tensor]] | None = None,
+    gradients: Callable[[], Slopes] | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, str]:
     """Store every leaf of ``scheme`` that the library lacks; returns node hash -> address.
@@ -42,11 +44,10 @@ def prune(
 
     Args:
         criterion: of the nodes that name none.
-        settings: what identifies the criteria's statistics (calibration sample, data digest), by what they need.
-        gradients: gives the loss's gradients by projection, as ``grams`` does moments.
-        seed: for criteria that draw.
-        grams: gathers the moments of every projection's input; called once, when a variant is missing and the
+        settings: what identifies the criteria's statistics (calibration sample, data digest; seed of those that draw).
+        grams: gathers the moments of every projection's input; called once, when a variant is missing and its
             criterion needs them.
+        gradients: gathers the loss's gradients, likewise.
     """
     leaves = scheme.at("module")
     criteria = {n.hash: criterion_of(n, n.path, criterion) for n in leaves}
@@ -62,11 +63,11 @@ def prune(
     parameters = dict(model.named_parameters())
     needs = {need for nodes in missing.values() for n in nodes for need in criteria[n.hash].needs}
     moments = grams() if grams and "gram" in needs else {}
-    slopes = gradients() if gradients and "gradient" in needs else {}
+    slopes = gradients() if gradients and "gradient" in needs else None
     drawn = {"seed": (settings or {}).get("seed", 0)}
 
     def statistics(part: Target) -> dict[str, Any]:
-        return {**_statistics(layout, part, parameters, moments), **_slopes(layout, part, parameters, slopes), **drawn}
+        return {**_statistics(layout, part, parameters, moments), **_slopes(part, parameters, slopes), **drawn}
 
     with progress.bar("prune", len(missing)) as bar:
         for path, nodes in missing.items():
@@ -93,14 +94,10 @@ def _statistics(
     return stats
 
 
-def _slopes(
-    layout: Layout, target: Target, parameters: Mapping[str, Tensor], slopes: Mapping[str, Tensor]
-) -> dict[str, Any]:
+def _slopes(target: Target, parameters: Mapping[str, Tensor], slopes: Slopes | None) -> dict[str, Any]:
     """The gradients that a criterion sees for one target, likewise."""
     if not slopes:
         return {}
-    stats: dict[str, Any] = {"gradient": [slopes[p.path].to(parameters[p.weight].device) for p in target.projections]}
-    if target.kind == "attention":
-        out = layout.out_projection(target.path)
-        stats["slope"] = (weight_of(out, parameters), slopes[out.path].to(parameters[out.weight].device))
-    return stats
+    device = parameters[target.projections[0].weight].device
+    stats: dict[str, Any] = {"gradient": [slopes.weights[p.path].to(device) for p in target.projections]}
+    return stats if target.kind == "linear" else {**stats, "gates": slopes.gates[target.path].to(device)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from composer.criteria.taylor import Taylor
 from composer.cutting import weight_of
-from composer.gradients import collect_gradients
+from composer.gradients import Slopes, collect_gradients
 from composer.layout import Layout, Target
 from composer.models.base import BaseModel
 from composer.shapes import parse_shape
@@ -31,30 +31,36 @@ class Place:
         self.task: Task = open_task(DataOptions(data=str(data)), base.folder, base.config)
         self.data: Examples = self.task.load("train")
         self.indices = [0, 3, 5, 6, 11, 17, 20]
-        self.gradients = collect_gradients(
-            self.model, self.task, self.data, self.layout, indices=self.indices, batch_size=3
+        self.slopes = self.collect(3)
+
+    def collect(self, batch_size: int) -> Slopes:
+        return collect_gradients(
+            self.model, self.task, self.data, self.layout, indices=self.indices, batch_size=batch_size
         )
 
-    def loss(self) -> Tensor:
-        """The mean loss on the same examples, as one batch."""
-        return self.task.loss(self.model, self.task.collate([self.data.features[i] for i in self.indices]))[0]
+    def loss(self, indices: list[int]) -> tuple[Tensor, int]:
+        """The mean loss on these examples, as one batch, and its tokens."""
+        return self.task.loss(self.model, self.task.collate([self.data.features[i] for i in indices]))
 
     def weights(self, target: Target) -> list[Tensor]:
         return [weight_of(p, dict(self.model.named_parameters())) for p in target.projections]
 
     def gates(self, path: str, count: int) -> Tensor:
-        """Gradients of gates that multiply the ``count`` equal parts of what the module at ``path`` reads."""
+        """Mean over examples of absolute gradients of real gates, put on ``count`` equal parts of a module's input."""
         gates = torch.ones(count, requires_grad=True)
 
         def gate(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             return (args[0] * gates.repeat_interleave(args[0].shape[-1] // count), *args[1:])
 
         handle = self.model.get_submodule(path).register_forward_pre_hook(gate)
+        total = torch.zeros(count)
         try:
-            (gradient,) = torch.autograd.grad(self.loss(), gates)
+            for i in self.indices:
+                loss, tokens = self.loss([i])
+                total += torch.autograd.grad(loss * tokens, gates)[0].abs()
         finally:
             handle.remove()
-        return gradient
+        return total / len(self.indices)
 
 
 @pytest.fixture(scope="module", params=["gated", "distilbert"])
@@ -65,12 +71,31 @@ def place(
     return Place(model_folder(request.param), data)
 
 
-def test_gradients_are_those_of_the_mean_loss_whatever_the_batches(place: Place) -> None:
+def test_gradients_are_absolute_values_averaged_over_mini_batches(place: Place) -> None:
     projections = [p for t in place.layout.targets for p in t.projections]
-    assert list(place.gradients) == [p.path for p in projections]
     weights = [place.model.get_parameter(p.weight) for p in projections]
-    for p, wanted in zip(projections, torch.autograd.grad(place.loss(), weights), strict=True):
-        torch.testing.assert_close(place.gradients[p.path], wanted, rtol=1e-4, atol=1e-6)
+    total, tokens = [torch.zeros_like(w) for w in weights], 0
+    for batch in (place.indices[:3], place.indices[3:6], place.indices[6:]):
+        loss, size = place.loss(batch)
+        for one, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
+            one += size * gradient.abs()
+        tokens += size
+    assert list(place.slopes.weights) == [p.path for p in projections]
+    for p, wanted in zip(projections, total, strict=True):
+        torch.testing.assert_close(place.slopes.weights[p.path], wanted / tokens, rtol=1e-4, atol=1e-6)
+
+
+def test_in_one_batch_a_weight_is_scored_by_weight_times_gradient(place: Place) -> None:
+    target = next(t for t in place.layout.targets if t.kind == "linear")
+    (weight,) = place.weights(target)
+    (gradient,) = torch.autograd.grad(
+        place.loss(place.indices)[0], [place.model.get_parameter(f"{target.path}.weight")]
+    )
+    stats = {"gradient": [place.collect(8).weights[target.path]]}
+    wanted = (weight * gradient).abs()
+    torch.testing.assert_close(Taylor().score(target, [weight], stats), wanted, rtol=1e-4, atol=1e-7)
+    rows = Taylor().score(target, [weight], stats, parse_shape("row"))
+    torch.testing.assert_close(rows, wanted.sum(1), rtol=1e-4, atol=1e-7)
 
 
 def test_the_model_is_left_as_it_was(place: Place) -> None:
@@ -84,37 +109,25 @@ def test_the_model_is_left_as_it_was(place: Place) -> None:
     place.model.eval()
 
 
-def test_weights_are_scored_by_weight_times_gradient(place: Place) -> None:
-    target = next(t for t in place.layout.targets if t.kind == "linear")
-    (weight,), gradient = place.weights(target), place.gradients[target.path]
-    stats = {"gradient": [gradient]}
-    assert torch.equal(Taylor().score(target, [weight], stats), (weight * gradient).abs())
-    rows = Taylor().score(target, [weight], stats, parse_shape("row"))
-    torch.testing.assert_close(rows, (weight * gradient).sum(1).abs())
-
-
 def test_heads_are_scored_by_the_gradients_of_their_gates(place: Place) -> None:
-    for target in place.layout.targets:
-        if target.kind != "attention":
-            continue
-        out = place.layout.out_projection(target.path)
-        weight = weight_of(out, dict(place.model.named_parameters())).detach()
-        stats = {"gradient": [], "slope": (weight, place.gradients[out.path])}
-        scores = Taylor().score(target, place.weights(target), stats)
-        torch.testing.assert_close(scores, place.gates(out.path, target.heads).abs(), rtol=1e-3, atol=1e-6)
+    attentions = [t for t in place.layout.targets if t.kind == "attention"]
+    assert attentions
+    for target in attentions:
+        scores = Taylor().score(target, place.weights(target), {"gates": place.slopes.gates[target.path]})
+        gates = place.gates(place.layout.out_projection(target.path).path, target.heads)
+        torch.testing.assert_close(scores, gates, rtol=1e-3, atol=1e-6)
 
 
 def test_neurons_are_scored_by_the_gradients_of_their_gates(place: Place) -> None:
     found = [whole for t in place.layout.targets if (whole := place.layout.feed_forward(t.path))]
     assert found
     for whole in found:
-        stats = {"gradient": [place.gradients[p.path] for p in whole.projections]}
-        scores = Taylor().score(whole, place.weights(whole), stats)
+        scores = Taylor().score(whole, place.weights(whole), {"gates": place.slopes.gates[whole.path]})
         gates = place.gates(whole.projections[-1].path, whole.heads)
-        torch.testing.assert_close(scores, gates.abs(), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(scores, gates, rtol=1e-3, atol=1e-6)
 
 
 def test_what_it_needs_is_named(place: Place) -> None:
     attention = next(t for t in place.layout.targets if t.kind == "attention")
-    with pytest.raises(ValueError, match=r"criterion 'taylor' needs the statistic 'slope'; got \[\]"):
+    with pytest.raises(ValueError, match=r"criterion 'taylor' needs the statistic 'gates'; got \[\]"):
         Taylor().score(attention, place.weights(attention), {})
