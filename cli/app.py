@@ -14,9 +14,11 @@ exit status                   when
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -39,8 +41,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("measure:compare", "Compare composed models with baselines; write the report."),
     "run": ("runs:run", "Do all of it from one recipe, skipping what is done."),
     "demo": ("runs:demo", "Do all of it on the embedded model and corpus."),
+    "library": ("library", "Look after the stored blocks."),
 }
 """Name -> (where it is, one line), in the order of the work. A command's file is imported when it is used."""
+
+PARTS: dict[str, dict[str, tuple[str, str]]] = {
+    "library": {
+        "list": ("library:list_blocks", "List the blocks: level, path, rates, bytes, seconds, users."),
+        "show": ("library:show", "Show one block: what it was made from, its masks, its tensors."),
+        "size": ("library:size", "Tell what takes the space, by library and by scheme."),
+        "verify": ("library:verify", "Check every block against its checksum and its address."),
+        "prune-unused": ("library:prune_unused", "Remove blocks that no scheme uses, and what killed runs left."),
+    },
+}
+"""The commands that consist of commands; the docstring of their file is their help."""
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -54,8 +68,9 @@ USERS_ERRNOS = (
 )
 
 
-def build_app(chosen: str | None = None) -> App:
-    """The cyclopts application. ``chosen`` keeps its own docstring as help; the others have one line."""
+def build_app(*words: str) -> App:
+    """The cyclopts application. The commands that ``words`` name keep their own docstrings as help; the others
+    have one line."""
     app = App(
         name="compose",
         help=ABOUT,
@@ -64,20 +79,32 @@ def build_app(chosen: str | None = None) -> App:
         default_parameter=Parameter(show_default=False, negative=""),
         suppress_keyboard_interrupt=False,
     )
-    for i, (name, (target, line)) in enumerate(COMMANDS.items()):
-        app.command(f"composer.cli.{target}", name=name, help=None if name == chosen else line, sort_key=i)
+    _add(app, COMMANDS, words)
     app["--help"].help = "Show this and exit."
     app["--version"].help = "Show the version and exit."
     return app
+
+
+def _add(app: App, commands: Mapping[str, tuple[str, str]], words: Sequence[str]) -> None:
+    """Add commands to an application, with their parts."""
+    for i, (name, (target, line)) in enumerate(commands.items()):
+        where, chosen = f"composer.cli.{target}", name in words[:1]
+        if name in PARTS:
+            told = inspect.getdoc(import_module(where)) if chosen else line
+            family = App(name=name, help=told, version_flags=(), sort_key=i)
+            _add(family, PARTS[name], words[1:])
+            app.command(family)
+        else:
+            app.command(where, name=name, help=None if chosen else line, sort_key=i)
 
 
 def call(argv: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
     from .console import error_lines, help_console, plain_line
 
-    chosen = next((word for word in argv if not word.startswith("-")), None)
+    words = [word for word in argv if not word.startswith("-")]
     try:
-        build_app(chosen)(
+        build_app(*words)(
             list(argv),
             console=help_console(),
             print_error=False,
@@ -92,7 +119,7 @@ def call(argv: Sequence[str]) -> int:
     except CycloptsError as bad:
         from .parsing import parse_problem
 
-        error_lines([parse_problem(bad, chosen, COMMANDS)])
+        error_lines([parse_problem(bad, *_asked(words))])
         return 2
     except KeyboardInterrupt:
         plain_line("interrupted; finished work is kept")
@@ -107,6 +134,17 @@ def call(argv: Sequence[str]) -> int:
         _drop_output()
         error_lines([problem])
         return 2
+
+
+def _asked(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The command that was called, and the names that may have been meant by it."""
+    name = next(iter(words), None)
+    if name not in PARTS:
+        return name, [*COMMANDS]
+    parts = PARTS[name]
+    return (
+        (f"{name} {words[1]}", [f"{name} {words[1]}"]) if words[1:2] and words[1] in parts else (name, [name, *parts])
+    )
 
 
 def main() -> None:

@@ -17,12 +17,14 @@ from .options import (
     Common,
     Criterion,
     Data,
+    DeadColumns,
     Every,
     Force,
     Machine,
     Model,
     Output,
     SchemeFile,
+    Sweep,
     Training,
     Which,
 )
@@ -40,6 +42,7 @@ def prune(
     model: Model = None,
     scheme: SchemeFile = None,
     criterion: Criterion = None,
+    dead_columns: DeadColumns = None,
     output: Output = None,
     data: Data = DATA,
     machine: Machine = MACHINE,
@@ -58,7 +61,8 @@ def prune(
     """
     from composer import steps
 
-    with session(common, data, machine, model=model, criterion=criterion) as (recipe, console):
+    fields: dict[str, Any] = {"model": model, "criterion": criterion, "dead_columns": dead_columns}
+    with session(common, data, machine, **fields) as (recipe, console):
         outcome = steps.prune(recipe, scheme=scheme, output=output, force=force, progress=console.progress)
         console.show(outcome, tables.pruned(outcome))
 
@@ -77,6 +81,7 @@ def finetune(
     ] = None,
     criterion: Criterion = None,
     trainer: Annotated[str | None, Parameter(help="Blocks: how they are tuned [distill].")] = None,
+    sweep: Sweep = None,
     output: Output = None,
     training: Training = TRAINING,
     data: Data = DATA,
@@ -109,7 +114,7 @@ def finetune(
     else:
         _check_which(configuration, every, output)
     part = training.for_blocks() if for_blocks else training.given()
-    fields = {"model": model, "criterion": criterion, "trainer": trainer, **part}
+    fields = {"model": model, "criterion": criterion, "trainer": trainer, "sweep": sweep, **part}
     with session(common, data, machine, **fields) as (recipe, console):
         shared: dict[str, Any] = {"scheme": scheme, "output": output, "force": force, "progress": console.progress}
         if for_blocks:
@@ -130,27 +135,34 @@ def build_model(
     modules: Annotated[
         Path | None, Parameter(["-p", "--modules"], help="Library to build from [modules/finetuned].")
     ] = None,
+    sweep: Sweep = None,
     output: Output = None,
+    data: Data = DATA,
+    machine: Machine = MACHINE,
     force: Force = False,
     common: Common = COMMON,
 ) -> None:
     """Compose a configuration's model from the library.
 
     The result is an ordinary Hugging Face folder with tokenizer and model
-    card, models/N.
+    card, models/N. With --sweep each sublayer's last projection is then
+    refitted, in execution order, on the inputs that it really gets; that
+    needs the data.
 
     Example
 
         compose build-model -n 2
+        compose build-model -n 2 --sweep --data multi30k
         compose build-model -n 2 -p modules/pruned -o models/2-untuned
         compose build-model --all
     """
     from composer import steps
 
     _check_which(configuration, every, output)
-    with session(common, model=model) as (recipe, console):
+    with session(common, data, machine, model=model, sweep=sweep) as (recipe, console):
         which = _every(recipe, scheme) if every else [configuration or 0]
         shared: dict[str, Any] = {"scheme": scheme, "modules": modules, "output": output, "force": force}
+        shared["progress"] = console.progress
         _show_each(console, [steps.build_model(recipe, i, **shared) for i in which], every, tables.built)
 
 

@@ -59,9 +59,11 @@ def number(value: float | None, digits: int = 3) -> str:
 def fraction(share: float) -> str:
     """A share of a budget, as 1/n where it is one.
 
-    >>> fraction(0.0625), fraction(1.0), fraction(0.3)
-    ('1/16', '1', '0.3')
+    >>> fraction(0.0625), fraction(1.0), fraction(0.3), fraction(0.0)
+    ('1/16', '1', '0.3', '0')
     """
+    if not share:
+        return "0"
     n = 1 / share
     if abs(n - round(n)) < 1e-9:
         return "1" if round(n) == 1 else f"1/{round(n)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -22,10 +22,12 @@ from .options import (
     Comparing,
     Criterion,
     Data,
+    DeadColumns,
     Force,
     Machine,
     Model,
     Output,
+    Sweep,
     Training,
 )
 from .session import session
@@ -44,8 +46,10 @@ def evaluate(
     """Measure models on the task's test data.
 
     Translation: BLEU with its signature, and chrF. Classification: accuracy
-    and F1. Both: loss, sparsity, seconds per example and memory. Results are
-    kept in results/.
+    and F1. Language models, masked or not: perplexity. Question answering:
+    exact match and F1 as SQuAD v2 defines them, in all and by whether there
+    is an answer. All: loss, sparsity, seconds per example and memory. Results
+    are kept in results/.
 
     Example
 
@@ -70,7 +74,9 @@ def predict(
 ) -> None:
     """Try a model on a text, or on lines of standard input.
 
-    Prints one line per text: the translation, or the label.
+    Prints one line per text: the translation, the label (for a pair, the two
+    texts with a tab between them), how a language model goes on, the words
+    for each mask, or the answer to a question with a tab and its context.
 
     Example
 
@@ -123,6 +129,8 @@ def compare(
     no_train: Annotated[bool, Parameter("--no-train", help="Only tabulate what is there.")] = False,
     model: Model = None,
     criterion: Criterion = None,
+    dead_columns: DeadColumns = None,
+    sweep: Sweep = None,
     training: Training = TRAINING,
     blocks: BlockTraining = BLOCK_TRAINING,
     comparing: Comparing = COMPARING,
@@ -148,7 +156,8 @@ def compare(
     from composer import pipeline
 
     parts = (training, blocks, comparing, data, machine)
-    with session(common, *parts, model=model, criterion=criterion) as (recipe, console):
+    fields: dict[str, Any] = {"model": model, "criterion": criterion, "dead_columns": dead_columns, "sweep": sweep}
+    with session(common, *parts, **fields) as (recipe, console):
         outcome = pipeline.compare(recipe, train=not no_train, force=force, progress=console.progress)
         console.show(outcome, comparison(outcome))
 

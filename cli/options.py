@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from cyclopts import Group, Parameter, Token
 
+_TASKS = "translation, classification, language_model, masked_language_model or question_answering [from the model]."
+
 _COMMON = Group("Common options", sort_key=9)
 _DATA = Group("Data and task", sort_key=5)
 _TRAINING = Group("Training", sort_key=4)
@@ -37,6 +39,17 @@ Output = Annotated[Path | None, Parameter(["-o", "--output"], help="Where to wri
 Config = Annotated[Path | None, Parameter(["-c", "--config"], help="The configurations [conf.json].")]
 SchemeFile = Annotated[Path | None, Parameter(["-s", "--scheme"], help="The scheme [conf_prune.json].")]
 Criterion = Annotated[str | None, Parameter(help="What makes a unit unimportant [l1].")]
+DeadColumns = Annotated[
+    bool | None,
+    Parameter(
+        "--dead-columns",
+        negative="--no-dead-columns",
+        help="Out-projections lose the columns of removed heads first, same count [yes].",
+    ),
+]
+Sweep = Annotated[
+    bool | None, Parameter(help="After composing, refit each sublayer on the inputs that it really gets [no].")
+]
 Seed = Annotated[Whole | None, Parameter(help="Same seed, same bytes [0].")]
 Force = Annotated[
     bool, Parameter(group=_COMMON, help="Replace an output that was made from other inputs; redo finished work.")
@@ -75,10 +88,11 @@ class Data:
     """Where examples come from; the fields of ``composer.tasks.options.DataOptions``, without the seed."""
 
     data: Annotated[str | None, Parameter(help="A folder, a hub dataset (name or name:config), or 'demo'.")] = None
-    task: Annotated[str | None, Parameter(help="translation or classification [from the model].")] = None
+    task: Annotated[str | None, Parameter(metavar="TASK", help=_TASKS)] = None
     train_size: Annotated[Whole | None, Parameter(help="Use so many training examples [all].")] = None
     valid_size: Annotated[Whole | None, Parameter(help="Use so many validation examples [all].")] = None
     test_size: Annotated[Whole | None, Parameter(help="Use so many test examples [all].")] = None
+    valid_split: Annotated[str | None, Parameter(help="Name of the validation split [validation, dev, …].")] = None
     test_split: Annotated[str | None, Parameter(help="Name of the test split [the first test*].")] = None
     source_lang: Annotated[str | None, Parameter(help="Language translated from [en].")] = None
     target_lang: Annotated[str | None, Parameter(help="Language translated to [de].")] = None
@@ -88,11 +102,17 @@ class Data:
     ] = None
     source_column: Annotated[str | None, Parameter(help="Column of source sentences.")] = None
     target_column: Annotated[str | None, Parameter(help="Column of target sentences.")] = None
-    text_column: Annotated[str | None, Parameter(help="Column of texts to classify.")] = None
+    text_column: Annotated[str | None, Parameter(help="Column of texts [usual names].")] = None
+    pair_column: Annotated[str | None, Parameter(help="Column of second texts, for pairs [usual names].")] = None
     label_column: Annotated[str | None, Parameter(help="Column of labels.")] = None
-    max_source_length: Annotated[Whole | None, Parameter(help="Tokens kept of a source or text [128].")] = None
+    max_source_length: Annotated[Whole | None, Parameter(help="Tokens of a text or window [by the task].")] = None
     max_target_length: Annotated[Whole | None, Parameter(help="Tokens kept of a target [128].")] = None
     num_beams: Annotated[Whole | None, Parameter(help="Beams of generation [1].")] = None
+    doc_stride: Annotated[Whole | None, Parameter(help="Context tokens that windows share [128].")] = None
+    max_answer_length: Annotated[Whole | None, Parameter(help="Most tokens of an answer [30].")] = None
+    null_score_diff_threshold: Annotated[
+        float | None, Parameter(help="No answer where it scores higher than the best one by more than this [0].")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""
@@ -108,7 +128,10 @@ class Machine:
     precision: Annotated[Literal["fp32", "bf16"] | None, Parameter(help="Of model-level fine-tuning [fp32].")] = None
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1, mps [auto].")] = None
     calibration_size: Annotated[
-        Whole | None, Parameter(help="Training examples that criteria and closed forms look at [2048].")
+        Whole | None, Parameter(help="Training examples that criteria and closed forms look at [512].")
+    ] = None
+    memory: Annotated[
+        str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
     ] = None
     calibration: Annotated[
         Literal["base", "sequential"] | None,

@@ -25,10 +25,12 @@ from .options import (
     Comparing,
     Criterion,
     Data,
+    DeadColumns,
     Force,
     Generating,
     Machine,
     Model,
+    Sweep,
     Talk,
     Training,
     levels,
@@ -85,6 +87,8 @@ def run(
         Path | None, Parameter(["-c", "--config"], help="Take these configurations [made from the rates].")
     ] = None,
     criterion: Criterion = None,
+    dead_columns: DeadColumns = None,
+    sweep: Sweep = None,
     rates: Generating = GENERATING,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
@@ -112,6 +116,7 @@ def run(
     common = replace(common, recipe=source)
     flags = (rates, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
+    fields |= {"dead_columns": dead_columns, "sweep": sweep}
     with session(common, *flags, **fields, block_levels=levels(block_levels)) as (recipe, console):
         if "folder" not in recipe.model_fields_set:
             recipe = recipe.model_copy(update={"folder": Path(source.stem)})
@@ -123,6 +128,8 @@ def demo(
     output: Annotated[Path, Parameter(["-o", "--output"], help="Folder of everything [demo-run].")] = Path("demo-run"),
     dry_run: DryRun = False,
     criterion: Criterion = None,
+    dead_columns: DeadColumns = None,
+    sweep: Sweep = None,
     rates: Generating = GENERATING,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
@@ -147,6 +154,7 @@ def demo(
 
     with talking(talk) as console:
         fields: dict[str, Any] = {"criterion": criterion, "block_levels": levels(block_levels)}
+        fields |= {"dead_columns": dead_columns, "sweep": sweep}
         given = merge(rates, training, blocks, comparing, data, machine, **fields)
         _run(epochs_win(pipeline.demo_recipe(output, given), given), console, dry_run=dry_run, force=force)
 

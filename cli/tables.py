@@ -162,8 +162,11 @@ def results(outcome: Outcome) -> Shown:
     rows: list[dict[str, Any]] = outcome.summary["results"]
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     first = rows[0] if rows else {}
-    title = f"{first.get('split', 'test')} ({plural(first.get('examples', 0), 'example')})"
-    shown = Sheet(title, ["model"], ["loss", *metrics, "sparsity", "ms per\nexample", "memory"])
+    questions = first.get("details", {}).get("questions")
+    counted = plural(questions, "question") if questions else plural(first.get("examples", 0), "example")
+    title = f"{first.get('split', 'test')} ({counted})"
+    heads = [name.replace("_", "\n") for name in metrics]
+    shown = Sheet(title, ["model"], ["loss", *heads, "sparsity", "ms per\nexample", "memory"])
     for row in rows:
         seconds = row.get("seconds_per_example")
         shown.add_row(
@@ -175,6 +178,9 @@ def results(outcome: Outcome) -> Shown:
             size(row.get("memory_bytes")),
         )
     yield shown
+    for row in rows:
+        if tokens := row.get("details", {}).get("tokens"):
+            yield f"{row['model']}: {plural(tokens, 'token')} in {duration(row['details']['seconds'])}"
     yield from dict.fromkeys(line for row in rows for line in _signatures(row.get("details", {})))
     yield finished(outcome, plural(len(rows), "result"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +16,22 @@ from .layout import Block
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
+class _Enough(Exception):  # noqa: N818  (no error)
+    """Ends a pass early."""
+
+
 @dataclass
 class Recording:
     """Arguments of the first module of each block's chain, and each block's output, of the last pass.
 
     Hooks fire whenever a module runs, also when :func:`run_block` runs it with a variant's weights; so the
-    recording listens only within :meth:`listening`.
+    recording listens only within :meth:`listening`. From the second pass on the model is run no further than to
+    what was recorded last.
     """
 
     on: bool = False
+    last: str | None = None
+    passes: int = 0
     arguments: dict[str, Arguments] = field(default_factory=dict)
     results: dict[str, Tensor] = field(default_factory=dict)
 
@@ -33,15 +40,24 @@ class Recording:
         """Passes within the body are recorded."""
         self.on = True
         try:
-            yield
+            with suppress(_Enough):
+                yield
         finally:
             self.on = False
+        self.passes += 1
+
+    def _enough(self, path: str) -> None:
+        """What comes after the last recorded value, the classifier over a vocabulary for one, is not computed."""
+        if self.passes == 0:
+            self.last = path
+        elif path == self.last:
+            raise _Enough
 
     def of(self, block: Block) -> tuple[Arguments, Tensor]:
         """Arguments to run ``block`` with, and what it added: (batch, length, width)."""
         arguments = self.arguments[block.chain[0]]
         result = self.results[block.tap or block.chain[-1]]
-        return arguments, result - _first(arguments) if block.residual else result
+        return arguments, result - first_input(arguments) if block.residual else result
 
 
 @contextmanager
@@ -61,7 +77,8 @@ def recording(model: nn.Module, blocks: Iterable[Block]) -> Iterator[Recording]:
     def keep_result(path: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if record.on:
-                record.results[path] = _tensor(output)
+                record.results[path] = result_of(output)
+                record._enough(path)
 
         return hook
 
@@ -69,6 +86,7 @@ def recording(model: nn.Module, blocks: Iterable[Block]) -> Iterator[Recording]:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             if record.on:
                 record.results[path] = args[0]
+                record._enough(path)
 
         return hook
 
@@ -108,13 +126,13 @@ def run_block(
                 for name, value in parameters.items()
                 if name.startswith(f"{path}.")
             }
-            given = (args, kwargs) if i == 0 else ((_tensor(output),), {})
+            given = (args, kwargs) if i == 0 else ((result_of(output),), {})
             output = functional_call(modules[path], local, *given, strict=False)
     finally:
         if handle:
             handle.remove()
-    result = tapped[-1] if tapped else _tensor(output)
-    return result - _first(arguments) if block.residual else result
+    result = tapped[-1] if tapped else result_of(output)
+    return result - first_input(arguments) if block.residual else result
 
 
 def owned(model: nn.Module, block: Block) -> list[str]:
@@ -126,10 +144,12 @@ def owned(model: nn.Module, block: Block) -> list[str]:
     ]
 
 
-def _first(arguments: Arguments) -> Tensor:
+def first_input(arguments: Arguments) -> Tensor:
+    """The hidden states that a module was called with."""
     args, kwargs = arguments
     return args[0] if args else kwargs["hidden_states"]
 
 
-def _tensor(output: Any) -> Tensor:
+def result_of(output: Any) -> Tensor:
+    """The hidden states that a module returned, alone or before other things."""
     return output if isinstance(output, torch.Tensor) else output[0]

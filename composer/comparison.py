@@ -14,7 +14,8 @@ from .ledger import ledger_of, verdict_of
 from .library import Library
 from .progress import Progress
 from .provenance import held_result, machine, versions
-from .runs import evaluate_models, finetune_model, settings_of, start_of, trial
+from .runs import evaluate_models, finetune_model, settings_of, trial
+from .start import start_of
 from .workspace import Kind, Workspace
 
 SIDES: tuple[Kind, Kind] = ("baseline", "composed")
@@ -101,9 +102,11 @@ class Comparison:
         self, i: int, rate: float, baseline: dict[str, Any] | None, full: dict[str, Any] | None, train: bool
     ) -> list[dict[str, Any]]:
         """Shares of the baseline's steps, smallest first, each with its own schedule, up to the first that
-        reaches the baseline's final validation loss."""
+        reaches the baseline's final validation loss. A model that starts there already needs no step."""
         if not baseline or not full:
             return []
+        if full["first_loss"] <= baseline["loss"]:
+            return [{"share": 0.0, "steps": 0, "loss": full["first_loss"], "reached": True, "seconds": 0.0}]
         settings = settings_of(self.space)
         rows: list[dict[str, Any]] = []
         for share in sorted({*self.space.recipe.budgets, 1.0}):

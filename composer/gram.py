@@ -8,21 +8,20 @@ and every configuration.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from .batches import batch_indices
-from .errors import InputError, ModelError
+from .errors import ModelError
 from .layout import Layout, Projection
-from .progress import SILENT, Progress
+from .progress import Bar
 from .running import answering, to_device_of
 
 if TYPE_CHECKING:
-    from .tasks.task import Batch, Examples, Task
+    from .tasks.task import Batch, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ class Gram:
 
 
 @dataclass(frozen=True)
-class _Input:
+class Input:
     """One tensor that projections read: alike in identity, stream and bias, they share its moments."""
 
     readers: tuple[Projection, ...]
@@ -65,86 +64,37 @@ class _Input:
         return 8 * self.width**2
 
 
-def sample_indices(examples: int, size: int, *, seed: int) -> list[int]:
-    """The calibration sample: ``size`` different examples, or all when there are fewer.
+def gather(
+    model: nn.Module, task: Task, batches: Iterable[Batch], inputs: Sequence[Input], bar: Bar | None = None
+) -> dict[str, Gram]:
+    """Moments of ``inputs`` over ``batches`` in one pass of ``model``, by the path of every reader.
 
-    A smaller sample of the same seed is the beginning of a larger one.
-
-    >>> sample_indices(9, 2, seed=1) == sample_indices(9, 5, seed=1)[:2]
-    True
-    """
-    return batch_indices(examples, min(size, examples), seed=seed, step=0)
-
-
-def collect(model: nn.Module, task: Task, data: Examples, layout: Layout, **options: Any) -> dict[str, Gram]:
-    """Moments of every projection's input, by the projection's path; all of them are held at the end.
-
-    Projections that read one tensor get one and the same :class:`Gram`. ``options`` are those of
-    :func:`collect_in_passes`.
-    """
-    passes = collect_in_passes(model, task, data, layout, **options)
-    found = {path: gram for grams in passes for path, gram in grams.items()}
-    return {p.path: found[p.path] for t in layout.targets for p in t.projections}
-
-
-@torch.no_grad()
-def collect_in_passes(
-    model: nn.Module,
-    task: Task,
-    data: Examples,
-    layout: Layout,
-    *,
-    size: int | None = None,
-    indices: Sequence[int] | None = None,
-    batch_size: int = 64,
-    seed: int = 0,
-    memory: int | None = None,
-    progress: Progress = SILENT,
-) -> Iterator[dict[str, Gram]]:
-    """Moments of projections' inputs, pass by pass: whoever lets go of one before the next holds one at a time.
+    ``inputs`` come in execution order (:func:`find_inputs`); each batch goes no further than to the last of them.
 
     Products are float32 on the model's device, one per batch; their sum is float64 where the device has it. A batch
     has some thousand rows, whose float32 sum is good to seven digits, and the long sum over batches is what would
     lose some: float64 there costs an addition, a float64 product twice the time.
-
-    Args:
-        model: the base model; it is run in evaluation mode and not changed.
-        data: where the sample is drawn from.
-        size: draw so many examples with ``seed`` (:func:`sample_indices`); None takes all.
-        indices: exactly these examples instead of a draw.
-        memory: most bytes of moments alive in one pass; the inputs are split over as many passes as it takes, in
-            execution order. None is one pass.
-
-    Raises:
-        InputError: ``memory`` is less than the largest matrix needs.
-        ModelError: a projection that the model never runs.
     """
-    if indices is None:
-        indices = sample_indices(len(data), len(data) if size is None else size, seed=seed)
-    longest = sorted(indices, key=lambda i: (-_length(data.features[i]), i))
-    batches = [longest[start : start + batch_size] for start in range(0, len(longest), batch_size)]
-    with answering(model):
-        inputs = _find_inputs(model, layout, _batch(task, data, longest[-1:], model), task)
-        passes = _split(inputs, memory)
-        if len(passes) > 1:
-            progress.note(f"calibration: {len(passes)} passes, to stay within {memory} bytes of Gram matrices")
-        for number, group in enumerate(passes, 1):
-            label = f"calibration {number}/{len(passes)}" if len(passes) > 1 else "calibration"
-            sums = _Sums(group, next(model.parameters()).device)
-            with sums.hooked(model), progress.bar(label, len(batches)) as bar:
-                for chosen in batches:
-                    batch = _batch(task, data, chosen, model)
-                    sums.real = task.real_tokens(batch)
-                    task.loss(model, batch)
-                    bar.advance()
-            yield sums.grams()
-            del sums
+    sums = _Sums(inputs, next(model.parameters()).device)
+    with answering(model), sums.hooked(model):
+        for batch in batches:
+            here = to_device_of(model, batch)
+            sums.real = task.real_tokens(here)
+            with suppress(_Enough):
+                task.loss(model, here)
+            if bar:
+                bar.advance()
+    return sums.grams()
+
+
+class _Enough(Exception):  # noqa: N818  (no error: what comes after the last input is nobody's business)
+    """Ends a pass early."""
 
 
 class _Sums:
     """The running sums of one pass; ``real`` holds the current batch's masks of real tokens."""
 
-    def __init__(self, inputs: Sequence[_Input], device: torch.device) -> None:
+    def __init__(self, inputs: Sequence[Input], device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.inputs = inputs
         self.matrices = [torch.zeros(i.width, i.width, dtype=dtype, device=device) for i in inputs]
@@ -173,6 +123,8 @@ class _Sums:
                 rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
             self.matrices[i] += rows.T @ rows
             self.tokens[i] += len(rows)
+            if i == len(self.inputs) - 1:
+                raise _Enough
 
         return add
 
@@ -185,8 +137,12 @@ class _Sums:
         return {p.path: gram for gram, source in zip(made, self.inputs, strict=True) for p in source.readers}
 
 
-def _find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> list[_Input]:
-    """Which projections read the same tensor, seen on one small batch; in execution order."""
+def find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> list[Input]:
+    """Which projections read the same tensor, seen on one small batch; in execution order.
+
+    Raises:
+        ModelError: a projection that the model never runs.
+    """
     projections = {p.path: p for t in layout.targets for p in t.projections}
     seen: dict[str, Tensor] = {}  # holds the tensors, so that no memory is used twice within the pass
 
@@ -198,7 +154,8 @@ def _find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> 
 
     handles = [model.get_submodule(path).register_forward_pre_hook(keep(path)) for path in projections]
     try:
-        task.loss(model, batch)
+        with answering(model):
+            task.loss(model, to_device_of(model, batch))
     finally:
         for handle in handles:
             handle.remove()
@@ -209,29 +166,4 @@ def _find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> 
         p = projections[path]
         same: tuple[Any, ...] = (tensor.data_ptr(), tensor._version, tensor.shape, tensor.stride(), p.stream, p.bias)
         groups.setdefault(same, []).append(p)
-    return [_Input(tuple(readers)) for readers in groups.values()]
-
-
-def _split(inputs: Iterable[_Input], memory: int | None) -> list[list[_Input]]:
-    """Consecutive groups of at most ``memory`` bytes each."""
-    passes: list[list[_Input]] = [[]]
-    used = 0
-    for source in inputs:
-        if memory is not None and source.bytes > memory:
-            raise InputError(
-                f"memory: got {memory} bytes; the moments of {source.readers[0].path}'s input alone need {source.bytes}"
-            )
-        if memory is not None and used + source.bytes > memory:
-            passes.append([])
-            used = 0
-        passes[-1].append(source)
-        used += source.bytes
-    return passes
-
-
-def _batch(task: Task, data: Examples, indices: Sequence[int], model: nn.Module) -> Batch:
-    return to_device_of(model, task.collate([data.features[i] for i in indices]))
-
-
-def _length(feature: Mapping[str, Any]) -> int:
-    return max((len(value) for value in feature.values() if isinstance(value, Sequence)), default=0)
+    return [Input(tuple(readers)) for readers in groups.values()]

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ REFUSED = (
     *(errno.EEXIST, errno.ENAMETOOLONG),
 )
 """Why a file system refuses a file at all, whatever would be in it."""
+
+
+UNSYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
+"""What file systems say that cannot sync a folder."""
 
 
 def canonical(value: Any) -> str:
@@ -99,8 +103,10 @@ def write_text(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file name beside ``path`` that replaces it when the body succeeds.
 
-    The file is synced before the rename, so a reader sees the old file or the whole new one. A full disk
-    or a missing permission becomes an ``OutputError``; the temporary file never stays behind.
+    The file is synced before the rename, so a reader sees the old file or the whole new one; the folder is
+    synced after it, so what was written later is never there without what was written before, even when the
+    power fails. A full disk or a missing permission becomes an ``OutputError``; the temporary file never
+    stays behind.
     """
     with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,9 +119,29 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
+            _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
             os.close(handle)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Within the body no other process is in such a body for ``folder``; it is made when it is not there.
+
+    The system drops the lock when its process ends, however it ends. On a file system without locks the body
+    runs unguarded.
+    """
+    with reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            with suppress(ImportError, OSError):
+                import fcntl
+
+                handle = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
 
 def sweep(folder: Path) -> int:
@@ -123,10 +149,30 @@ def sweep(folder: Path) -> int:
 
     Those of writers that are alive, in this process or another, stay.
     """
-    left = [path for path in folder.glob(f".*{TEMPORARY}") if _abandoned(path)]
+    left = abandoned(folder)
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """The temporary files in ``folder`` whose writers are dead."""
+    return [path for path in sorted(folder.glob(f".*{TEMPORARY}")) if _abandoned(path)]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` as durable as what stands in the files."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders; a folder may be writable and not readable
+        return
+    try:
+        os.fsync(handle)
+    except OSError as bad:
+        if bad.errno not in UNSYNCED:
+            raise
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int) -> None:

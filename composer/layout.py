@@ -104,6 +104,15 @@ class Block:
 
 
 @dataclass(frozen=True)
+class End:
+    """Where a sublayer ends: its last projection, and the module whose output (or input) is the stream after it."""
+
+    last: Projection
+    path: str
+    is_input: bool
+
+
+@dataclass(frozen=True)
 class Layout:
     """All targets and blocks of one model, in execution order."""
 
@@ -138,6 +147,16 @@ class Layout:
     def block(self, level: Level, path: str) -> Block:
         """The block at ``path`` of ``level``; ``KeyError`` when there is none."""
         return self._blocks[level, path]
+
+    def ends(self, block: Block) -> tuple[End, ...]:
+        """Ends of the sublayers inside ``block``, in execution order; a module or sublayer has one: its own."""
+        inside = [b for b in self.at("sublayer") if b.targets[-1] in block.targets] if block.level == "layer" else []
+        places = [*inside[:-1], block]
+        lasts = [b.targets[-1] for b in inside] or [block.targets[-1]]
+        return tuple(
+            End(self.target(path).projections[-1], place.tap or place.chain[-1], bool(place.tap))
+            for path, place in zip(lasts, places, strict=True)
+        )
 
     def out_projection(self, path: str) -> Projection:
         """The projection that reads the heads of the attention target at ``path``."""

@@ -40,6 +40,22 @@ def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
     return masks
 
 
+def live_columns(attention: Target | None, out: Target, masks: Masks) -> Tensor:
+    """Which input columns of the projection ``out`` can be other than 0: (in,) bool.
+
+    The columns of a removed head are dead: what they would read is the head's output, which is 0.
+
+    Args:
+        attention: the heads that ``out`` reads; None where it reads something else.
+    """
+    width = out.projections[-1].in_features
+    query = attention.projections[0] if attention else None
+    mask = masks.get(query.weight) if query else None
+    if query is None or mask is None:
+        return torch.ones(width, dtype=torch.bool)
+    return (mask.T if query.transposed else mask).any(1)
+
+
 @torch.no_grad()
 def apply(parameters: Mapping[str, Tensor], masks: Masks) -> None:
     """Set every removed weight to exactly 0.0, in place (also NaN and infinity)."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from .errors import RecipeError, did_you_mean
@@ -142,10 +142,16 @@ class Recipe(Options, DataOptions):
     budgets: list[Share] = [0.0625, 0.125, 0.25, 0.5, 1.0]
     """Shares of the baseline's steps with which the composed model tries to reach its final loss."""
 
-    calibration_size: Size = 2048
+    calibration_size: Size = 512
     """Training examples that criteria and closed forms look at, once."""
     calibration: Literal["base", "sequential"] = "base"
     """Inputs that criteria look at: the base model's, or those of the already pruned layers before (as published)."""
+    memory: ByteSize | None = None
+    """Most memory for moments of the calibration sample, as ``2GiB``; more of them take more passes."""
+    dead_columns: bool = True
+    """Spend an out-projection's removals first on the columns of removed heads (same count)."""
+    sweep: bool = False
+    """After composing, refit each sublayer's last projection on the inputs that it really gets."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast in model-level fine-tuning; weights stay float32."""
     device: str = "auto"

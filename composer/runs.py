@@ -6,13 +6,12 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import RecipeError
 from .jsonfile import digest_of, read_json, write_json, write_text
-from .library import Library
 from .models.base import BaseModel
 from .outcome import Outcome
 from .progress import SILENT, Progress
@@ -25,75 +24,17 @@ from .provenance import (
     record,
     write_record,
 )
-from .scheme import Scheme
+from .start import Start, start_of
 from .stats import write_csv
 from .workspace import Kind, Workspace
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from .stages.tune_model import ModelSettings
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a model-level run starts from: configuration ``i`` of a scheme, from blocks of a library."""
-
-    kind: Kind
-    i: int | None
-    scheme: Scheme | None
-    library: Library | None
-    addresses: dict[str, str]
-
-    def inputs(self, space: Workspace) -> dict[str, Any]:
-        """What identifies the starting weights."""
-        if self.scheme is None or self.i is None:
-            return {"base": space.base.fingerprint}
-        from .stages.compose import cover
-
-        blocks = {n.hash: self.addresses[n.hash] for n in cover(self.scheme, self.i, self.addresses)}
-        return {
-            "base": self.scheme.fingerprint,
-            "configuration": self.scheme.root(self.i).hash,
-            "blocks": blocks,
-        }
-
-    def model(self, space: Workspace) -> tuple[nn.Module, dict[str, Tensor]]:
-        """The model on the device, and its masks from the library's files."""
-        model = space.fresh_model()
-        if self.scheme is None or self.i is None or self.library is None:
-            return model, {}
-        from .stages.compose import compose
-
-        return model, compose(model, space.base.layout, self.scheme, self.i, self.library, self.addresses)
-
-    @property
-    def label(self) -> str:
-        """For progress and messages."""
-        return "dense" if self.i is None else f"configuration {self.i}, {self.kind}"
-
-
-def start_of(
-    space: Workspace, kind: Kind, i: int | None, scheme: Path | None = None, modules: Path | None = None
-) -> Start:
-    """Where a run of this kind begins.
-
-    Raises:
-        RecipeError: no configuration named for a kind that needs one.
-    """
-    if kind == "dense":
-        return Start(kind, None, None, None, {})
-    if i is None:
-        raise RecipeError("-n/--configuration: nothing given; name one, counted from 0, or --all")
-    plan = space.scheme(scheme)
-    plan.root(i)
-    library = Library(modules or (space.finetuned if kind == "composed" else space.pruned))
-    return Start(kind, i, plan, library, space.addresses(library, plan))
+    from .trainers.whole import ModelSettings
 
 
 def settings_of(space: Workspace) -> ModelSettings:
     """Model-level settings; epochs are turned into steps."""
-    from .stages.tune_model import ModelSettings
+    from .trainers.whole import ModelSettings
 
     options = space.recipe.finetune
     steps = options.steps
@@ -246,7 +187,7 @@ def _evaluate_one(
         "model": base.fingerprint,
         "data": data.digest,
         "task": space.task.name,
-        "beams": space.recipe.num_beams,
+        **space.task.scoring,
     }
     if is_current(path, inputs, force=force, renew=renew):
         return held_result(path) or {}, False
@@ -266,11 +207,12 @@ def _tune(
     progress: Progress,
 ) -> Outcome:
     from .stages.card import model_card
-    from .stages.tune_model import is_main_process, tune_model
+    from .stages.tune_model import tune_model
+    from .trainers.whole import is_main_process
 
     began = time.perf_counter()
-    model, masks = start.model(space)
-    composing = time.perf_counter() - began
+    model, masks, sweeping = start.model(space, progress)
+    composing = max(time.perf_counter() - began, sweeping)  # a sweep that is stored took its time once
     work = space.folder / ".work" / f"{csv.stem}-{digest_of(inputs)[:12]}"
     label = f"{start.label}: {settings.steps} steps at {settings.learning_rate:g}"
     train, valid = space.examples("train"), space.examples("valid")

@@ -6,7 +6,7 @@ configuration is all that can be pruned this way. The base model's inputs (the d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from .scheme import Scheme
 if TYPE_CHECKING:
     from torch import nn
 
-    from .gram import Gram
+    from .calibration import Calibration
 
 
 def check_sequential(scheme: Scheme, criteria: Iterable[Criterion]) -> None:
@@ -51,31 +51,39 @@ def prune_in_order(
     criterion: Criterion,
     library: Library,
     *,
-    gather: Callable[[Layout], Mapping[str, Gram]],
+    calibrate: Callable[[Layout], Calibration],
     **options: Any,
 ) -> dict[str, str]:
-    """Store every leaf of ``scheme``, layer by layer; returns node hash -> address.
+    """Store every leaf of ``scheme`` (and what else is stored), layer by layer; returns node hash -> address.
 
     As in the code published with SparseGPT and Wanda, the inputs of all targets of a layer are taken while the layer
     itself is dense. One pass of the whole model for each layer with something to prune.
 
     Args:
         model: the base model; it ends up pruned.
-        gather: moments of the inputs of a part of the layout, of the model as it is now.
+        calibrate: the sample as a part of the layout sees it in the model as it is then.
         options: the further ones of :func:`composer.stages.prune.prune`.
     """
     from .stages.prune import prune
 
     addresses: dict[str, str] = {}
     for inside in _layers(layout):
-        leaves = {n.hash: n for n in scheme.at("module") if n.path in inside}
-        if not leaves:
+        nodes = {n.hash: n for level in ("module", "sublayer") for n in scheme.at(level) if inside.issuperset(n.rates)}
+        if not nodes:
             continue
         here = replace(layout, targets=tuple(t for t in layout.targets if t.path in inside))
-        grams = partial(gather, here)
-        addresses |= prune(model, layout, replace(scheme, nodes=leaves), criterion, library, grams=grams, **options)
-        for name in leaves:
-            _take(model, library, addresses[name])
+        stored = prune(
+            model,
+            layout,
+            replace(scheme, nodes=nodes),
+            criterion,
+            library,
+            calibration=partial(calibrate, here),
+            **options,
+        )
+        for address in stored.values():  # sublayers come last: theirs are the masks that count
+            _take(model, library, address)
+        addresses |= stored
     return addresses
 
 

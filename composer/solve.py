@@ -70,6 +70,7 @@ def masked_least_squares(
     *,
     damping: float,
     target: Tensor | None = None,
+    inverse: Tensor | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
 ) -> tuple[Tensor, SolveInfo]:
@@ -92,6 +93,7 @@ def masked_least_squares(
         target: the right side ``YᵀX̂ + λW`` (out, in), when another output ``Y`` than ``X Wᵀ`` is wanted, or the
             inputs ``X̂`` are not the base model's. ``G`` is then ``X̂ᵀX̂``, λ is :func:`damping_of` it, and what
             is minimised is ``‖Y − X̂Ŵᵀ‖² + λ‖W − Ŵ‖²``.
+        inverse: :func:`preconditioner` of ``A``, when several masks share it.
     """
     strength = damping_of(G, damping)
     A = G.to(W, copy=True)
@@ -102,7 +104,7 @@ def masked_least_squares(
     residual = wanted.masked_fill(~mask, 0.0)
     scale = (residual + (start @ A) * mask).norm(dim=1).clamp_min(torch.finfo(W.dtype).tiny)
     step, iterations, unconverged = conjugate_gradients(
-        A, _preconditioner(A), residual, mask, tolerance * scale, max_iterations
+        A, preconditioner(A) if inverse is None else inverse, residual, mask, tolerance * scale, max_iterations
     )
     left = residual - (step @ A).masked_fill(~mask, 0.0)
     # The fall of the objective from start to start + step, without the cancellation of two large sums.
@@ -151,7 +153,7 @@ def conjugate_gradients(
     return solution, iterations, len(rows) + stuck
 
 
-def _preconditioner(A: Tensor) -> Tensor:
+def preconditioner(A: Tensor) -> Tensor:
     """``A⁻¹``, or the inverse of its diagonal where ``A`` is singular: what it is changes speed, not the result."""
     factor, singular = torch.linalg.cholesky_ex(A)
     if not singular:

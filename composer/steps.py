@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError
 from .jsonfile import reported, write_text
-from .layout import Layout
 from .library import Library
 from .models.base import BaseModel
 from .outcome import Outcome
@@ -62,7 +62,8 @@ def prune(
     used = criteria_of(plan, criterion)
     library = Library(output or space.pruned)
     settings = _settings(space, plan, used)
-    inputs = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
+    inputs: dict[str, Any] = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
+    inputs["dead_columns"] = space.recipe.dead_columns
     leaves = len(plan.at("module"))
     manifest = _manifest(library, plan, inputs, force)
     if manifest:
@@ -70,32 +71,20 @@ def prune(
     from .stages.prune import prune as work
 
     library.sweep()
-    model, began = space.fresh_model() if "calibration" in settings else space.base.load(), time.perf_counter()
-    size, seed = space.recipe.calibration_size, space.recipe.seed
-    options: dict[str, Any] = {"settings": settings, "progress": progress}
-
-    def grams(layout: Layout) -> Any:
-        from .gram import collect
-
-        return collect(model, space.task, space.examples("train"), layout, size=size, seed=seed, progress=progress)
-
-    def gradients() -> Any:
-        from .gradients import collect_gradients
-        from .gram import sample_indices
-
-        train = space.examples("train")
-        indices = sample_indices(len(train), size, seed=seed)
-        return collect_gradients(model, space.task, train, space.base.layout, indices=indices, progress=progress)
-
-    held = set(library.addresses())
+    options: dict[str, Any] = {"settings": settings, "dead_columns": space.recipe.dead_columns, "progress": progress}
+    held, began = set(library.addresses()), time.perf_counter()
     with reported(library.folder):
         if space.recipe.calibration == "sequential":
             from .sequential import prune_in_order
 
-            addresses = prune_in_order(model, space.base.layout, plan, criterion, library, gather=grams, **options)
+            model = space.fresh_model()
+            options["calibrate"] = partial(space.calibrated, model, progress=progress)
+            addresses = prune_in_order(model, space.base.layout, plan, criterion, library, **options)
         else:
-            options |= {"grams": lambda: grams(space.base.layout), "gradients": gradients}
-            addresses = work(model, space.base.layout, plan, criterion, library, **options)
+            sampled = space.calibration(progress) if "calibration" in settings else None
+            model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
+            calibration = (lambda: sampled) if sampled else None
+            addresses = work(model, space.base.layout, plan, criterion, library, calibration=calibration, **options)
     seconds = time.perf_counter() - began
     made = len(set(addresses.values()) - held)
     content = record(inputs, addresses=addresses, seconds=seconds, recipe=space.resolved())
@@ -137,9 +126,10 @@ def finetune_blocks(
     if held and stats.is_file():
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
+    sample = space.calibration(progress)
     with reported(library.folder):
         done = tune_blocks(
-            space.fresh_model(),
+            sample.model,
             space.base.layout,
             plan,
             trainer=trainer,
@@ -150,8 +140,10 @@ def finetune_blocks(
             pruned=start,
             tuned=library,
             addresses=leaves,
+            calibration=sample,
             progress=progress,
         )
+    space.forget_calibration()
     seconds = write_block_stats(library, done.addresses, stats)
     summary = {
         "blocks": len(done.addresses),
@@ -181,29 +173,28 @@ def build_model(
     modules: Path | None = None,
     output: Path | None = None,
     force: bool = False,
+    progress: Progress = SILENT,
 ) -> Outcome:
     """Compose configuration ``i`` into an ordinary Hugging Face folder, ``models/i``."""
-    space = Workspace.of(recipe)
-    plan, library = space.scheme(scheme), Library(modules or space.finetuned)
-    root = plan.root(i)
-    folder = output or space.folder / "models" / str(i)
-    addresses = space.addresses(library, plan)
-    from .stages.compose import compose, cover
+    from .start import start_of
 
-    blocks = {n.hash: addresses[n.hash] for n in cover(plan, i, addresses)}
-    inputs = {"configuration": root.hash, "blocks": blocks, "base": plan.fingerprint}
+    space = Workspace.of(recipe)
+    start = start_of(space, "composed", i, scheme, modules)
+    plan = space.scheme(scheme)
+    root, folder = plan.root(i), output or space.folder / "models" / str(i)
+    inputs = start.inputs(space)
     sparsity = plan.sparsity(i, space.base.layout)
-    summary = {"configuration": i, "sparsity": sparsity, "from": str(library.folder)}
+    source = modules or space.finetuned
+    summary = {"configuration": i, "sparsity": sparsity, "from": str(source), "swept": start.sweep is not None}
     if is_current(folder, inputs, force=force):
         return Outcome(folder, False, summary)
     from .stages.card import model_card
 
-    model = space.base.load()
-    compose(model, space.base.layout, plan, i, library, addresses)
+    model, _, _ = start.model(space, progress)
     with new_folder(folder) as temporary:
         space.base.save(model, temporary)
-        card = model_card(space.base, root, sparsity, f"composed from {len(blocks)} blocks")
-        write_text(temporary / "README.md", card)
+        how = f"composed from {len(inputs['blocks'])} blocks" + (", then swept" if start.sweep else "")
+        write_text(temporary / "README.md", model_card(space.base, root, sparsity, how))
         write_record(temporary, record(inputs, configuration=i, rates=root.rates, recipe=space.resolved()))
     return Outcome(folder, True, summary)
 
@@ -247,8 +238,7 @@ def _settings(space: Workspace, plan: Scheme, criteria: Sequence[Criterion]) -> 
     needs = {need for criterion in criteria for need in criterion.needs}
     settings: dict[str, Any] = {"seed": r.seed} if "seed" in needs else {}
     if needs & {"gram", "gradient"}:
-        sample = {"size": r.calibration_size, "seed": r.seed, "data": space.examples("train").digest}
-        settings["calibration"] = sample
+        settings["calibration"] = space.sample_identity()
     if r.calibration == "sequential":
         check_sequential(plan, criteria)
         settings["calibration"] |= {"inputs": "sequential", "configuration": plan.roots[0]}

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from .config import read_configurations
 from .errors import LibraryError, ModelError, RecipeError, SchemeError
 from .jsonfile import digest_of
+from .layout import Layout
 from .library import Library
 from .models.base import DEMO, BaseModel
+from .progress import Progress
 from .recipe import Recipe
 from .scheme import Scheme, load_scheme
 from .tasks import open_task
@@ -19,6 +21,8 @@ from .tasks.task import Examples, Split, Task
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .calibration import Calibration
 
 Kind = Literal["composed", "baseline", "dense"]
 DEVICES = ("cpu", "cuda", "mps")
@@ -36,6 +40,7 @@ class Workspace:
         self._examples: dict[Split, Examples] = {}
         self._files: list[tuple[int, int] | None] = []
         self._schemes: dict[Path, Scheme] = {}
+        self._calibration: Calibration | None = None
 
     @classmethod
     def of(cls, recipe: Recipe | Workspace) -> Workspace:
@@ -178,6 +183,30 @@ class Workspace:
     def fresh_model(self) -> nn.Module:
         """A newly loaded base model on the device."""
         return self.base.load().to(self.device)
+
+    def calibration(self, progress: Progress) -> Calibration:
+        """The base model on the calibration sample; what was gathered once serves all steps of this workspace."""
+        if self._calibration is None:
+            self._calibration = self.calibrated(self.fresh_model(), self.base.layout, progress=progress)
+        return self._calibration
+
+    def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress) -> Calibration:
+        """``model`` on the calibration sample, as far as ``layout`` looks at it."""
+        from .calibration import Calibration
+
+        r, train = self.recipe, self.examples("train")
+        return Calibration(
+            model, self.task, train, layout, size=r.calibration_size, seed=r.seed, memory=r.memory, progress=progress
+        )
+
+    def sample_identity(self) -> dict[str, Any]:
+        """What identifies the calibration sample."""
+        size, seed = self.recipe.calibration_size, self.recipe.seed
+        return {"size": size, "seed": seed, "data": self.examples("train").digest}
+
+    def forget_calibration(self) -> None:
+        """Let go of the moments and of the base model that they were gathered from."""
+        self._calibration = None
 
     def addresses(self, library: Library, scheme: Scheme) -> dict[str, str]:
         """Node hash -> address that ``library`` recorded for this scheme."""

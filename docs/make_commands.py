@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 HEAD = """# Commands
@@ -31,10 +32,15 @@ def help_of(*words: str) -> str:
 def text() -> str:
     """The whole page."""
     top = help_of()
-    names = re.findall(r"^│ ([a-z][a-z-]+) ", top, re.MULTILINE)
-    parts = [HEAD, f"```\n{top}\n```\n"]
-    parts += [f"## compose {name}\n\n```\n{help_of(name)}\n```\n" for name in names]
-    return "\n".join(parts)
+    return "\n".join([HEAD, f"```\n{top}\n```\n", *sections(top)])
+
+
+def sections(shown: str, *words: str) -> Iterator[str]:
+    """A section for each command that the help of ``words`` lists, and for the commands that it consists of."""
+    for name in re.findall(r"^│ ([a-z][a-z-]+) ", shown, re.MULTILINE):
+        own = help_of(*words, name)
+        yield f"##{'#' * len(words)} compose {' '.join([*words, name])}\n\n```\n{own}\n```\n"
+        yield from sections(own, *words, name)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ is downloaded.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,24 @@ VOCABULARY = len(SPECIALS) + len(WORDS)
 Folder = Callable[..., Path]
 
 
-def make_tokenizer(template: str) -> Any:
-    """A word-level tokenizer over the words above; ``template`` as ``"$A </s>"``."""
+def make_tokenizer(
+    template: str,
+    *,
+    words: Sequence[str] = WORDS,
+    pair: str | None = None,
+    inputs: Sequence[str] = ("input_ids", "attention_mask"),
+) -> Any:
+    """A word-level tokenizer; ``template`` as ``"$A </s>"``, ``pair`` as ``"[CLS] $A [SEP] $B:1 [SEP]:1"``."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    ids = {token: i for i, token in enumerate([*SPECIALS, *WORDS])}
+    ids = {token: i for i, token in enumerate([*SPECIALS, *words])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=template, special_tokens=[(name, ids[name]) for name in SPECIALS if name in template]
+        single=template,
+        pair=pair or "$A $B",
+        special_tokens=[(name, ids[name]) for name in SPECIALS if name in template + (pair or "")],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -57,7 +65,7 @@ def make_tokenizer(template: str) -> Any:
         sep_token="[SEP]",
         mask_token="[MASK]",
         model_max_length=128,
-        model_input_names=["input_ids", "attention_mask"],
+        model_input_names=list(inputs),
     )
 
 
@@ -106,7 +114,7 @@ def make_folder(folder: Path, architecture: str, config: Any, template: str, *, 
             elif "T5" not in architecture and "embeddings" not in name:
                 parameter.mul_(8)  # fresh weights of 0.02 make attention all but uniform
     model.to(getattr(torch, dtype)).save_pretrained(folder)
-    make_tokenizer(template).save_pretrained(folder)
+    make_tokenizer(template, pair="[CLS] $A [SEP] $B [SEP]").save_pretrained(folder)
     return folder
 
 
@@ -143,6 +151,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
         "distilbert-body": ("DistilBertModel", distilbert_config, "[CLS] $A [SEP]"),
         "bert": ("BertForSequenceClassification", bert_config, "[CLS] $A [SEP]"),
         "bert-masked": ("BertForMaskedLM", bert_config, "[CLS] $A [SEP]"),
+        "bert-answering": ("BertForQuestionAnswering", bert_config, "[CLS] $A [SEP]"),
         "bert-body": ("BertModel", bert_config, "[CLS] $A [SEP]"),
     }
 

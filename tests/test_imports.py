@@ -21,13 +21,27 @@ HEAVY = {"torch", "transformers", "matplotlib", "datasets", "accelerate", "sklea
 
 GROUND = {"errors", "registry", "outcome", "progress", "jsonfile", "fingerprint", "batches", "layout"}
 PLAN = {"config", "generate", "scheme", "shapes"}
-TOOLS = {"granularity", "cutting", "masks", "capture", "gram", "gradients", "running", "library", "solve", "surgeon"}
+TOOLS = {
+    "granularity",
+    "cutting",
+    "masks",
+    "capture",
+    "gram",
+    "gradients",
+    "calibration",
+    "teacher",
+    "running",
+    "solve",
+    "surgeon",
+}
+TOOLS |= {"library", "shelf", "upkeep"}
 FAMILIES = {"criteria", "models", "tasks", "trainers"}
 """Lowest first: each may import itself and what is below. `demo` holds only data and its makers."""
 LAYERS: tuple[set[str], ...] = (GROUND, PLAN, TOOLS, FAMILIES | {"demo"}, {"stages"})
 TOP = len(LAYERS)
 """Every other module of the package: recipe, steps, pipeline and what they are made of."""
-LIGHT = GROUND | PLAN | {"recipe", "planning", "steps", "pipeline", "__init__", "__main__", "library", "hub"}
+LIGHT = GROUND | PLAN | {"recipe", "planning", "steps", "pipeline", "__init__", "__main__", "hub"}
+LIGHT |= {"library", "shelf", "upkeep"}
 
 
 def sources() -> Iterator[tuple[str, Path]]:
@@ -136,6 +150,7 @@ QUICK = [
     "composer.recipe",
     "composer.models.base",
     "composer.library",
+    "composer.upkeep",
 ]
 
 

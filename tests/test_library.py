@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn
 
 import pytest
@@ -168,8 +172,50 @@ def test_an_interrupted_write_shows_nothing(
     library.verify(fill(library))
 
 
-def test_an_interrupted_rewrite_keeps_the_block(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_that_is_there_stays_the_file_it_is(library: Library) -> None:
+    address = library.put(LINEAGE, {"a": torch.ones(3)}, {}, stats={"seconds": 1.0})
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in library.folder.iterdir()}
+    # Somebody whose machine rounds differently makes it too, and is later.
+    assert library.put(LINEAGE, {"a": torch.ones(3) + 1e-7}, {}, stats={"seconds": 2.0}) == address
+
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in library.folder.iterdir()} == before
+    assert torch.equal(library.get(address).weights["a"], torch.ones(3))
+    assert library.stats(address) == {"seconds": 1.0}
+
+
+def test_writers_that_round_differently_never_mix(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worst moment: another writer of the same address comes between a block's checksum and the block."""
+    from composer import library as module
+
+    others: list[Thread] = []
+    real = module.replacing
+
+    def interrupted(path: Path) -> Any:
+        if not others:
+            others.append(Thread(target=library.put, args=(LINEAGE, {"a": torch.zeros(3)}, {})))
+            others[0].start()
+            time.sleep(0.05)
+        return real(path)
+
+    monkeypatch.setattr(module, "replacing", interrupted)
+    address = library.put(LINEAGE, {"a": torch.ones(3)}, {})
+    others[0].join()
+    assert torch.equal(library.get(address).weights["a"], torch.ones(3))
+
+
+def test_a_damaged_block_is_replaced(library: Library) -> None:
     address = fill(library)
+    whole = library.path(address).read_bytes()
+    library.path(address).write_bytes(whole[:-1])
+    assert fill(library) == address
+    assert library.path(address).read_bytes() == whole
+
+
+def test_an_interrupted_replacement_leaves_what_can_be_told_apart(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = fill(library)
+    library.path(address).write_bytes(b"damaged")
 
     def interrupted(*_: Any, **__: Any) -> NoReturn:
         raise KeyboardInterrupt
@@ -178,7 +224,95 @@ def test_an_interrupted_rewrite_keeps_the_block(library: Library, monkeypatch: p
         patch.setattr(os, "fsync", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fill(library)
-    library.verify(address)
+    with pytest.raises(LibraryError, match="damaged"):
+        library.verify(address)
+    library.verify(fill(library))
+
+
+def test_the_checksum_s_name_is_on_the_disk_before_the_block_s(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut too, what is visible is whole: each rename is made durable before the next."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def replaced(source: Path, target: Path) -> None:
+        done.append(target.suffix)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    fill(library)
+    assert done == ["file", ".sha256", "folder", "file", ".safetensors", "folder"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_folders_will_do(
+    library: Library, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse_folders(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    library.verify(fill(library))
+
+
+def test_use_is_remembered_and_looking_is_not(library: Library) -> None:
+    address = fill(library)
+    assert library.last_used(address) <= time.time() + 1
+    for act, remembered in {
+        lambda: library.verify(address, use=False): False,
+        lambda: library.header(address): False,
+        lambda: library.stats(address): False,
+        lambda: library.get(address): True,
+        lambda: library.verify(address): True,
+        lambda: fill(library): True,
+    }.items():
+        before, written = library.last_used(address), library.path(address).stat().st_mtime_ns
+        time.sleep(0.02)  # file systems tell times apart that are a few milliseconds apart
+        act()
+        assert (library.last_used(address) > before) is remembered
+        assert library.path(address).stat().st_mtime_ns == written
+    assert library.last_used("abc") == 0.0
+
+
+def test_the_head_tells_lineage_and_tensors(library: Library) -> None:
+    address = fill(library)
+    head = library.header(address)
+    assert head.lineage == LINEAGE
+    assert {name: (t["dtype"], t["shape"]) for name, t in head.tensors.items()} == {
+        "a.weight": ("F32", [2, 3]),
+        "a.bias": ("F32", [2]),
+        "mask:a.weight": ("BOOL", [2, 3]),
+    }
+    begin, end = head.tensors["mask:a.weight"]["data_offsets"]
+    data = library.path(address).read_bytes()[head.start :]
+    assert data[begin:end] == bytes([1, 0, 1, 0, 1, 1])
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 8, b"\xff" * 40, b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_head_that_is_none_is_named(library: Library, content: bytes) -> None:
+    address = fill(library)
+    library.path(address).write_bytes(content)
+    with pytest.raises(LibraryError, match=rf"{address}.safetensors: damaged: its head cannot be read"):
+        library.header(address)
+    with pytest.raises(LibraryError, match="no such block"):
+        library.header("abc")
+
+
+def test_a_removed_block_leaves_nothing(library: Library) -> None:
+    address = library.put(LINEAGE, {"a": torch.ones(3)}, {}, stats={})
+    other = fill(library, {"b": 1})
+    assert [path.suffix for path in library.files(address)] == [".safetensors", ".sha256", ".json"]
+    library.remove(address)
+    library.remove(address)
+    assert list(library.addresses()) == [other]
+    assert all(name.startswith(other) for name in files(library))
 
 
 def test_temporary_names_are_no_blocks_and_leftovers_are_swept(library: Library) -> None:
@@ -207,7 +341,13 @@ def test_a_manifest_belongs_to_one_scheme(library: Library) -> None:
     assert library.manifest("b" * 64) is None
     assert list(library.addresses()) == []
 
+    assert library.manifests() == {f"scheme-{'a' * 16}.json": {"addresses": {"x": "y"}}}
+
     (manifest,) = library.folder.glob("*.json")
+    for content, message in {"{": "not valid JSON", "[]": "not a record of a scheme"}.items():
+        manifest.write_text(content)
+        with pytest.raises(LibraryError, match=message):
+            library.manifests()
     manifest.write_text("{")
     with pytest.raises(LibraryError, match="not valid JSON"):
         library.manifest("a" * 64)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from composer import masks
+from composer.calibration import Calibration
 from composer.config import Configurations, resolve
 from composer.criteria.l1 import L1
 from composer.criteria.wanda import Wanda
-from composer.gram import collect
 from composer.granularity import keep_by_rank
 from composer.layout import Layout, Projection, Target
 from composer.library import Library
@@ -84,10 +84,10 @@ def test_masks_on_a_llama_like_model_are_the_published_ones(tmp_path: Path, gran
     data = Examples("train", [{"input_ids": row} for row in tokens], [""] * 6, "digest")
     library, model, task = Library(tmp_path), llama(), Task()
 
-    def gather(layout: Layout) -> Any:
-        return collect(model, task, data, layout, batch_size=4)  # type: ignore[arg-type]
+    def calibrate(layout: Layout) -> Calibration:
+        return Calibration(model, task, data, layout, batch_size=4)  # type: ignore[arg-type]
 
-    addresses = prune_in_order(model, LAYOUT, scheme, Wanda(), library, gather=gather)
+    addresses = prune_in_order(model, LAYOUT, scheme, Wanda(), library, calibrate=calibrate)
 
     m = {"2:4": 4, "4:8": 8}.get(granularity, 0)
     removed = wanda.prune_layers(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DAMPING = 0.01
 """Relative to the mean of the moments' diagonal; the repair's default too."""
+EXACT = 2**24
+"""Up to here float32 counts exactly; scores are kept on disk, and half the bytes do."""
 
 
 class Obs:
@@ -42,7 +44,8 @@ class Obs:
         if target.kind == "feed_forward":
             return head_order(weights[-1], grams[-1], target.heads)
         gram = grams[0]
-        return weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
+        order = weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
+        return order.float() if order.numel() <= EXACT else order
 
 
 def head_order(weight: Tensor, gram: Gram, heads: int) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..surgeon import sparsegpt
 from .criterion import Stats, statistic
 
@@ -38,12 +40,15 @@ class SparseGPT:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """See :class:`composer.criteria.criterion.MovingCriterion`; one projection."""
         gram = statistic("gram", target, self.name, stats)[0]
-        H = 2 / gram.tokens * gram.inputs.double()
-        if keep.dead is not None:  # what a removed head would have given: the column reads zeros
-            H = H.masked_fill(keep.dead.cpu(), 0.0).masked_fill(keep.dead.cpu()[:, None], 0.0)
+        H, dead = 2 / gram.tokens * gram.inputs.double(), keep.dead
+        if dead is not None:  # what a removed head would have given: the columns read zeros
+            dead = dead.to(H.device)
+            H = H.masked_fill(dead, 0.0).masked_fill(dead[:, None], 0.0)
         pattern = (keep.shape.a, keep.shape.b) if keep.shape.kind == "N:M" else None
         removed = keep.shape.removed(target, keep.rate)
         mask, weight = sparsegpt(
             weights[0], H, removed, blocksize=BLOCKSIZE, damping=DAMPING, dead=1.0, pattern=pattern
         )
+        if dead is not None:  # what is kept there does nothing, but it was not removed
+            weight = torch.where(mask & dead.to(mask.device), weights[0], weight)
         return [weight], [mask]

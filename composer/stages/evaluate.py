@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,21 +23,17 @@ def evaluate(model: nn.Module, layout: Layout, task: Task, data: Examples, *, ba
     ``sparsity`` is the share of exact zeros in target weights; ``memory_bytes`` the peak of the process
     (host) or of the device.
     """
-    began = time.perf_counter()
-    loss = mean_loss(model, task, data, batch_size=batch_size)
-    loss_seconds = time.perf_counter() - began
     score = task.score(model, data, batch_size=batch_size)
     zeros = zeros_per_target(model, layout)
-    seconds = float(score.details.get("seconds", loss_seconds))
     return {
         "split": data.split,
         "source": data.source,
         "examples": len(data),
-        "loss": loss,
+        "loss": mean_loss(model, task, data, batch_size=batch_size) if score.loss is None else score.loss,
         "metrics": score.metrics,
         "details": score.details,
         "sparsity": sum(z for z, _ in zeros.values()) / max(1, sum(n for _, n in zeros.values())),
-        "seconds_per_example": seconds / len(data),
+        "seconds_per_example": score.details["seconds"] / len(data),
         "memory_bytes": _peak_memory(next(model.parameters()).device),
     }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import masks
+from ..calibration import Calibration
 from ..criteria.choice import criterion_of, lineage_of
 from ..criteria.criterion import Criterion
 from ..cutting import Cut, weight_of
@@ -13,7 +16,7 @@ from ..layout import Layout, Target
 from ..library import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme import Node, Scheme
-from ..shapes import Shape
+from ..shapes import Shape, default_shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,8 +37,8 @@ def prune(
     library: Library,
     *,
     settings: Mapping[str, Any] | None = None,
-    grams: Callable[[], Mapping[str, Gram]] | None = None,
-    gradients: Callable[[], Slopes] | None = None,
+    calibration: Callable[[], Calibration] | None = None,
+    dead_columns: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, str]:
     """Store every leaf of ``scheme`` that the library lacks; returns node hash -> address.
@@ -45,43 +48,176 @@ def prune(
     Args:
         criterion: of the nodes that name none.
         settings: what identifies the criteria's statistics (calibration sample, data digest; seed of those that draw).
-        grams: gathers the moments of every projection's input; called once, when a variant is missing and its
-            criterion needs them.
-        gradients: gathers the loss's gradients, likewise.
+        calibration: gives the moments of every projection's input and the loss's gradients; called once, when a
+            variant is missing and its criterion needs them.
+        dead_columns: in an attention sublayer of the scheme the out-projection's weights go first in the columns of
+            removed heads, which read nothing but zeros; the count stays. Such a sublayer is stored too.
     """
-    leaves = scheme.at("module")
-    criteria = {n.hash: criterion_of(n, n.path, criterion) for n in leaves}
-    told = {name: lineage_of(one, settings or {}) for name, one in criteria.items()}
-    lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, told[n.hash]) for n in leaves}
+    nodes = scheme.at("module") + [n for n in scheme.at("sublayer") if dead_columns and _heads_before(n, layout)]
+    ways = {n.hash: _Way.of(n, layout, criterion, settings or {}) for n in nodes}
+    lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, _told(n, ways)) for n in nodes}
     addresses = {name: address_of(lineage) for name, lineage in lineages.items()}
-    missing: dict[str, list[Node]] = {}
-    for node in leaves:
-        if addresses[node.hash] in library:
-            library.verify(addresses[node.hash])
-        else:
-            missing.setdefault(node.path, []).append(node)
+    missing = _missing(nodes, addresses, library, layout)
     parameters = dict(model.named_parameters())
-    needs = {need for nodes in missing.values() for n in nodes for need in criteria[n.hash].needs}
-    moments = grams() if grams and "gram" in needs else {}
-    slopes = gradients() if gradients and "gradient" in needs else None
-    drawn = {"seed": (settings or {}).get("seed", 0)}
-
-    def statistics(part: Target) -> dict[str, Any]:
-        return {**_statistics(layout, part, parameters, moments), **_slopes(part, parameters, slopes), **drawn}
-
+    wanted = {path: {ways[n.hash].key: ways[n.hash] for n in some}.values() for path, some in missing.items()}
+    source = _Source(layout, parameters, calibration, _Shelf(library, scheme.fingerprint), (settings or {}).get("seed"))
     with progress.bar("prune", len(missing)) as bar:
-        for path, nodes in missing.items():
-            cuts: dict[tuple[str, Shape], Cut] = {}
-            for node in nodes:
-                key = criteria[node.hash].name, node.shape(layout.target(path))
-                if key not in cuts:
-                    cuts[key] = Cut(layout, path, key[1], criteria[node.hash], parameters, statistics)
-                library.put(lineages[node.hash], *cuts[key].at(node.rates[path]))
+        for path, cuts in source.cuts(wanted):
+            for node in missing[path]:
+                cut = cuts[ways[node.hash].key]
+                if node.level == "module":
+                    weights, keep = cut.at(node.rates[path])
+                else:
+                    heads = library.get(addresses[node.children[0]])
+                    dead = ~masks.live_columns(_heads_before(node, layout), layout.target(path), heads.masks)
+                    weights, keep = cut.at(node.rates[path], dead)
+                    weights, keep = heads.weights | weights, heads.masks | keep
+                library.put(lineages[node.hash], weights, keep)
             bar.advance(path)
     return addresses
 
 
-def _statistics(
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """How the target that is scored for a node is pruned; ``told`` identifies the criterion's statistics too."""
+
+    path: str
+    criterion: Criterion
+    shape: Shape
+    told: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, node: Node, layout: Layout, default: Criterion, settings: Mapping[str, Any]) -> _Way:
+        path = _scored(node)
+        criterion = criterion_of(node, path, default)
+        return cls(path, criterion, node.shape(layout.target(path)), lineage_of(criterion, settings))
+
+    @property
+    def key(self) -> tuple[str, Shape]:
+        return self.criterion.name, self.shape
+
+
+def _scored(node: Node) -> str:
+    """A leaf's own target; in a sublayer with heads before it the out-projection."""
+    return list(node.rates)[-1]
+
+
+def _told(node: Node, ways: Mapping[str, _Way]) -> Mapping[str, Any]:
+    """The criterion in a node's lineage; where its heads went by another one, that too."""
+    own = ways[node.hash].told
+    heads = ways[node.children[0]].told if node.children else own
+    return own if heads == own else {**own, "heads": heads}
+
+
+def _heads_before(node: Node, layout: Layout) -> Target | None:
+    """The target pruned by heads before the pruned out-projection of a sublayer; None where there is none."""
+    targets = [layout.target(path) for path in node.rates]
+    fits = [target.kind for target in targets] == ["attention", "linear"] and node.shape(targets[0]).kind == "head"
+    return targets[0] if fits else None
+
+
+def _missing(
+    nodes: Sequence[Node], addresses: Mapping[str, str], library: Library, layout: Layout
+) -> dict[str, list[Node]]:
+    """What has to be made, by the path of the target that is scored for it, in execution order."""
+    found: dict[str, list[Node]] = {path: [] for path in layout.paths}
+    for node in nodes:
+        if addresses[node.hash] in library:
+            library.verify(addresses[node.hash])
+        else:
+            found[_scored(node)].append(node)
+    return {path: some for path, some in found.items() if some}
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """Where scores that took statistics are kept: another rate later costs no second selection."""
+
+    library: Library
+    fingerprint: str
+
+    def lineage(self, way: _Way, default: bool) -> dict[str, Any]:
+        own = {} if default else {"granularity": str(way.shape)}
+        return {"stage": "scores", "target": way.path, "base": self.fingerprint, "criterion": way.told, **own}
+
+    def get(self, way: _Way, default: bool) -> list[Tensor] | None:
+        address = address_of(self.lineage(way, default))
+        if address not in self.library:
+            return None
+        held = self.library.get(address).weights
+        return [held[name] for name in sorted(held)]
+
+    def put(self, way: _Way, default: bool, scores: Sequence[Tensor]) -> None:
+        names = ["scores", *(f"scores.{i}" for i in range(1, len(scores)))]
+        self.library.put(self.lineage(way, default), dict(zip(names, scores, strict=True)), {})
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Makes the cuts of one target after the other, from scores that are kept or from statistics."""
+
+    layout: Layout
+    parameters: Mapping[str, Tensor]
+    calibration: Callable[[], Calibration] | None
+    shelf: _Shelf
+    seed: int | None
+
+    def cuts(self, wanted: Mapping[str, Iterable[_Way]]) -> Iterator[tuple[str, dict[tuple[str, Shape], Cut]]]:
+        """For each path its cuts, in execution order, by criterion and shape."""
+        kept = {way: scores for some in wanted.values() for way in some if (scores := self._kept(way)) is not None}
+        fresh = {path: [way for way in some if way not in kept] for path, some in wanted.items()}
+        wants = {path: self._inputs(some) for path, some in fresh.items() if self._needs(some, "gram")}
+        moments = self.calibration().moments(wants) if wants and self.calibration else iter(())
+        sloped = self.calibration and any(self._needs(some, "gradient") for some in fresh.values())
+        slopes = self.calibration().slopes() if sloped and self.calibration else None
+        for path, some in wanted.items():
+            grams = next(moments)[1] if path in wants and self.calibration else {}
+            made = {}
+            for way in some:
+                made[way.key] = cut = self._cut(way, grams, slopes)
+                if way in kept:
+                    cut.scores = kept[way]
+                elif self._shelved(way):
+                    self.shelf.put(way, self._is_default(way), cut.scores)
+            yield path, made
+
+    def _cut(self, way: _Way, grams: Mapping[str, Gram], slopes: Slopes | None) -> Cut:
+        def statistics(part: Target) -> dict[str, Any]:
+            drawn = {} if self.seed is None else {"seed": self.seed}
+            return {
+                **_moments(self.layout, part, self.parameters, grams),
+                **_slopes(part, self.parameters, slopes),
+                **drawn,
+            }
+
+        return Cut(self.layout, way.path, way.shape, way.criterion, self.parameters, statistics)
+
+    def _kept(self, way: _Way) -> list[Tensor] | None:
+        return self.shelf.get(way, self._is_default(way)) if self._shelved(way) else None
+
+    def _shelved(self, way: _Way) -> bool:
+        """Whether scores are there to be kept: they took a pass, and they are scores."""
+        took = self._needs([way], "gram") or self._needs([way], "gradient")
+        return self.calibration is not None and took and not hasattr(way.criterion, "prune")
+
+    def _is_default(self, way: _Way) -> bool:
+        return way.shape == default_shape(self.layout.target(way.path))
+
+    def _inputs(self, some: Iterable[_Way]) -> list[str]:
+        """Projections whose moments a target's criteria may look at."""
+        found: dict[str, None] = {}
+        for way in some:
+            for part in way.shape.parts(self.layout, way.path):
+                out = [self.layout.out_projection(part.path).path] if part.kind == "attention" else []
+                found |= dict.fromkeys([*(p.path for p in part.projections), *out])
+        return list(found)
+
+    @staticmethod
+    def _needs(some: Iterable[_Way], statistic: str) -> bool:
+        return any(statistic in way.criterion.needs for way in some)
+
+
+def _moments(
     layout: Layout, target: Target, parameters: Mapping[str, Tensor], moments: Mapping[str, Gram]
 ) -> dict[str, Any]:
     """The moments that a criterion sees for one target; see :data:`composer.criteria.criterion.Stats`."""

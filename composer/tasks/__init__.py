@@ -20,6 +20,9 @@ TASKS: Registry[Callable[[DataOptions, Any, dict[str, Any]], Task]] = Registry(
     {
         "translation": "composer.tasks.translation:TranslationTask",
         "classification": "composer.tasks.classification:ClassificationTask",
+        "language_model": "composer.tasks.language_model:LanguageModelTask",
+        "masked_language_model": "composer.tasks.masked_language_model:MaskedLanguageModelTask",
+        "question_answering": "composer.tasks.question_answering:QuestionAnsweringTask",
     },
 )
 """Task name -> class, made with (options, tokenizer, config.json as a dict)."""
@@ -28,6 +31,10 @@ SUFFIXES = {
     "ForConditionalGeneration": "translation",
     "MTModel": "translation",
     "ForSequenceClassification": "classification",
+    "ForCausalLM": "language_model",
+    "LMHeadModel": "language_model",
+    "ForMaskedLM": "masked_language_model",
+    "ForQuestionAnswering": "question_answering",
 }
 """End of an architecture's name -> task."""
 

@@ -1,12 +1,13 @@
-"""Between texts and tensors: tokenising in bulk, padding, order by length, a model's answers."""
+"""Between texts and tensors: tokenising in bulk, lengths, padding, the loss of tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import DataError, ModelError
 
@@ -19,17 +20,18 @@ def tokenise(
     texts: Sequence[str],
     max_length: int,
     names: Sequence[str] = ("input_ids",),
+    seconds: Sequence[str] | None = None,
     *,
     target: bool = False,
 ) -> tuple[list[dict[str, list[int]]], list[bool]]:
-    """Tokenise texts in one call.
+    """Tokenise texts, or pairs of a text and one of ``seconds``, in one call.
 
     Returns:
         Per text its unpadded features (those of ``names`` that the tokenizer gives), and whether it was cut.
     """
     if not texts:
         return [], []
-    given = {"text_target": list(texts)} if target else {"text": list(texts)}
+    given = {"text_target": list(texts)} if target else {"text": list(texts), "text_pair": seconds and list(seconds)}
     encoded = tokenizer(**given, truncation=True, max_length=max_length)
     columns = {name: encoded[name] for name in names if name in encoded}
     features = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -52,17 +54,6 @@ def attention_mask(rows: Sequence[Sequence[int]]) -> Tensor:
     return pad([[1] * len(row) for row in rows], 0)
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first; ties keep their order.
-
-    >>> list(by_length([1, 5, 3], 2))
-    [[1, 2], [0]]
-    """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
 def pad_id(tokenizer: Any, config: dict[str, Any]) -> int:
     """Id of the padding token, by the tokenizer or else the config; ``ModelError`` when neither has one."""
     found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else config.get("pad_token_id")
@@ -71,11 +62,34 @@ def pad_id(tokenizer: Any, config: dict[str, Any]) -> int:
     return int(found)
 
 
+PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
+"""Beginnings of model types whose position table has rows for padding, which no token can use."""
+
+
+def length_limit(tokenizer: Any, config: dict[str, Any]) -> int | None:
+    """Most tokens that the model's position table allows; None where it has none."""
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if positions is None or config.get("relative_attention_num_buckets"):
+        return None
+    if str(config.get("model_type")).startswith(PADDED_POSITIONS):
+        positions -= int(config.get("pad_token_id") or 0) + 1
+    return min(int(positions), int(tokenizer.model_max_length))
+
+
 def check_length(field: str, length: int, tokenizer: Any, config: dict[str, Any]) -> None:
     """``DataError`` if the model's position table is shorter than ``length``."""
-    positions = config.get("max_position_embeddings")
-    if positions is None:
-        return
-    limit = min(int(positions), int(tokenizer.model_max_length))
-    if length > limit:
+    limit = length_limit(tokenizer, config)
+    if limit is not None and length > limit:
         raise DataError(f"{field}: got {length}, the model reads at most {limit} tokens")
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """Mean cross entropy in nats over the places that have a label, and how many there are.
+
+    Args:
+        logits: (..., vocabulary).
+        labels: (...), :data:`IGNORED` where nothing is asked.
+    """
+    count = int((labels != IGNORED).sum())
+    total = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / max(1, count), count

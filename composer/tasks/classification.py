@@ -1,4 +1,4 @@
-"""Text classification: cross entropy per example, accuracy and F1."""
+"""Classification of texts and of pairs of texts: cross entropy per example, accuracy and F1."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..batches import by_length
 from ..errors import DataError
 from ..running import answering, to_device_of
 from .batching import (
     attention_mask,
-    by_length,
     check_length,
     pad,
     pad_id,
@@ -25,18 +25,26 @@ from .batching import (
 from .files import Row, find_column, read_split, text_problem
 from .formats import Table, few
 from .labels import Labels
-from .options import DataOptions
+from .options import SENTENCE, DataOptions
 from .task import Batch, Examples, Feature, Score, Split
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
-LABEL_COLUMNS = ("label", "labels", "sentiment", "target")
+LABEL_COLUMNS = ("label", "labels", "gold_label", "sentiment", "target", "is_duplicate", "score")
+PAIR_COLUMNS = (
+    ("sentence1", "sentence2"),
+    ("question", "sentence"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+)
+"""The layouts of GLUE: MRPC, RTE, WNLI (and MNLI as first published); QNLI; MNLI; QQP."""
 
 
 class ClassificationTask:
-    """Single texts with one label each.
+    """Texts, or pairs of texts, with one label each.
 
-    Features hold what the tokenizer names as the model's inputs (unpadded, without the attention mask) and
-    ``labels``, the class id.
+    A table whose columns are one of :data:`PAIR_COLUMNS`, or for which a pair column is named, holds pairs. Pairs that
+    are too long lose tokens of the longer text first. Features hold what the tokenizer names as the model's inputs
+    (unpadded, without the attention mask) and ``labels``, the class id.
 
     Raises:
         DataError: a length that the model cannot take.
@@ -48,11 +56,13 @@ class ClassificationTask:
 
     def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
         self.options = options
+        self.scoring: dict[str, Any] = {}
         self.labels = Labels.of(config)
         self._tokenizer = tokenizer
         self._inputs = [name for name in tokenizer.model_input_names if name != "attention_mask"]
         self._pad = pad_id(tokenizer, config)
-        check_length("max_source_length", options.max_source_length, tokenizer, config)
+        self._length = options.max_source_length or SENTENCE
+        check_length("max_source_length", self._length, tokenizer, config)
 
     def load(self, split: Split) -> Examples:
         """Read, cut to size and tokenise a split; ``DataError`` says what is wrong with files or labels."""
@@ -107,20 +117,21 @@ class ClassificationTask:
         return Score(metrics, details)
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
-        """The likeliest label of each text with its probability: ``positive (0.98)``."""
-        features, _ = self._encode([(text,) for text in texts])
+        """The likeliest label of each text with its probability: ``positive (0.98)``; a tab parts a pair."""
+        pairs = [tuple(text.split("\t", 1)) for text in texts]
+        features = [feature for pair in pairs for feature in self._encode([pair])[0]]
         best = self._probabilities(model, features, batch_size).max(dim=1)
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [f"{self.labels.names[i]} ({probability:.2f})" for i, probability in pairs]
+        answers = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [f"{self.labels.names[i]} ({probability:.2f})" for i, probability in answers]
 
     def chance(self) -> float | None:
         """Loss per example of a uniform guess: log of the number of labels."""
         return math.log(len(self.labels))
 
     def _encode(self, texts: Sequence[Row]) -> tuple[list[Any], list[bool]]:
-        # Sentence pairs belong here: rows of two texts become the tokenizer's text and text_pair.
-        firsts = [row[0] for row in texts]
-        return tokenise(self._tokenizer, firsts, self.options.max_source_length, self._inputs)
+        """Features of rows that have all one text or all two, and whether each was cut."""
+        firsts, *seconds = ([row[i] for row in texts] for i in range(len(texts[0]) if texts else 1))
+        return tokenise(self._tokenizer, firsts, self._length, self._inputs, *seconds)
 
     def _probabilities(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> Tensor:
         out = torch.zeros(len(features), len(self.labels))
@@ -132,20 +143,32 @@ class ClassificationTask:
         return out
 
     def _pick(self, table: Table) -> list[Row]:
-        found = [
-            find_column(table, self.options.text_column, TEXT_COLUMNS, "text"),
-            find_column(table, self.options.label_column, LABEL_COLUMNS, "label"),
-        ]
+        found = [*self._text_columns(table), find_column(table, self.options.label_column, LABEL_COLUMNS, "label")]
         missing = [problem for error in found if isinstance(error, DataError) for problem in error.problems]
         if missing:
             raise DataError(missing)
-        text, label = (str(name) for name in found)
-        checks = (text_problem(table, text, row) for row in range(len(table)))
+        *texts, label = (str(name) for name in found)
+        checks = (text_problem(table, text, row) for row in range(len(table)) for text in texts)
         problems = few([problem for problem in checks if problem])
         names, wrong = self.labels.resolve(table, label)
         if problems or wrong:
             raise DataError([*problems, *few(wrong)])
-        return [(cell or "", name) for cell, name in zip(table.columns[text], names, strict=True)]
+        cells = zip(*(table.columns[text] for text in texts), strict=True)
+        return [(*(cell or "" for cell in row), name) for row, name in zip(cells, names, strict=True)]
+
+    def _text_columns(self, table: Table) -> list[str | DataError]:
+        """The column of texts, or the two of pairs."""
+        first, second = self.options.text_column, self.options.pair_column
+        usual = next((pair for pair in PAIR_COLUMNS if set(pair) <= set(table.columns)), None)
+        if first is None and second is None and usual:
+            return list(usual)
+        if second is None:
+            return [find_column(table, first, TEXT_COLUMNS, "text")]
+        firsts = tuple(a for a, b in PAIR_COLUMNS if b == second)
+        return [
+            find_column(table, first, (*firsts, *TEXT_COLUMNS), "text"),
+            find_column(table, second, (), "pair"),
+        ]
 
 
 def _logits(model: nn.Module, batch: Batch) -> Tensor:

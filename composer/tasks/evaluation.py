@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..batches import by_length
 from ..running import answering, to_device_of
-from .batching import by_length
 from .task import Examples, Task
 
 if TYPE_CHECKING:
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def mean_loss(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> float:
-    """Mean loss per real token (or example) over ``data``, in evaluation mode; the mode is put back.
+    """Mean loss per real token (or example) over ``data``."""
+    return loss_and_count(model, task, data, batch_size=batch_size)[0]
+
+
+def loss_and_count(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> tuple[float, int]:
+    """Mean loss over ``data`` and of how many tokens (or examples), in evaluation mode; the mode is put back.
 
     Every token counts once, however the batches fall (a mean of batch means would weigh short ones more).
     """
@@ -24,4 +29,4 @@ def mean_loss(model: nn.Module, task: Task, data: Examples, *, batch_size: int =
             batch = to_device_of(model, task.collate([data.features[i] for i in indices]))
             loss, n = task.loss(model, batch)
             total, count = total + loss.item() * n, count + n
-    return total / count
+    return total / max(1, count), count

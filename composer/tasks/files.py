@@ -1,7 +1,9 @@
 """Splits: which table is train, validation or test, what is held out of train, and how many rows are used.
 
 Validation rows are never training rows, and nothing is ever chosen by the test split: where the data has no
-test split, evaluation uses validation and ``Rows.source`` says so.
+test split, evaluation uses validation and ``Rows.source`` says so. A split is a file (or a split of the hub)
+called ``dev``, ``dev-v2.0`` or ``wiki.dev``. Of running text a folder's only file is the training data, whatever it
+is called.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,10 +22,11 @@ from .sources import Source, open_source
 from .task import Split
 
 Row = tuple[str, ...]
-"""One example as text: (source, target), or (text, label name)."""
+"""One example as text: (source, target), (text, label name), (text,), …"""
 
 TRAIN = ("train",)
 VALID = ("validation", "valid", "val", "dev")
+TEST = ("test",)
 HELD_OUT = 0.05
 HELD_OUT_MOST = 2000
 
@@ -44,7 +48,8 @@ class Rows:
 
 
 Pick = Callable[[Table], list[Row]]
-"""What a task makes of a table: its rows as text. The caller drops those with an empty field."""
+"""What a task makes of a table: its rows as text. The caller drops those with an empty field, unless it reads
+running text."""
 
 
 def read_split(options: DataOptions, split: Split, pick: Pick, *, parallel: bool = False) -> Rows:
@@ -59,12 +64,37 @@ def read_split(options: DataOptions, split: Split, pick: Pick, *, parallel: bool
     Raises:
         DataError: missing data or files, or what the readers and ``pick`` find wrong with them.
     """
-    source = open_source(options, parallel=parallel)
-    if split == "train":
-        return _sample(_train_and_held_out(source, options, pick)[0], options.train_size, options.seed)
-    if split == "valid":
-        return _first(_valid(source, options, pick), options.valid_size)
-    return _first(_test(source, options, pick), options.test_size)
+    whole = _read_whole(options, split, pick, parallel=parallel)
+    kept, note = chosen(options, split, len(whole.rows), "rows")
+    return Rows([whole.rows[i] for i in kept], whole.source + note) if note else whole
+
+
+def read_running_text(options: DataOptions, split: Split, pick: Pick) -> Rows:
+    """Read a whole split of texts that are one after the other, blank ones too; text files are read as well.
+
+    Raises:
+        DataError: as :func:`read_split`.
+    """
+    return _read_whole(options, split, pick, texts=True)
+
+
+def chosen(options: DataOptions, split: Split, count: int, what: str) -> tuple[list[int], str]:
+    """Which of ``count`` examples are used, in order, and a note that says so where it is not all of them."""
+    size = {"train": options.train_size, "valid": options.valid_size, "test": options.test_size}[split]
+    order = list(range(count))
+    if size is None or size >= count:
+        return order, ""
+    if split != "train":
+        return order[:size], f"; first {size:,} of {count:,} {what}"
+    # A prefix of one permutation: a smaller sample lies inside every larger one.
+    random.Random(options.seed).shuffle(order)
+    return sorted(order[:size]), f"; {size:,} of {count:,} {what} with seed {options.seed}"
+
+
+def _read_whole(options: DataOptions, split: Split, pick: Pick, *, parallel: bool = False, texts: bool = False) -> Rows:
+    source = open_source(options, parallel=parallel, texts=texts)
+    read = _Reader(source, options, pick, texts)
+    return {"train": read.train, "valid": read.valid, "test": read.test}[split]()
 
 
 def find_column(table: Table, asked: str | None, usual: tuple[str, ...], what: str) -> str | DataError:
@@ -77,7 +107,10 @@ def find_column(table: Table, asked: str | None, usual: tuple[str, ...], what: s
         if name in table.columns:
             return name
     there = ", ".join(table.columns)
-    hint = did_you_mean(wanted[0], table.columns) if asked is not None else f"; name it with {what}_column"
+    option = f"{what}_column"
+    hint = f"; name it with {option}" if option in DataOptions.model_fields else ""
+    if asked is not None:
+        hint = did_you_mean(asked, table.columns)
     looked_for = " or ".join(repr(name) for name in wanted)
     return DataError(f"{table.place}: no {what} column {looked_for}; columns: {there}{hint}")
 
@@ -91,86 +124,105 @@ def text_problem(table: Table, column: str, row: int) -> str | None:
     return f"{table.at(row)}: {column!r} is {got}"
 
 
-def _read(source: Source, name: str, pick: Pick) -> Rows:
-    table = source.read(name)
-    picked = pick(table)
-    rows = [row for row in picked if all(cell.strip() for cell in row)]
-    if not rows:
-        raise DataError(f"{table.place}: all {len(picked)} rows have an empty field")
-    dropped = len(picked) - len(rows)
-    return Rows(rows, table.source + (f"; {dropped} rows with an empty field left out" if dropped else ""))
+@dataclass(frozen=True)
+class _Reader:
+    """The three splits of a source."""
+
+    source: Source
+    options: DataOptions
+    pick: Pick
+    texts: bool
+
+    def train(self) -> Rows:
+        """Training rows, without those that are held out."""
+        return self._train_and_held_out()[0]
+
+    def valid(self) -> Rows:
+        """The validation split, or what is held out of train."""
+        if name := self._valid_name():
+            return self._read(name)
+        if self._train_name() is None:
+            looked_for = "; ".join(self.source.expected(stem) for stem in (*VALID, *TRAIN))
+            raise self._problem(f"no validation and no training data; looked for {looked_for}; {self.source.found()}")
+        held = self._train_and_held_out()[1]
+        assert held is not None
+        return held
+
+    def test(self) -> Rows:
+        """The test split; without one, validation."""
+        if self.options.test_split is not None:
+            return self._read(self._asked("test_split", self.options.test_split))
+        names = self.source.names()
+        tests = [name for name in names if name.startswith(TEST)] or _named(names, TEST)
+        if tests:
+            return self._read(tests[0])
+        valid = self.valid()
+        return replace(valid, source=f"{valid.source}; no test split, validation is used")
+
+    def _train_and_held_out(self) -> tuple[Rows, Rows | None]:
+        name = self._train_name()
+        if name is None:
+            looked_for = self.source.expected("train")
+            raise self._problem(f"no training data; looked for {looked_for}; {self.source.found()}")
+        train = self._read(name)
+        return (train, None) if self._valid_name() else _hold_out(train, self.options.seed)
+
+    def _train_name(self) -> str | None:
+        names = self.source.names()
+        if self.texts and len(names) == 1 and not _named(names, (*VALID, *TEST)):
+            return names[0]
+        return self._one(_named(names, TRAIN), "training", "keep one")
+
+    def _valid_name(self) -> str | None:
+        if self.options.valid_split is not None:
+            return self._asked("valid_split", self.options.valid_split)
+        return self._one(_named(self.source.names(), VALID), "validation", "keep one, or name it with valid_split")
+
+    def _one(self, found: list[str], what: str, advice: str) -> str | None:
+        if len(found) > 1:
+            raise self._problem(f"several splits for {what}: {', '.join(found)}; {advice}")
+        return found[0] if found else None
+
+    def _asked(self, field: str, wanted: str) -> str:
+        names = self.source.names()
+        if wanted not in names:
+            raise self._problem(f"{field} {wanted!r} is not there; {self.source.found()}{did_you_mean(wanted, names)}")
+        return wanted
+
+    def _problem(self, text: str) -> DataError:
+        return DataError(f"{self.source.place}: {text}")
+
+    def _read(self, name: str) -> Rows:
+        table = self.source.read(name)
+        picked = self.pick(table)
+        rows = [row for row in picked if all(cell.strip() for cell in row)]
+        if not rows:
+            raise DataError(f"{table.place}: all {len(picked)} rows have an empty field")
+        dropped = 0 if self.texts else len(picked) - len(rows)
+        note = f"; {dropped} rows with an empty field left out" if dropped else ""
+        return Rows(picked if self.texts else rows, table.source + note)
 
 
-def _find(source: Source, stems: tuple[str, ...]) -> str | None:
-    found = [name for name in source.names() if name in stems]
-    if len(found) > 1:
-        raise DataError(f"{source.place}: several splits for validation: {', '.join(found)}; keep one")
-    return found[0] if found else None
+def _named(names: list[str], stems: tuple[str, ...]) -> list[str]:
+    """Names that are one of ``stems``; else those that begin with one: ``dev-v2.0``, ``wiki.valid``.
 
-
-def _train_and_held_out(source: Source, options: DataOptions, pick: Pick) -> tuple[Rows, Rows | None]:
-    name = _find(source, TRAIN)
-    if name is None:
-        looked_for = source.expected("train")
-        raise DataError(f"{source.place}: no training data; looked for {looked_for}; {source.found()}")
-    train = _read(source, name, pick)
-    return (train, None) if _find(source, VALID) else _hold_out(train, options.seed)
+    >>> _named(["dev", "dev-v2.0"], VALID), _named(["dev-v2.0", "devices", "wiki.valid"], VALID)
+    (['dev'], ['dev-v2.0', 'wiki.valid'])
+    """
+    exact = [name for name in names if name in stems]
+    pattern = re.compile(rf"(wiki\.)?({'|'.join(stems)})([^A-Za-z0-9].*)?")
+    return exact or [name for name in names if pattern.fullmatch(name)]
 
 
 def _hold_out(train: Rows, seed: int) -> tuple[Rows, Rows]:
-    count = min(HELD_OUT_MOST, max(1, round(HELD_OUT * len(train.rows))))
-    chosen = sorted(random.Random(seed).sample(range(len(train.rows)), count))
-    held = [train.rows[i] for i in chosen]
+    candidates = [i for i, row in enumerate(train.rows) if any(cell.strip() for cell in row)]
+    count = min(HELD_OUT_MOST, max(1, round(HELD_OUT * len(candidates))))
+    drawn = sorted(random.Random(seed).sample(candidates, count))
+    held = [train.rows[i] for i in drawn]
     # Repeats of a held-out row would let training see it.
     seen = set(held)
     rest = [row for row in train.rows if row not in seen]
-    if not rest:
+    if not any(cell.strip() for row in rest for cell in row):
         raise DataError(f"{train.source}: too few different rows to hold some out for validation")
     note = f"{count:,} rows held out for validation with seed {seed}"
     return Rows(rest, f"{train.source}; without {note}"), Rows(held, f"{train.source}; {note}")
-
-
-def _valid(source: Source, options: DataOptions, pick: Pick) -> Rows:
-    name = _find(source, VALID)
-    if name is not None:
-        return _read(source, name, pick)
-    if _find(source, TRAIN) is None:
-        looked_for = "; ".join(source.expected(stem) for stem in (*VALID, *TRAIN))
-        raise DataError(
-            f"{source.place}: no validation and no training data; looked for {looked_for}; {source.found()}"
-        )
-    held = _train_and_held_out(source, options, pick)[1]
-    assert held is not None
-    return held
-
-
-def _test(source: Source, options: DataOptions, pick: Pick) -> Rows:
-    names = source.names()
-    wanted = options.test_split
-    if wanted is not None:
-        if wanted not in names:
-            raise DataError(
-                f"{source.place}: test_split {wanted!r} is not there; {source.found()}" + did_you_mean(wanted, names)
-            )
-        return _read(source, wanted, pick)
-    tests = [name for name in names if name.startswith("test")]
-    if tests:
-        return _read(source, tests[0], pick)
-    valid = _valid(source, options, pick)
-    return replace(valid, source=f"{valid.source}; no test split, validation is used")
-
-
-def _first(rows: Rows, size: int | None) -> Rows:
-    if size is None or size >= len(rows.rows):
-        return rows
-    return Rows(rows.rows[:size], f"{rows.source}; first {size:,} of {len(rows.rows):,} rows")
-
-
-def _sample(rows: Rows, size: int | None, seed: int) -> Rows:
-    if size is None or size >= len(rows.rows):
-        return rows
-    order = list(range(len(rows.rows)))
-    # A prefix of one permutation: a smaller sample lies inside every larger one.
-    random.Random(seed).shuffle(order)
-    kept = [rows.rows[i] for i in sorted(order[:size])]
-    return Rows(kept, f"{rows.source}; {size:,} of {len(rows.rows):,} rows with seed {seed}")

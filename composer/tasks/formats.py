@@ -159,9 +159,36 @@ def read_jsonl(path: Path) -> Table:
     if problems:
         raise DataError(few(problems))
     rows = [value for value in parsed if isinstance(value, dict)]
+    return _of_objects(path, rows, [n for n, _ in numbered])
+
+
+def read_json(path: Path) -> Table:
+    """One JSON list of objects (rows), one object (a single row), or one object per line."""
+    try:
+        value = json.loads(read_text(path))
+    except ValueError:
+        return read_jsonl(path)
+    rows = value if isinstance(value, list) else [value]
+    wrong = [i for i, row in enumerate(rows, 1) if not isinstance(row, dict)]
+    if wrong or not rows:
+        got = f"row {wrong[0]} is {type(rows[wrong[0] - 1]).__name__}" if wrong else "an empty list"
+        raise DataError(f"{path}: got {got}; a list of objects, or one object per line, is expected")
+    return _of_objects(path, rows, range(1, len(rows) + 1))
+
+
+def _of_objects(path: Path, rows: Sequence[dict[str, Any]], lines: Sequence[int]) -> Table:
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name, MISSING) for row in rows] for name in names}
-    return Table(str(path), path.name, columns, [n for n, _ in numbered])
+    return Table(str(path), path.name, columns, lines)
+
+
+def read_running_text(path: Path) -> Table:
+    r"""Running text, one row per line in the column ``text``, as the hub's WikiText datasets have it.
+
+    A line keeps its ``\n``, a blank one is the empty text.
+    """
+    rows = [f"{line}\n" if line.strip() else "" for line in read_lines(path)]
+    return Table(str(path), path.name, {"text": rows}, range(1, len(rows) + 1))
 
 
 def read_parquet(path: Path) -> Table:
@@ -183,7 +210,10 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".tsv": read_tsv,
     ".csv": read_csv,
     ".jsonl": read_jsonl,
-    ".json": read_jsonl,
+    ".json": read_json,
     ".parquet": read_parquet,
 }
 """File suffix -> reader of a table."""
+
+TEXT_READERS: dict[str, Callable[[Path], Table]] = dict.fromkeys((".txt", ".raw", ".tokens"), read_running_text)
+"""The same for running text, where a task is about that."""

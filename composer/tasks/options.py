@@ -8,13 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Size = Annotated[int, Field(ge=1)]
 
+SENTENCE = 128
+"""Tokens kept of a sentence where nothing else is asked."""
+
 
 class DataOptions(BaseModel):
     """Where the examples come from, which task they are for and how many are used.
 
     Unknown fields and sizes below 1 are a ``pydantic.ValidationError``.
 
-    >>> DataOptions(data="demo").max_source_length
+    >>> DataOptions(data="demo").max_target_length
     128
     """
 
@@ -43,19 +46,33 @@ class DataOptions(BaseModel):
     """Column of target sentences in tables; None tries ``target_lang`` and usual names."""
 
     text_column: str | None = None
-    """Column of texts to classify; None tries sentence, text, review, content."""
+    """Column of texts; None tries usual names, and for classification first those of pairs."""
+
+    pair_column: str | None = None
+    """Column of the second text of each pair, beside ``text_column``; None tries the layouts of GLUE."""
 
     label_column: str | None = None
-    """Column of labels; None tries label, labels, sentiment, target."""
+    """Column of labels; None tries usual names."""
 
-    max_source_length: Size = 128
-    """Tokens kept of a source sentence or text, special tokens and prefix included."""
+    max_source_length: Size | None = None
+    """Tokens kept of a source sentence or text, special tokens and prefix included; length of a window. None: 128;
+    windows of text: the model's limit, at most 1024; windows of question and context: at most 384."""
 
     max_target_length: Size = 128
     """Tokens kept of a target sentence, and tokens generated at most."""
 
     num_beams: Size = 1
     """Beams of generation; 1 is greedy."""
+
+    doc_stride: Size | None = None
+    """Question answering: tokens of the context that neighbouring windows share; None: 128, or half of what a
+    window holds where that is less."""
+
+    max_answer_length: Size = 30
+    """Question answering: most tokens of an answer."""
+
+    null_score_diff_threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Question answering: no answer is given where that scores higher than the best answer by more than this."""
 
     train_size: Size | None = None
     """Use at most so many training examples: a sample drawn with ``seed``, kept in the files' order."""
@@ -65,6 +82,9 @@ class DataOptions(BaseModel):
 
     test_size: Size | None = None
     """Use at most so many test examples: the first ones."""
+
+    valid_split: str | None = None
+    """Name of the validation split (``validation_matched``); None takes validation, valid, val or dev."""
 
     test_split: str | None = None
     """Name of the test split (``test_2016_flickr``); None takes the alphabetically first ``test*``."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import DataError
-from .formats import READERS, Table, read_parallel
+from .formats import READERS, TEXT_READERS, Table, read_parallel
 from .options import DataOptions
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+)?")
@@ -38,19 +38,21 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """Files of a folder: ``train.tsv`` and such; with ``languages`` also ``train.en`` beside ``train.de``."""
+    """Files of a folder: ``train.tsv`` and such; with ``languages`` also ``train.en`` beside ``train.de``; with
+    ``texts`` also ``train.txt``."""
 
-    def __init__(self, folder: Path, languages: tuple[str, str] | None) -> None:
+    def __init__(self, folder: Path, languages: tuple[str, str] | None, *, texts: bool = False) -> None:
         self.place = str(folder)
         self._languages = languages
+        self._readers = {**TEXT_READERS, **READERS} if texts else READERS
         self._files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
 
     def names(self) -> list[str]:
-        suffixes = set(READERS) | {f".{language}" for language in self._languages or ()}
+        suffixes = set(self._readers) | {f".{language}" for language in self._languages or ()}
         return sorted({path.stem for path in self._files.values() if path.suffix in suffixes})
 
     def expected(self, stem: str) -> str:
-        tables = f"{stem}{{{','.join(READERS)}}}"
+        tables = f"{stem}{{{','.join(self._readers)}}}"
         if not self._languages:
             return tables
         source, target = self._languages
@@ -66,7 +68,7 @@ class FolderSource:
         there = {language: self._files[file] for language, file in parallel.items() if file in self._files}
         if there and len(there) == len(parallel):
             return read_parallel(there)
-        tables = [self._files[name + suffix] for suffix in READERS if name + suffix in self._files]
+        tables = [self._files[name + suffix] for suffix in self._readers if name + suffix in self._files]
         if len(tables) > 1:
             found = ", ".join(path.name for path in tables)
             raise DataError(f"{self.place}: several files hold the split {name!r}: {found}; keep one")
@@ -74,7 +76,7 @@ class FolderSource:
             missing = " and ".join(file for language, file in parallel.items() if language not in there)
             found = ", ".join(path.name for path in there.values())
             raise DataError(f"{self.place}: {found} is there, {missing} is missing")
-        return READERS[tables[0].suffix](tables[0])
+        return self._readers[tables[0].suffix](tables[0])
 
 
 class HubSource:
@@ -139,11 +141,12 @@ class DemoSource:
         return Table(f"demo[{name}]", f"demo[{name}]", columns, range(1, len(pairs) + 1))
 
 
-def open_source(options: DataOptions, *, parallel: bool) -> Source:
+def open_source(options: DataOptions, *, parallel: bool = False, texts: bool = False) -> Source:
     """Open what ``options.data`` names.
 
-    ``parallel`` lets ``train.en`` with ``train.de`` count as a split; naming a source or target column asks
-    for tables. Raises ``DataError``: no such folder or dataset, a file instead of a folder.
+    ``parallel`` lets ``train.en`` with ``train.de`` count as a split, naming a source or target column asks
+    for tables; ``texts`` lets ``train.txt`` count as one. Raises ``DataError``: no such folder or dataset, a file
+    instead of a folder.
     """
     data = options.data
     if data == "demo":
@@ -152,7 +155,7 @@ def open_source(options: DataOptions, *, parallel: bool) -> Source:
     if folder.is_dir():
         wants_tables = options.source_column is not None or options.target_column is not None
         languages = (options.source_lang, options.target_lang) if parallel and not wants_tables else None
-        return FolderSource(folder, languages)
+        return FolderSource(folder, languages, texts=texts)
     if folder.exists():
         raise DataError(f"data: {data!r} is a file, expected is the folder that holds it")
     if not HUB_NAME.fullmatch(data) or (os.sep in data and folder.parent.is_dir()):

@@ -36,17 +36,23 @@ class Examples:
 
 @dataclass(frozen=True)
 class Score:
-    """Result of a metric run: the figures, and what is needed to repeat them (signatures, counts)."""
+    """Result of a metric run: the figures, and what is needed to repeat them (signatures, counts).
+
+    ``loss`` is the mean loss, where the metric is made from it and nobody need compute it again.
+    """
 
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
+    loss: float | None = None
 
 
 class Task(Protocol):
-    """A task: data, loss and metric. ``main_metric`` names the entry of ``Score.metrics`` that tables show."""
+    """A task: data, loss and metric. ``main_metric`` names the entry of ``Score.metrics`` that tables show;
+    ``scoring`` holds the settings that shape a score and not the data."""
 
     name: str
     main_metric: str
+    scoring: dict[str, Any]
 
     def load(self, split: Split) -> Examples:
         """Read, cut to size and tokenise a split; ``DataError`` says what is wrong with the files."""

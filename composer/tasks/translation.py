@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..batches import by_length
 from ..errors import DataError
 from ..running import answering, to_device_of
 from .batching import (
     IGNORED,
     attention_mask,
-    by_length,
     check_length,
     pad,
     pad_id,
@@ -23,25 +22,12 @@ from .batching import (
 )
 from .files import Row, find_column, read_split, text_problem
 from .formats import Table, few
+from .generation import plain_generation
 from .languages import resolve_prefix
-from .options import DataOptions
+from .options import SENTENCE, DataOptions
 from .task import Batch, Examples, Feature, Score, Split
 
 SHOWN_SAMPLES = 3
-
-# What an encoder-decoder needs to know to start and to stop; the rest of a checkpoint's generation settings
-# (sampling, beams, lengths) would make figures of different models incomparable.
-STRUCTURAL = (
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "decoder_start_token_id",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "bad_words_ids",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-)
 
 
 class TranslationTask:
@@ -59,11 +45,13 @@ class TranslationTask:
 
     def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
         self.options = options
+        self.scoring = {"beams": options.num_beams}
         self.prefix = resolve_prefix(options, config)
         self._tokenizer = tokenizer
         self._pad = pad_id(tokenizer, config)
         self._vocabulary: int | None = config.get("vocab_size")
-        check_length("max_source_length", options.max_source_length, tokenizer, config)
+        self._length = options.max_source_length or SENTENCE
+        check_length("max_source_length", self._length, tokenizer, config)
         check_length("max_target_length", options.max_target_length, tokenizer, config)
 
     def load(self, split: Split) -> Examples:
@@ -129,7 +117,7 @@ class TranslationTask:
 
     def _encode(self, sources: Sequence[str]) -> tuple[list[Any], list[bool]]:
         texts = [self.prefix + source for source in sources]
-        return tokenise(self._tokenizer, texts, self.options.max_source_length)
+        return tokenise(self._tokenizer, texts, self._length)
 
     def _generate(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> list[str]:
         sources: list[Any] = [feature["input_ids"] for feature in features]
@@ -185,22 +173,3 @@ def _unfold(table: Table, options: DataOptions) -> Table:
     languages = dict.fromkeys(language for row in folded for language in row)
     columns = {language: [row.get(language) for row in folded] for language in languages}
     return Table(table.place, table.source, columns, table.lines)
-
-
-@contextmanager
-def plain_generation(model: Any, max_new_tokens: int, num_beams: int) -> Iterator[None]:
-    """Let ``model.generate`` search plainly (no sampling), whatever the checkpoint's settings say."""
-    from transformers import GenerationConfig
-
-    kept = model.generation_config
-    structural = {name: getattr(kept, name, None) for name in STRUCTURAL}
-    model.generation_config = GenerationConfig(
-        **{name: value for name, value in structural.items() if value is not None},
-        max_new_tokens=max_new_tokens,
-        num_beams=num_beams,
-        do_sample=False,
-    )
-    try:
-        yield
-    finally:
-        model.generation_config = kept

@@ -13,27 +13,17 @@ import torch
 from torch import Tensor
 
 from .. import masks as keep_masks
-from ..layout import Projection
+from .stepping import Stepping
 from .trainer import BlockSettings, Run, relative_error
 
 CLIP = 1.0
-VALIDATIONS = 8
 
 
-class Distill:
-    """One block's parameters and their own optimiser; see :class:`composer.trainers.trainer.BlockTrainer`."""
-
-    fields = ("steps", "batch_size", "learning_rate", "patience")
+class Distill(Stepping):
+    """One block's parameters and their own optimiser."""
 
     @classmethod
-    def plan(cls, settings: BlockSettings) -> tuple[int, int]:
-        """``settings.steps`` batches, validated eight times on the way."""
-        return settings.steps, max(1, -(-settings.steps // VALIDATIONS))
-
-    @classmethod
-    def start(
-        cls, parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor], last: Projection, settings: BlockSettings
-    ) -> Self:
+    def start(cls, parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor], settings: BlockSettings) -> Self:
         """All parameters of the block learn."""
         return cls(parameters, masks, learning_rate=settings.learning_rate, steps=settings.steps)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from ..layout import Projection
+from ..layout import Block
+from ..progress import Progress
+
+if TYPE_CHECKING:
+    from ..teacher import Teacher
 
 Run = Callable[[Mapping[str, Tensor]], Tensor]
 """Runs the block with the given parameters: its output at real tokens, (tokens, width)."""
@@ -24,7 +28,7 @@ class BlockSettings:
     learning_rate: float
     patience: int
     seed: int
-    calibration_size: int = 2048
+    calibration_size: int = 512
     damping: float = 0.01
 
     def lineage(self, fields: tuple[str, ...]) -> dict[str, Any]:
@@ -32,16 +36,50 @@ class BlockSettings:
         return {name: value for name, value in asdict(self).items() if name in ("trainer", "seed", *fields)}
 
 
-class Lesson(Protocol):
-    """One batch for one block: callable like :data:`Run`, and able to look inside."""
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A block to tune.
 
-    def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """The block's output at real tokens, (tokens, width)."""
-        ...
+    Attributes:
+        name: the node's hash.
+        start: all parameters that the block owns, by name; ``masks`` those of its pruned ones (True: kept).
+        upstream: what the inputs of the last projection depend on inside the block. Jobs of one wave with equal
+            block and ``upstream`` have equal inputs there.
+        live: which columns of the base model's own input of the last projection it reads, (in,) bool, where that is
+            all that pruning changes there: nothing before a single projection, heads before an out-projection.
+    """
 
-    def probe(self, parameters: Mapping[str, Tensor], path: str) -> tuple[Tensor, Tensor]:
-        """What the projection at ``path`` reads, (tokens, in), and the block's output, (tokens, width)."""
-        ...
+    name: str
+    block: Block
+    start: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+    upstream: str
+    live: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """One measurement of a block while it is tuned; errors are relative, seconds the block's own share so far."""
+
+    step: int
+    epoch: float
+    train_loss: float | None
+    valid_loss: float | None
+    train_seconds: float
+    valid_seconds: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A finished block: its weights, and what was seen on the way."""
+
+    weights: Mapping[str, Tensor]
+    looks: Sequence[Look] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """The block's share of all work."""
+        return self.looks[-1].train_seconds + self.looks[-1].valid_seconds if self.looks else 0.0
 
 
 def relative_error(got: Tensor, wanted: Tensor) -> Tensor:
@@ -54,31 +92,17 @@ def relative_error(got: Tensor, wanted: Tensor) -> Tensor:
 
 
 class BlockTrainer(Protocol):
-    """Tunes one block; one teacher pass feeds all trainers of a wave."""
+    """Tunes the independent blocks of one wave.
+
+    A block's result depends on the block alone (its start, masks and settings), never on its neighbours.
+    """
 
     fields: tuple[str, ...]
     """The settings that shape a tuned block's bytes."""
 
     @classmethod
-    def plan(cls, settings: BlockSettings) -> tuple[int, int]:
-        """How many batches a block sees, and after how many of them it is validated."""
-        ...
-
-    @classmethod
-    def start(
-        cls, parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor], last: Projection, settings: BlockSettings
-    ) -> Self:
-        """Start from ``parameters`` (copied); ``masks`` are held throughout; ``last`` ends the block."""
-        ...
-
-    def step(self, run: Any, wanted: Tensor) -> float:
-        """Learn from one batch (a :class:`Lesson`); returns the error before it."""
-        ...
-
-    def error(self, run: Run, wanted: Tensor) -> float:
-        """The error with the current parameters; nothing changes."""
-        ...
-
-    def finish(self) -> dict[str, Tensor]:
-        """The tuned parameters."""
+    def tune(
+        cls, jobs: Sequence[Job], teacher: Teacher, settings: BlockSettings, *, label: str, progress: Progress
+    ) -> Iterator[tuple[Job, Tuned]]:
+        """Yield each job as soon as it is finished; the receiver stores it."""
         ...

@@ -27,13 +27,16 @@ ORDER = [
     *("prune", "finetune", "build-model"),
     *("evaluate", "predict", "plot", "compare"),
     *("run", "demo"),
+    "library",
 ]
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "networkx")
 
 
 def function(name: str) -> Any:
-    module, _, attribute = COMMANDS[name][0].partition(":")
-    return getattr(import_module(f"composer.cli.{module}"), attribute)
+    """What a command's help is the docstring of: a function, or a file of commands."""
+    place, _, attribute = COMMANDS[name][0].partition(":")
+    module = import_module(f"composer.cli.{place}")
+    return getattr(module, attribute) if attribute else module
 
 
 def examples(name: str) -> list[str]:
@@ -113,7 +116,7 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
         flags |= part.given().keys()
     flags |= options.COMPARING.given().keys() | options.GENERATING.given().keys()
     # Single flags, and the folder, which `run -o` gives.
-    flags |= {"model", "config", "criterion", "block_levels", "folder"}
+    flags |= {"model", "config", "criterion", "dead_columns", "sweep", "block_levels", "folder"}
     assert flags == {*Recipe.model_fields}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -92,6 +94,9 @@ def test_columns_that_read_a_removed_head_go_first() -> None:
         batch[:, :4] = 0
     other, _ = ours(weight, batches, "unstructured", 0.5)
     assert (moved - other).abs().max() < 1e-4
+    (moved,), (mask,) = SparseGPT().prune(target_of(weight), [weight], stats, replace(keep, rate=0.25))
+    assert (~mask).sum() == (moved == 0).sum() == 18
+    assert torch.equal(moved[:, :4], (weight * mask)[:, :4])
 
 
 def test_it_moves_weights_and_has_no_scores() -> None:

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from composer.library import Library
 from composer.models.base import BaseModel
+from composer.scheme import load_scheme
+from composer.stages.compose import compose as compose_model
 
 
 def compose(*words: str, cwd: Path, launcher: tuple[str, ...] = (sys.executable,)) -> str:
@@ -37,8 +39,12 @@ def test_two_processes_tune_one_model_and_one_of_them_writes(tmp_path: Path) -> 
     assert rows["valid_loss"].iloc[-1] < rows["valid_loss"].iloc[0]
     # The removed weights of the library's masks are exactly 0 in what came out.
     weights = load_file(tmp_path / "models" / "0-baseline" / "model.safetensors")
-    library = Library(tmp_path / "modules" / "pruned")
-    for address in library.addresses():
-        for name, keep in library.get(address).masks.items():
-            assert (weights[name][~keep] == 0).all(), name
+    base, library, scheme = (
+        BaseModel("demo"),
+        Library(tmp_path / "modules" / "pruned"),
+        load_scheme(tmp_path / "conf_prune.json"),
+    )
+    addresses = (library.manifest(scheme.digest) or {})["addresses"]
+    for name, keep in compose_model(base.load(), base.layout, scheme, 0, library, addresses).items():
+        assert (weights[name][~keep] == 0).all(), name
     BaseModel(tmp_path / "models" / "0-baseline").load()

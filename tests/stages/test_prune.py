@@ -219,3 +219,36 @@ def test_progress_counts_the_targets(base: BaseModel, model: nn.Module, scheme: 
 
     prune(model, base.layout, scheme, L1(), library, progress=Shown())
     assert totals == [len(advanced)] == [len(scheme.modules)]
+
+
+def test_an_out_projections_removals_go_first_into_the_columns_of_removed_heads(
+    base: BaseModel, model: nn.Module, library: Library
+) -> None:
+    rates = {path: 0.5 if base.layout.target(path).kind == "attention" else 0.7 for path in base.layout.paths}
+    scheme = make_scheme(base, [rates, {**rates, **{p: 0.25 for p, r in rates.items() if r == 0.7}}])
+    plain = prune(model, base.layout, scheme, L1(), library)
+    addresses = prune(model, base.layout, scheme, L1(), library, dead_columns=True)
+
+    assert {name: address for name, address in addresses.items() if name in plain} == plain
+    extra = [scheme.nodes[name] for name in addresses if name not in plain]
+    assert {len(node.rates) for node in extra} == {2}
+    attentions = {path for path in base.layout.paths if base.layout.target(path).kind == "attention"}
+    assert {next(iter(node.rates)) for node in extra} == attentions
+    assert len(extra) == 2 * len(attentions)
+    for node in extra:
+        (heads_path, heads_rate), (out, rate) = node.rates.items()
+        artefact = library.get(addresses[node.hash])
+        leaf = library.get(addresses[node.children[0]])
+        assert all(torch.equal(artefact.masks[name], mask) for name, mask in leaf.masks.items())
+        keep = artefact.masks[f"{out}.weight"]
+        assert int((~keep).sum()) == round(rate * keep.numel())
+        query = base.layout.target(heads_path).projections[0].weight
+        dead = ~leaf.masks[query].any(1)
+        assert int(dead.sum()) == round(heads_rate * 4) * len(dead) // 4
+        budget = round(rate * keep.numel())
+        assert int((~keep[:, dead]).sum()) == min(budget, keep.shape[0] * int(dead.sum()))
+        dense = model.state_dict()[f"{out}.weight"]
+        live = dense[:, ~dead].abs()
+        if (~keep[:, ~dead]).any():
+            assert live[~keep[:, ~dead]].max() <= live[keep[:, ~dead]].min()
+        assert torch.equal(artefact.weights[f"{out}.weight"], dense * keep)

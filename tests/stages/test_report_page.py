@@ -16,6 +16,7 @@ from composer.models import layout_of
 from composer.scheme import build_scheme
 from composer.stages.report.components import Cell, Column, Section, Table, pair, write_page
 from composer.stages.report.page import write_report
+from composer.stages.report.tables import result_table
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 HEADER = "step,epoch,train_loss,valid_loss,train_seconds,valid_seconds\n"
@@ -210,6 +211,9 @@ def test_only_the_better_side_is_marked() -> None:
     assert pair(1.0, 2.0, str, lower=True) == (Cell("1.0", better=True), Cell("2.0"))
     assert pair(1.0, 2.0, str, lower=False) == (Cell("1.0"), Cell("2.0", better=True))
     assert pair(None, 2.0, str, lower=True) == (Cell("None"), Cell("2.0"))
+    for metric, better in (("perplexity", [True, False]), ("bleu", [False, True])):
+        table = result_table(comparison(1) | {"metric": metric})
+        assert [bool(cell.better) for cell in table.rows[0][6:8]] == better
     assert pair(1.01, 1.02, lambda v: f"{v:.1f}", lower=True) == (Cell("1.0"), Cell("1.0"))
 
 

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests import conftest
+
 Write = Callable[[dict[str, str]], Path]
 
 ENGLISH = ["a", "man", "woman", "dog", "cat", "runs", "sleeps", "sees", "the", "in", "snow", "good", "bad"]
 GERMAN = ["ein", "eine", "mann", "frau", "hund", "katze", "läuft", "schläft"]
 WORDS = ENGLISH + GERMAN
-SPECIALS = ["<pad>", "</s>", "<unk>", "[CLS]", "[SEP]"]
+VOCABULARY = len(conftest.SPECIALS) + len(WORDS)
+PAIR = "[CLS] $A [SEP] $B:1 [SEP]:1"
 
-
-def make_tokenizer(template: str, inputs: list[str]) -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    ids = {token: i for i, token in enumerate([*SPECIALS, *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=template, special_tokens=[(name, ids[name]) for name in SPECIALS if name in template]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=512,
-        model_input_names=inputs,
-    )
+make_tokenizer = partial(conftest.make_tokenizer, words=WORDS)
 
 
 @pytest.fixture
@@ -53,12 +39,12 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture(scope="session")
 def t5_tokenizer() -> Any:
-    return make_tokenizer("$A </s>", ["input_ids", "attention_mask"])
+    return make_tokenizer("$A </s>")
 
 
 @pytest.fixture(scope="session")
 def bert_tokenizer() -> Any:
-    return make_tokenizer("[CLS] $A [SEP]", ["input_ids", "attention_mask"])
+    return make_tokenizer("[CLS] $A [SEP]", pair=PAIR)
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +52,8 @@ def t5() -> Any:
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)
-    size = len(SPECIALS) + len(WORDS)
     config = T5Config(
-        vocab_size=size,
+        vocab_size=VOCABULARY,
         d_model=16,
         d_kv=4,
         d_ff=32,
@@ -88,7 +73,7 @@ def distilbert() -> Any:
     torch.manual_seed(0)
     names = ["negative", "positive"]
     config = DistilBertConfig(
-        vocab_size=len(SPECIALS) + len(WORDS),
+        vocab_size=VOCABULARY,
         dim=16,
         hidden_dim=32,
         n_layers=2,
@@ -99,3 +84,41 @@ def distilbert() -> Any:
         pad_token_id=0,
     )
     return DistilBertForSequenceClassification(config).eval()
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer() -> Any:
+    return make_tokenizer("$A")
+
+
+@pytest.fixture(scope="session")
+def gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "initializer_range": 0.5}
+    config = GPT2Config(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=1, **sizes)
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def masked_bert() -> Any:
+    from transformers import BertForMaskedLM
+
+    torch.manual_seed(0)
+    return BertForMaskedLM(bert_config()).eval()
+
+
+@pytest.fixture(scope="session")
+def answering_bert() -> Any:
+    from transformers import BertForQuestionAnswering
+
+    torch.manual_seed(0)
+    return BertForQuestionAnswering(bert_config()).eval()
+
+
+def bert_config() -> Any:
+    from transformers import BertConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return BertConfig(vocab_size=VOCABULARY, max_position_embeddings=64, pad_token_id=0, initializer_range=0.5, **sizes)

@@ -52,7 +52,7 @@ def test_load_and_collate(folder: Path, bert_tokenizer: Any, distilbert: Any) ->
 def test_further_inputs_come_from_the_tokenizer(folder: Path, distilbert: Any) -> None:
     from .conftest import make_tokenizer
 
-    tokenizer = make_tokenizer("[CLS] $A [SEP]", ["input_ids", "token_type_ids", "attention_mask"])
+    tokenizer = make_tokenizer("[CLS] $A [SEP]", inputs=["input_ids", "token_type_ids", "attention_mask"])
     task = make(folder, tokenizer, distilbert)
     batch = task.collate(task.load("test").features)
     assert batch["token_type_ids"].shape == batch["input_ids"].shape
@@ -110,7 +110,8 @@ def test_more_than_two_labels_use_macro_f1(write: Write, bert_tokenizer: Any) ->
 @pytest.mark.parametrize(
     ("value", "name"),
     [("negative", "negative"), ("1", "positive"), (0, "negative"), (True, "positive"), (1.0, "positive")]
-    + [(value, None) for value in (2, -1, "2", "²", "", None, 0.5, "Positive")],
+    + [("POSITIVE", "positive"), (" Negative ", "negative")]
+    + [(value, None) for value in (2, -1, "2", "²", "", None, 0.5, "positiv")],
 )
 def test_labels_as_names_or_ids(value: Any, name: str | None) -> None:
     assert Labels(("negative", "positive")).find(value) == name
@@ -118,6 +119,8 @@ def test_labels_as_names_or_ids(value: Any, name: str | None) -> None:
 
 def test_names_go_before_ids() -> None:
     assert Labels(("1", "0")).find("1") == "1"
+    assert Labels(("Yes", "yes")).find("yes") == "yes"
+    assert Labels(("Yes", "yes")).find("YES") is None
 
 
 def test_labels_of_a_config() -> None:
@@ -133,8 +136,9 @@ def test_labels_of_a_config() -> None:
 
 def test_a_dataset_that_numbers_its_classes_otherwise_is_read_by_name() -> None:
     labels = Labels(("negative", "positive"))
-    table = Table("x", "x", {"label": [0, 1]}, range(1, 3), {"label": ["positive", "negative"]})
-    assert labels.resolve(table, "label") == (["positive", "negative"], [])
+    for names in (["positive", "negative"], ["POSITIVE", "Negative"]):
+        table = Table("x", "x", {"label": [0, 1]}, range(1, 3), {"label": names})
+        assert labels.resolve(table, "label") == (["positive", "negative"], [])
     unknown = Table("x", "x", {"label": [0, 1]}, range(1, 3), {"label": ["pos", "neg"]})
     assert labels.resolve(unknown, "label") == (["negative", "positive"], [])
 
@@ -150,11 +154,11 @@ def test_wrong_labels_name_row_and_allowed(write: Write, bert_tokenizer: Any, di
 
 
 def test_columns_are_guessed_or_asked_for(write: Write, bert_tokenizer: Any, distilbert: Any) -> None:
-    rows = "premise\thypothesis\tsentiment\na\tb\t1\n"
+    rows = "first\tsecond\tsentiment\na\tb\t1\n"
     folder = write({"test.tsv": rows})
-    with pytest.raises(DataError, match=r"no text column 'sentence' or .*; columns: premise, hypothesis, sentiment"):
+    with pytest.raises(DataError, match=r"no text column 'sentence' or .*; columns: first, second, sentiment"):
         make(folder, bert_tokenizer, distilbert).load("test")
-    data = make(folder, bert_tokenizer, distilbert, text_column="premise").load("test")
+    data = make(folder, bert_tokenizer, distilbert, text_column="first").load("test")
     assert data.references == ["positive"]
 
 

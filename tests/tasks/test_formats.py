@@ -9,7 +9,17 @@ import pyarrow.parquet
 import pytest
 
 from composer.errors import DataError
-from composer.tasks.formats import MISSING, READERS, read_csv, read_jsonl, read_lines, read_parallel, read_tsv
+from composer.tasks.formats import (
+    MISSING,
+    READERS,
+    TEXT_READERS,
+    read_csv,
+    read_json,
+    read_jsonl,
+    read_lines,
+    read_parallel,
+    read_tsv,
+)
 
 from .conftest import Write
 
@@ -75,7 +85,10 @@ def test_all_formats_agree(write: Write) -> None:
         ("t.csv", "text,label\na,1,2\n", r"t\.csv:2: got 3 columns, want 2 \(text, label\)"),
         ("t.csv", 'text,label\n"a,1\n', r"t\.csv:2: not valid CSV \(unexpected end of data\)"),
         ("t.jsonl", '{"a": 1}\n{"a": \n', r"t\.jsonl:2: does not parse as JSON .* one object per line"),
-        ("t.json", '[{"a": 1}]', r"t\.json:1: is a JSON list; one object per line is expected"),
+        ("t.jsonl", '[{"a": 1}]', r"t\.jsonl:1: is a JSON list; one object per line is expected"),
+        ("t.json", '[{"a": 1}, 2]', r"t\.json: got row 2 is int; a list of objects, or one object per line"),
+        ("t.json", "[]", r"t\.json: got an empty list; a list of objects"),
+        ("t.json", '{"a": \n', r"t\.json:1: does not parse as JSON"),
         ("t.parquet", "PAR1?", r"t\.parquet: not a readable parquet file"),
     ],
 )
@@ -104,3 +117,20 @@ def test_parallel_files_need_as_many_lines(write: Write) -> None:
     folder = write({"train.en": "a\nb\n", "train.de": "a\nb\nc\n"})
     with pytest.raises(DataError, match=r"train\.en has 2, .*train\.de has 3"):
         read_parallel({"en": folder / "train.en", "de": folder / "train.de"})
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1},\n {"b": 2}]', '{"a": 1}\n{"b": 2}'])
+def test_json_is_a_list_or_lines(write: Write, text: str) -> None:
+    table = read_json(write({"t.json": text}) / "t.json")
+    assert table.columns == {"a": [1, MISSING], "b": [MISSING, 2]}
+
+
+def test_one_json_object_is_one_row(write: Write) -> None:
+    table = read_json(write({"t.json": '{\n"version": "v2.0", "data": []}\n'}) / "t.json")
+    assert table.columns == {"version": ["v2.0"], "data": [[]]}
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".raw", ".tokens"])
+def test_running_text_keeps_its_line_ends(write: Write, suffix: str) -> None:
+    path = write({f"t{suffix}": " = A = \n \n\n text \n"}) / f"t{suffix}"
+    assert TEXT_READERS[suffix](path).columns == {"text": [" = A = \n", "", "", " text \n"]}

@@ -17,13 +17,17 @@ from composer.tasks import TASKS, DataOptions, infer_task, open_task
         ("T5ForConditionalGeneration", "translation"),
         ("MarianMTModel", "translation"),
         ("DistilBertForSequenceClassification", "classification"),
+        ("GPT2LMHeadModel", "language_model"),
+        ("LlamaForCausalLM", "language_model"),
+        ("RobertaForMaskedLM", "masked_language_model"),
+        ("BertForQuestionAnswering", "question_answering"),
     ],
 )
 def test_the_architecture_implies_the_task(architecture: str, task: str) -> None:
     assert infer_task({"architectures": [architecture]}) == task
 
 
-@pytest.mark.parametrize("config", [{"architectures": ["GPT2LMHeadModel"]}, {"model_type": "t5"}, {}])
+@pytest.mark.parametrize("config", [{"architectures": ["GPT2Model"]}, {"model_type": "t5"}, {}])
 def test_otherwise_the_task_is_asked_for(config: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"name it with --task: translation, classification"):
         infer_task(config)
@@ -43,7 +47,7 @@ def test_open_task(tmp_path: Path, t5_tokenizer: Any, t5: Any) -> None:
     assert task.predict(t5, ["a dog"]) is not None
     with pytest.raises(InputError, match=r"unknown task 'translate'; .* did you mean 'translation'"):
         open_task(DataOptions(data="demo", task="translate"), tmp_path, config)
-    with pytest.raises(ModelError, match=r"the tokenizer has 26 tokens, the model's vocab_size is 7"):
+    with pytest.raises(ModelError, match=r"the tokenizer has 27 tokens, the model's vocab_size is 7"):
         open_task(DataOptions(data="demo"), tmp_path, {**config, "vocab_size": 7})
 
 

@@ -106,7 +106,8 @@ def _sections(
         "result",
         "Result",
         "Baseline: each configuration pruned and fine-tuned whole. Composed: put together from blocks that "
-        "were tuned once and shared, then fine-tuned whole. Lower loss is better, a higher metric is better.",
+        "were tuned once and shared, then fine-tuned whole. Lower loss is better, and so is lower perplexity; of all "
+        "other metrics more is better.",
         _filled(tables.result_table(comparison), tables.dense_table(comparison)),
     )
     curves = drawings.curve_figures(comparison, runs)

@@ -7,8 +7,11 @@ from typing import Any
 
 from .components import DASH, Cell, Column, Table, amount, dig, fraction, number, pair, percent, seconds
 
-NAMES = {"bleu": "BLEU", "chrf": "chrF", "f1": "F1"}
-POINTS = {"bleu", "chrf"}  # metrics from 0 to 100; the others are shares
+NAMES = {"bleu": "BLEU", "chrf": "chrF", "f1": "F1", "answer_f1": "F1"}
+UNITS = {"bleu": "points", "chrf": "points", "answer_f1": "per cent", "perplexity": "per token"}
+"""Metrics that are figures; the others are shares of one."""
+FALLING = {"perplexity"}
+"""Metrics of which less is better."""
 LOSS = "nats"
 
 Data = dict[str, Any]
@@ -20,16 +23,17 @@ def loss(value: Any) -> str:
 
 
 def metric_format(metric: Any) -> tuple[str, str, Callable[[Any], str]]:
-    """Name, unit and format of a task metric; higher is better for all of them."""
+    """Name, unit and format of a task metric."""
     name = str(metric or "metric")
-    if name.lower() in POINTS:
-        return NAMES.get(name.lower(), name), "points", lambda value: number(value, 1)
+    if name.lower() in UNITS:
+        return NAMES.get(name.lower(), name), UNITS[name.lower()], lambda value: number(value, 1)
     return NAMES.get(name.lower(), name), "share right" if name == "accuracy" else "", percent
 
 
 def result_table(comparison: Data) -> Table:
     """Per configuration: where both sides start, where they end, and what the composed side needs."""
     name, unit, show = metric_format(comparison.get("metric"))
+    falling = str(comparison.get("metric")) in FALLING
     start, end, scored = "loss before any model-level step", "final loss", f"final {name}"
     columns = [
         Column("configuration", numeric=False),
@@ -47,7 +51,7 @@ def result_table(comparison: Data) -> Table:
         cells = [Cell(str(_or(row.get("configuration"), DASH))), Cell(percent(row.get("sparsity")))]
         cells += pair(dig(row, "pruned", "loss"), dig(row, "composed", "loss"), loss, lower=True)
         cells += pair(dig(row, "baseline", "loss"), dig(row, "finetuned", "loss"), loss, lower=True)
-        cells += pair(dig(row, "baseline", "metric"), dig(row, "finetuned", "metric"), show, lower=False)
+        cells += pair(dig(row, "baseline", "metric"), dig(row, "finetuned", "metric"), show, lower=falling)
         rows.append([*cells, share_cell(row)])
     caption = "Composed against baseline, at the same number of model-level steps. The better side is marked."
     return Table("results", caption, columns, rows)

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from composer.calibration import Calibration, sample_indices
 from composer.errors import InputError, ModelError
-from composer.gram import Gram, collect, collect_in_passes, sample_indices
+from composer.gram import Gram
 from composer.layout import Layout
 from composer.models.adapter import linear
 from composer.models.base import BaseModel
@@ -49,6 +50,13 @@ class Notes(Progress):
 
     def note(self, text: str) -> None:
         self.lines.append(text)
+
+
+def collect(model: Any, task: Task, data: Examples, layout: Layout, **options: Any) -> dict[str, Gram]:
+    """Moments of every projection, in the order of the layout."""
+    paths = [p.path for t in layout.targets for p in t.projections]
+    found = Calibration(model, task, data, layout, **options).moments({path: [path] for path in paths})
+    return {path: grams[path] for path, grams in found}
 
 
 def close(a: torch.Tensor, b: np.ndarray) -> bool:
@@ -136,20 +144,30 @@ def test_memory_splits_into_passes_that_give_the_same(name: str, request: pytest
     largest = max(8 * gram.matrix.numel() for gram in whole.values())
     notes = Notes()
 
-    passes = list(collect_in_passes(model, task, data, base.layout, size=5, memory=2 * largest, progress=notes))
+    sample = Calibration(model, task, data, base.layout, size=5, memory=2 * largest, progress=notes)
+    for path, grams in sample.moments({path: [path] for path in whole}):
+        assert list(grams) == [path]
+        assert torch.equal(grams[path].matrix, whole[path].matrix)
 
-    assert len(passes) > 1
-    assert notes.lines == [f"calibration: {len(passes)} passes, to stay within {2 * largest} bytes of Gram matrices"]
-    for grams in passes:
-        assert sum(8 * m.numel() for m in {id(g): g.matrix for g in grams.values()}.values()) <= 2 * largest
-    merged = {path: gram for grams in passes for path, gram in grams.items()}
-    assert sum(map(len, passes)) == len(merged) == len(whole)
-    assert all(torch.equal(merged[path].matrix, whole[path].matrix) for path in whole)
+    assert sample.passes > 1
+    assert notes.lines == [f"calibration: {sample.passes} passes, to stay within {2 * largest} bytes of Gram matrices"]
+    total = sum(8 * matrix.numel() for matrix in {id(g): g.matrix for g in whole.values()}.values())
+    assert total / (2 * largest) <= sample.passes < len(whole)
+
+
+def test_one_pass_serves_all_who_ask(t5: Setting) -> None:
+    model, base, task, data = t5
+    sample = Calibration(model, task, data, base.layout, size=5)
+    paths = [p.path for t in base.layout.targets for p in t.projections]
+    for _ in range(2):
+        assert [key for key, _ in sample.moments({path: [path] for path in paths})] == paths
+    assert [key for key, _ in sample.moments({1: paths[:2], 2: paths})] == [1, 2]
+    assert sample.passes == 1
 
 
 def test_too_little_memory_is_refused(t5: Setting) -> None:
     model, base, task, data = t5
-    with pytest.raises(InputError, match=r"memory: got 1000 bytes; the moments of .*'s input alone need 1152"):
+    with pytest.raises(InputError, match=r"--memory: got 1000 bytes; the moments that .* wants alone need 1152"):
         collect(model, task, data, base.layout, size=2, memory=1000)
 
 

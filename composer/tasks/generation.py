@@ -1,0 +1,44 @@
+"""Generation that depends on the model and nothing else: plain search, whatever a checkpoint's settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# What a model needs to know to start and to stop; the rest of a checkpoint's generation settings
+# (sampling, beams, lengths) would make figures of different models incomparable.
+STRUCTURAL = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
+
+
+@contextmanager
+def plain_generation(model: Any, max_new_tokens: int, num_beams: int, **more: Any) -> Iterator[None]:
+    """Let ``model.generate`` search plainly (no sampling), whatever the checkpoint's settings say.
+
+    ``more`` are settings for models that have none of their own.
+    """
+    from transformers import GenerationConfig
+
+    kept = model.generation_config
+    stated = {name: getattr(kept, name, None) for name in STRUCTURAL}
+    structural = more | {name: value for name, value in stated.items() if value is not None}
+    model.generation_config = GenerationConfig(
+        **structural,
+        max_new_tokens=max_new_tokens,
+        num_beams=num_beams,
+        do_sample=False,
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = kept
