@@ -19,7 +19,7 @@ from composer.library import Library
 from composer.models.base import BaseModel
 from composer.recipe import Recipe
 from composer.workspace import Workspace
-from tests.reference import wanda
+from tests.reference import closed_form, wanda
 
 Folder = Callable[..., Path]
 Entries = dict[str, Any]
@@ -304,3 +304,36 @@ def test_configurations_are_made_in_a_shape(place: Callable[..., Place]) -> None
         generate(at.base.layout, linear=[0.3], granularity="2:4")
     with pytest.raises(ConfigError, match="--granularity: got 'head', the default of attention targets"):
         generate(at.base.layout, granularity="head")
+
+
+@pytest.mark.parametrize("granularity", ["row", "unstructured"])
+def test_an_out_projection_is_refitted_on_what_it_reads_where_other_than_heads_went(
+    place: Callable[..., Place], granularity: str
+) -> None:
+    at = place("gated", calibration_size=24, block_levels=["sublayer"])
+    attention = "encoder.block.0.layer.0.SelfAttention"
+    at.prune({attention: {"rate": 0.5, "granularity": granularity}, f"{attention}.o": 0.5})
+    composer.finetune_blocks(at.recipe)
+    tuned = at.build(0, "finetuned")[f"{attention}.o.weight"]
+
+    def seen(model: nn.Module) -> tuple[Tensor, Tensor]:
+        """What the projection reads and gives, over all sentences."""
+        rows: list[tuple[Tensor, Tensor]] = []
+        hook = lambda _, read, given: rows.append((read[0].flatten(0, 1), given.flatten(0, 1)))  # noqa: E731
+        model.get_submodule(f"{attention}.o").register_forward_hook(hook)
+        for feature in Workspace(at.recipe).examples("train").features:
+            model.get_encoder()(torch.tensor([feature["input_ids"]]))  # type: ignore[operator]
+        return torch.cat([read for read, _ in rows]), torch.cat([given for _, given in rows])
+
+    with torch.no_grad():
+        X, _ = seen(BaseModel(at.folder / "built" / "pruned" / "0").load())
+        base = at.base.load()
+        _, Y = seen(base)
+    W = closed_form.array(base.get_parameter(f"{attention}.o.weight"))
+    A, strength = closed_form.damped(closed_form.array(X.T @ X), at.recipe.block.damping)
+    mask = closed_form.array(tuned) != 0
+    assert mask.sum() == 96
+    # Damping pulls towards the pruned weights, from which the block starts.
+    right = closed_form.array(Y.T @ X) + strength * W * mask
+    wanted = closed_form.masked_rows(W, A, mask, right)
+    assert abs(closed_form.array(tuned) - wanted).max() < 1e-3 * abs(wanted).max()
