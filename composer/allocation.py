@@ -27,12 +27,11 @@ def allocate(assigned: Assignment, layout: Layout, parameters: Mapping[str, Tens
         parameters: the base model's, by name.
     """
     from .criteria.global_l1 import removals
+    from .cutting import weight_of
 
     asked = _under_threshold(assigned)
     targets = [layout.target(path) for path in asked]
-    weights = [
-        [parameters[p.weight].T if p.transposed else parameters[p.weight] for p in t.projections] for t in targets
-    ]
+    weights = [[weight_of(p, parameters) for p in t.projections] for t in targets]
     total = round(sum(spec.rate * target.parameters for spec, target in zip(asked.values(), targets, strict=True)))
     counts = removals(weights, total)
     settled: dict[str, float | Spec] = dict(assigned)

@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from . import masks
 from .granularity import Keep, spread
 from .layout import Layout, Projection, Target
 from .shapes import Shape
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from .criteria.criterion import Criterion
 
-Pruned = tuple[dict[str, "Tensor"], dict[str, "Tensor"]]
+Pruned = tuple[dict[str, Tensor], dict[str, Tensor]]
 """Weights, and keep-masks, by parameter name."""
 
 
@@ -60,11 +61,13 @@ class Cut:
             for part in self.parts:
                 moved, kept = self.criterion.prune(part, self._weights(part), self.statistics(part), keep)
                 for p, weight, mask in zip(part.projections, moved, kept, strict=True):
-                    weights[p.weight] = _stored(p, weight).to(weights[p.weight])
-                    made[p.weight] = _stored(p, mask)
+                    matrix_of(p, weights[p.weight]).copy_(weight)
+                    whole = made.setdefault(p.weight, torch.ones_like(weights[p.weight], dtype=torch.bool))
+                    matrix_of(p, whole).copy_(mask)
         else:
             for part, kept in zip(self.parts, keep(self.scores), strict=True):
-                made |= masks.expand(part, spread(part, kept, self.shape))
+                for name, mask in masks.expand(part, spread(part, kept, self.shape)).items():
+                    made[name] = made[name] & mask if name in made else mask
         masks.apply(weights, made)
         return weights, made
 
@@ -79,11 +82,11 @@ class Cut:
         return [weight_of(p, self.parameters) for p in part.projections]
 
 
+def matrix_of(projection: Projection, parameter: Tensor) -> Tensor:
+    """A projection's part of a tensor shaped like its weight parameter, as (out, in): a view, whatever is stored."""
+    return parameter.T if projection.transposed else parameter
+
+
 def weight_of(projection: Projection, parameters: Mapping[str, Tensor]) -> Tensor:
-    """A projection's weight as (out, in), whatever way its module stores it."""
-    weight = parameters[projection.weight].detach()
-    return weight.T if projection.transposed else weight
-
-
-def _stored(projection: Projection, matrix: Tensor) -> Tensor:
-    return (matrix.T if projection.transposed else matrix).contiguous()
+    """A projection's weight as (out, in)."""
+    return matrix_of(projection, parameters[projection.weight].detach())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .layout import Layout
+from .cutting import matrix_of
+from .layout import Layout, Projection
 from .progress import SILENT, Progress
 from .running import answering, to_device_of
 
@@ -26,12 +27,12 @@ class Slopes:
     """Mean absolute gradients of the base model's loss.
 
     Attributes:
-        weights: by projection path, (out, in): mean of ``|∂L_b/∂W|`` over mini-batches b, by their real tokens.
+        weights: by projection, (out, in): mean of ``|∂L_b/∂W|`` over mini-batches b, by their real tokens.
         gates: by path of an attention target (heads,) or of a feed-forward (neurons,): mean of ``|∂L(x)/∂ξ|`` over
             examples x, with a gate ξ = 1 on the output of each unit and ``L(x)`` the loss summed over x's tokens.
     """
 
-    weights: Mapping[str, Tensor]
+    weights: Mapping[Projection, Tensor]
     gates: Mapping[str, Tensor]
 
 
@@ -73,7 +74,7 @@ def collect_gradients(
             weight.requires_grad_(before)
     means = [(total / max(1, tokens)).cpu() for total in sums]
     return Slopes(
-        {p.path: mean.T if p.transposed else mean for p, mean in zip(projections, means, strict=True)},
+        {p: matrix_of(p, mean) for p, mean in zip(projections, means, strict=True)},
         {path: (total / max(1, len(indices))).cpu() for path, total in gates.sums.items()},
     )
 

@@ -62,7 +62,10 @@ class Shape:
             return (whole,)
         if self.kind == "head" or target.kind == "linear":
             return (target,)
-        return tuple(Target(p.path, "linear", (p,)) for p in target.projections)
+        # Numbered: a module may hold several projections, and what is drawn by path must differ.
+        paths = [p.path for p in target.projections]
+        named = paths if len(set(paths)) == len(paths) else [f"{name}[{i}]" for i, name in enumerate(paths)]
+        return tuple(Target(name, "linear", (p,)) for name, p in zip(named, target.projections, strict=True))
 
     def removed(self, part: Target, rate: float) -> int:
         """How many units of one part a rate removes."""

@@ -235,5 +235,5 @@ def _slopes(target: Target, parameters: Mapping[str, Tensor], slopes: Slopes | N
     if not slopes:
         return {}
     device = parameters[target.projections[0].weight].device
-    stats: dict[str, Any] = {"gradient": [slopes.weights[p.path].to(device) for p in target.projections]}
+    stats: dict[str, Any] = {"gradient": [slopes.weights[p].to(device) for p in target.projections]}
     return stats if target.kind == "linear" else {**stats, "gates": slopes.gates[target.path].to(device)}
