@@ -209,7 +209,10 @@ class Generating:
     count: Annotated[Whole | None, Parameter(["-n", "--count"], help="How many [the lists' length].")] = None
     grid: Annotated[bool | None, Parameter(help="Every combination of the rates.")] = None
     random: Annotated[Whole | None, Parameter(help="Draw so many, a rate for each target.")] = None
-    targets: Annotated[Words | None, Parameter(metavar="GLOB...", help="Only these targets are pruned.")] = None
+    targets: Annotated[
+        Words | None,
+        Parameter(metavar="GLOB...", help="Only these targets are pruned; needed for a model of no known family."),
+    ] = None
     granularity: Annotated[
         str | None,
         Parameter(help="Shape removed from linear targets: per-row, global, row, column, neuron, N:M, RxC [weights]."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,8 +31,9 @@ class Recording:
     """
 
     on: bool = False
-    last: str | None = None
     passes: int = 0
+    last: tuple[str, int] = ("", 0)
+    fired: Counter[str] = field(default_factory=Counter)
     arguments: dict[str, Arguments] = field(default_factory=dict)
     results: dict[str, Tensor] = field(default_factory=dict)
 
@@ -45,12 +47,14 @@ class Recording:
         finally:
             self.on = False
         self.passes += 1
+        self.fired.clear()
 
     def _enough(self, path: str) -> None:
         """What comes after the last recorded value, the classifier over a vocabulary for one, is not computed."""
+        self.fired[path] += 1
         if self.passes == 0:
-            self.last = path
-        elif path == self.last:
+            self.last = path, self.fired[path]
+        elif (path, self.fired[path]) == self.last:
             raise _Enough
 
     def of(self, block: Block) -> tuple[Arguments, Tensor]:

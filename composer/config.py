@@ -8,6 +8,8 @@ A rate alone means the target's default granularity and the run's criterion; an 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -177,6 +179,17 @@ def match_targets(patterns: Iterable[str], layout: Layout, *, where: str) -> lis
     if problems:
         raise ConfigError(problems)
     return [t for t in layout.paths if any(fnmatchcase(t, p) for p in patterns)]
+
+
+def patterns(layout: Layout) -> list[str]:
+    """The layout's targets as globs, numbers of layers replaced by stars; those that match most come first.
+
+    >>> from .layout import Target
+    >>> patterns(Layout("", tuple(Target(path, "linear", ()) for path in ("head", "h.0.fc", "h.1.fc")), ()))
+    ['h.*.fc', 'head']
+    """
+    shapes = Counter(re.sub(r"(?<=\.)\d+(?=\.)", "*", path) for path in layout.paths)
+    return [glob for glob, _ in shapes.most_common()]
 
 
 def _resolve_one(given: Assignment, layout: Layout) -> tuple[Assignment, list[str]]:

@@ -61,9 +61,9 @@ class Cut:
             for part in self.parts:
                 moved, kept = self.criterion.prune(part, self._weights(part), self.statistics(part), keep)
                 for p, weight, mask in zip(part.projections, moved, kept, strict=True):
-                    matrix_of(p, weights[p.weight]).copy_(weight)
+                    p.of(weights[p.weight]).copy_(weight)
                     whole = made.setdefault(p.weight, torch.ones_like(weights[p.weight], dtype=torch.bool))
-                    matrix_of(p, whole).copy_(mask)
+                    p.of(whole).copy_(mask)
         else:
             for part, kept in zip(self.parts, keep(self.scores), strict=True):
                 for name, mask in masks.expand(part, spread(part, kept, self.shape)).items():
@@ -82,11 +82,6 @@ class Cut:
         return [weight_of(p, self.parameters) for p in part.projections]
 
 
-def matrix_of(projection: Projection, parameter: Tensor) -> Tensor:
-    """A projection's part of a tensor shaped like its weight parameter, as (out, in): a view, whatever is stored."""
-    return parameter.T if projection.transposed else parameter
-
-
 def weight_of(projection: Projection, parameters: Mapping[str, Tensor]) -> Tensor:
-    """A projection's weight as (out, in)."""
-    return matrix_of(projection, parameters[projection.weight].detach())
+    """A projection's own weight as (out, in)."""
+    return projection.of(parameters[projection.weight].detach())

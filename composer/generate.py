@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-from .config import Spec, check_rates, match_targets
+from .config import Spec, check_rates, match_targets, patterns
 from .errors import ConfigError
 from .layout import Kind, Layout
 from .shapes import Shape, parse_shape
@@ -46,6 +46,11 @@ def generate(
             does not fit.
     """
     rates = _checked({"attention": attention, "linear": linear})
+    if not layout.listed and not targets:
+        raise ConfigError(
+            f"--targets: nothing given; no table for {layout.family} models, so name what is pruned by globs, such as "
+            + ", ".join(map(repr, patterns(layout)[:4]))
+        )
     named = match_targets(targets, layout, where="--targets") if targets else list(layout.paths)
     if draws is not None:
         _positive("--random", draws)

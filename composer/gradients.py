@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .cutting import matrix_of
 from .layout import Layout, Projection
 from .progress import SILENT, Progress
 from .running import answering, to_device_of
@@ -74,7 +73,7 @@ def collect_gradients(
             weight.requires_grad_(before)
     means = [(total / max(1, tokens)).cpu() for total in sums]
     return Slopes(
-        {p: matrix_of(p, mean) for p, mean in zip(projections, means, strict=True)},
+        {p: p.of(mean) for p, mean in zip(projections, means, strict=True)},
         {path: (total / max(1, len(indices))).cpu() for path, total in gates.sums.items()},
     )
 

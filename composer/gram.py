@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .errors import ModelError
 from .layout import Layout, Projection
 from .progress import Bar
-from .running import answering, to_device_of
+from .running import answering, real_rows, to_device_of
 
 if TYPE_CHECKING:
     from .tasks.task import Batch, Task
@@ -54,6 +54,8 @@ class Input:
     """One tensor that projections read: alike in identity, stream and bias, they share its moments."""
 
     readers: tuple[Projection, ...]
+    calls: int = 1
+    """How often in a pass the first reader runs."""
 
     @property
     def width(self) -> int:
@@ -99,6 +101,7 @@ class _Sums:
         self.inputs = inputs
         self.matrices = [torch.zeros(i.width, i.width, dtype=dtype, device=device) for i in inputs]
         self.tokens = [0] * len(inputs)
+        self.calls = [0] * len(inputs)
         self.real: Mapping[str, Tensor] = {}
 
     @contextmanager
@@ -118,12 +121,13 @@ class _Sums:
         projection = self.inputs[i].readers[0]
 
         def add(_: nn.Module, args: tuple[Any, ...]) -> None:
-            rows = args[0][self.real[projection.stream]].float()  # (tokens, in)
+            rows = real_rows(args[0], self.real[projection.stream], projection.path).float()  # (tokens, in)
             if projection.bias:
                 rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
             self.matrices[i] += rows.T @ rows
             self.tokens[i] += len(rows)
-            if i == len(self.inputs) - 1:
+            self.calls[i] += 1
+            if i == len(self.inputs) - 1 and self.calls[i] % self.inputs[i].calls == 0:
                 raise _Enough
 
         return add
@@ -145,10 +149,12 @@ def find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> l
     """
     projections = {p.path: p for t in layout.targets for p in t.projections}
     seen: dict[str, Tensor] = {}  # holds the tensors, so that no memory is used twice within the pass
+    calls = dict.fromkeys(projections, 0)
 
     def keep(path: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             seen.setdefault(path, args[0])
+            calls[path] += 1
 
         return hook
 
@@ -166,4 +172,6 @@ def find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> l
         p = projections[path]
         same: tuple[Any, ...] = (tensor.data_ptr(), tensor._version, tensor.shape, tensor.stride(), p.stream, p.bias)
         groups.setdefault(same, []).append(p)
-    return [Input(tuple(readers)) for readers in groups.values()]
+    # DeBERTa's query and key also project the relative positions, its value reads nothing but the tokens.
+    ordered = [tuple(sorted(readers, key=lambda p: calls[p.path])) for readers in groups.values()]
+    return [Input(readers, calls[readers[0].path]) for readers in ordered]

@@ -6,10 +6,13 @@ alone, so that configurations and schemes are checked without loading a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["attention", "linear", "feed_forward"]
 Level = Literal["module", "sublayer", "layer"]
@@ -24,7 +27,9 @@ class Projection:
     """One weight matrix of a target, always seen as (out, in).
 
     ``stream`` names the tokens that its input rows belong to (cross-attention's keys and values read the
-    encoder's). ``transposed`` marks modules that store (in, out), as GPT-2's ``Conv1D`` does.
+    encoder's). ``transposed`` marks modules that store (in, out), as GPT-2's ``Conv1D`` does. ``part`` marks
+    one of several matrices that a module holds on top of each other, as GPT-2's ``c_attn`` holds q, k and v:
+    (its first row, rows of the whole). :meth:`of` and :meth:`bias_of` undo both.
     """
 
     path: str
@@ -33,27 +38,49 @@ class Projection:
     bias: bool
     stream: Stream
     transposed: bool = False
+    part: tuple[int, int] | None = None
 
     @property
     def weight(self) -> str:
         """Name of the weight parameter."""
         return f"{self.path}.weight"
 
+    @property
+    def rows(self) -> int:
+        """Rows of the module's whole weight: those of all its parts."""
+        return self.part[1] if self.part else self.out_features
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Shape of the weight parameter as the module stores it."""
+        return (self.in_features, self.rows) if self.transposed else (self.rows, self.in_features)
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """What belongs to this projection in a tensor shaped like its weight parameter: a view, (out, in)."""
+        return self.bias_of(parameter.T if self.transposed else parameter)
+
+    def bias_of(self, parameter: Tensor) -> Tensor:
+        """The same in a tensor shaped like the bias parameter: a view, (out,)."""
+        start = self.part[0] if self.part else 0
+        return parameter[start : start + self.out_features]
+
 
 @dataclass(frozen=True)
 class Target:
     """A prunable module.
 
-    An *attention* target has the projections q, k, v (in this order) and is pruned by ``heads`` heads; where
-    several query heads share keys and values, a head here is their whole group. A *linear* target has one
-    projection and is pruned by single weights. A *feed_forward* is no target of a layout but what
-    :meth:`Layout.feed_forward` makes of several: its ``heads`` are neurons.
+    An *attention* target has the projections q, k, v (in this order) and is pruned by ``heads`` heads; a
+    *linear* target has one projection and is pruned by single weights. Where ``queries`` query heads share a
+    key and value head (grouped queries), the whole group is one unit, and ``heads`` counts the groups. A
+    *feed_forward* is no target of a layout but what :meth:`Layout.feed_forward` makes of several: its ``heads`` are
+    neurons.
     """
 
     path: str
     kind: Kind
     projections: tuple[Projection, ...]
     heads: int = 0
+    queries: int = 1
 
     @property
     def units(self) -> int:
@@ -114,11 +141,16 @@ class End:
 
 @dataclass(frozen=True)
 class Layout:
-    """All targets and blocks of one model, in execution order."""
+    """All targets and blocks of one model, in execution order.
+
+    ``listed`` is False for a model of no known family: every ``nn.Linear`` is a target then, and the user
+    says which of them are meant.
+    """
 
     family: str
     targets: tuple[Target, ...]
     blocks: tuple[Block, ...]
+    listed: bool = True
     _by_path: dict[str, Target] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -172,13 +204,24 @@ class Layout:
         feed-forward begins at ``path``.
         """
         for block in self.at("sublayer"):
-            targets = [self.target(t) for t in block.targets]
-            if block.targets[0] == path and len(targets) > 1 and all(t.kind == "linear" for t in targets):
+            targets = [self.target(t) for t in block.targets if t in self]
+            if (
+                len(targets) == len(block.targets)
+                and block.targets[0] == path
+                and len(targets) > 1
+                and all(t.kind == "linear" for t in targets)
+            ):
                 projections = tuple(t.projections[0] for t in targets)
                 neurons = projections[-1].in_features
                 if all(p.out_features == neurons for p in projections[:-1]):
                     return Target(path, "feed_forward", projections, neurons)
         return None
+
+    def only(self, paths: Collection[str]) -> Layout:
+        """The targets at ``paths``, with the projections that read the heads of those that are attentions."""
+        attentions = (path for path in paths if self.target(path).kind == "attention")
+        wanted = {*paths, *(self.out_projection(path).path for path in attentions)}
+        return replace(self, targets=tuple(target for target in self.targets if target.path in wanted))
 
     def parameters(self, targets: Iterable[str]) -> int:
         """Number of weights in these targets."""

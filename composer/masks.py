@@ -22,21 +22,23 @@ def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
 
     A linear target's ``keep`` has its weight's shape (out, in). An attention target's has shape (heads,):
     the rows of removed heads go from q, k and v, bias rows with them. A feed-forward's has shape (neurons,):
-    rows of all projections but the last, bias rows with them, and columns of the last.
+    rows of all projections but the last, bias rows with them, and columns of the last. Masks are shaped as the
+    module stores its parameters.
     """
-    masks = {}
-    for projection in target.projections:
-        shape = (projection.out_features, projection.in_features)
-        if target.kind == "feed_forward" and projection is target.projections[-1]:
-            weight = keep.expand(shape)
-        elif target.kind != "linear":
-            rows = keep.repeat_interleave(projection.out_features // target.heads)
-            weight = rows[:, None].expand(shape)
-            if projection.bias:
-                masks[f"{projection.path}.bias"] = rows.clone()
-        else:
-            weight = keep
-        masks[projection.weight] = (weight.T if projection.transposed else weight).contiguous()
+    masks: dict[str, Tensor] = {}
+    for p in target.projections:
+        weight = masks.setdefault(p.weight, torch.ones(p.stored, dtype=torch.bool, device=keep.device))
+        if target.kind == "linear":
+            p.of(weight).copy_(keep)
+            continue
+        if target.kind == "feed_forward" and p is target.projections[-1]:
+            p.of(weight).copy_(keep.expand(p.out_features, p.in_features))
+            continue
+        rows = keep.repeat_interleave(p.out_features // target.heads)
+        p.of(weight).copy_(rows[:, None])
+        if p.bias:
+            bias = masks.setdefault(f"{p.path}.bias", torch.ones(p.rows, dtype=torch.bool, device=keep.device))
+            p.bias_of(bias).copy_(rows)
     return masks
 
 
@@ -53,7 +55,7 @@ def live_columns(attention: Target | None, out: Target, masks: Masks) -> Tensor:
     mask = masks.get(query.weight) if query else None
     if query is None or mask is None:
         return torch.ones(width, dtype=torch.bool)
-    return (mask.T if query.transposed else mask).any(1)
+    return query.of(mask).any(1)
 
 
 @torch.no_grad()
@@ -87,7 +89,7 @@ def zeros_per_target(model: nn.Module, layout: Layout) -> dict[str, tuple[int, i
     parameters = dict(model.named_parameters())
     counts = {}
     for target in layout.targets:
-        zeros = sum(int((parameters[p.weight] == 0).sum()) for p in target.projections)
+        zeros = sum(int((p.of(parameters[p.weight]) == 0).sum()) for p in target.projections)
         counts[target.path] = (zeros, target.parameters)
     return counts
 

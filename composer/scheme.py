@@ -127,6 +127,12 @@ class Scheme:
         """All nodes of a level, in execution order of their first use."""
         return [node for node in self.nodes.values() if node.level == level]
 
+    def touched(self, layout: Layout) -> frozenset[str]:
+        """Targets that lose weights; where neurons go, all of their feed-forward."""
+        neurons = [n.path for n in self.at("module") if n.shape(layout.target(n.path)).kind == "neuron"]
+        wholes = [whole for path in neurons if (whole := layout.feed_forward(path))]
+        return frozenset(self.modules) | {p.path for whole in wholes for p in whole.projections}
+
     def root(self, i: int) -> Node:
         """Configuration ``i``, counted from 0."""
         if not 0 <= i < len(self.roots):
@@ -224,8 +230,16 @@ def build_scheme(
     """Build the graph of these configurations: O(configurations x blocks).
 
     A block without a pruned target below it is the base model's own weights and gets no node.
+
+    Raises:
+        SchemeError: levels of which the model has no block.
     """
     levels = tuple(level for level in LEVELS if level in set(block_levels))
+    held = dict.fromkeys(block.level for block in layout.blocks)
+    if levels and not any(level in held for level in levels):
+        raise SchemeError(
+            f"--block-levels: got {', '.join(levels)}; allowed for this {layout.family} model: {', '.join(held)}"
+        )
     inner = tuple(level for level in LEVELS if level in levels and level != "module")
     nodes: dict[str, Node] = {}
     roots = []

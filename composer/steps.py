@@ -81,7 +81,7 @@ def prune(
             options["calibrate"] = partial(space.calibrated, model, progress=progress)
             addresses = prune_in_order(model, space.base.layout, plan, criterion, library, **options)
         else:
-            sampled = space.calibration(progress) if "calibration" in settings else None
+            sampled = space.calibration(plan, progress) if "calibration" in settings else None
             model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
             calibration = (lambda: sampled) if sampled else None
             addresses = work(model, space.base.layout, plan, criterion, library, calibration=calibration, **options)
@@ -126,7 +126,7 @@ def finetune_blocks(
     if held and stats.is_file():
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
-    sample = space.calibration(progress)
+    sample = space.calibration(plan, progress)
     with reported(library.folder):
         done = tune_blocks(
             sample.model,

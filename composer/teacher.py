@@ -12,7 +12,7 @@ import torch
 from .calibration import Calibration
 from .capture import Arguments, Recording, recording, result_of, run_block
 from .layout import Block, End, Layout
-from .running import to_device_of
+from .running import real_rows, to_device_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,14 +32,14 @@ class Lesson:
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """The block's output with other parameters, at real tokens: (tokens, width)."""
-        return run_block(self.modules, self.block, parameters, self.arguments)[self.tokens]
+        return real_rows(run_block(self.modules, self.block, parameters, self.arguments), self.tokens, self.block.path)
 
     def probe(self, parameters: Mapping[str, Tensor], end: End) -> tuple[Tensor, Tensor]:
         """What the last projection before ``end`` reads, (tokens, in), and the stream there, (tokens, width)."""
         seen: dict[str, Tensor] = {}
 
         def keep(name: str, value: Any) -> None:
-            seen[name] = result_of(value)[self.tokens]
+            seen[name] = real_rows(result_of(value), self.tokens, self.block.path)
 
         place = self.modules[end.path]
         handles = [
@@ -110,10 +110,10 @@ class Teacher:
             raise RuntimeError("a teacher teaches only while it is watching")
         arguments, wanted = self._record.of(block)
         tokens = self._real[block.stream]
-        return Lesson(self.modules, block, arguments, tokens, wanted[tokens])
+        return Lesson(self.modules, block, arguments, tokens, real_rows(wanted, tokens, block.path))
 
     def stream(self, end: End, block: Block) -> Tensor:
         """The base model's own stream at ``end``, at real tokens: (tokens, width)."""
         if self._record is None:
             raise RuntimeError("a teacher teaches only while it is watching")
-        return self._record.results[end.path][self._real[block.stream]]
+        return real_rows(self._record.results[end.path], self._real[block.stream], end.path)

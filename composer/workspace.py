@@ -41,6 +41,7 @@ class Workspace:
         self._files: list[tuple[int, int] | None] = []
         self._schemes: dict[Path, Scheme] = {}
         self._calibration: Calibration | None = None
+        self._calibrated: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, recipe: Recipe | Workspace) -> Workspace:
@@ -184,10 +185,12 @@ class Workspace:
         """A newly loaded base model on the device."""
         return self.base.load().to(self.device)
 
-    def calibration(self, progress: Progress) -> Calibration:
-        """The base model on the calibration sample; what was gathered once serves all steps of this workspace."""
-        if self._calibration is None:
-            self._calibration = self.calibrated(self.fresh_model(), self.base.layout, progress=progress)
+    def calibration(self, plan: Scheme, progress: Progress) -> Calibration:
+        """The base model on the calibration sample; what was gathered once serves all steps that have this plan."""
+        targets = plan.touched(self.base.layout)
+        if self._calibration is None or self._calibrated != targets:
+            self._calibrated = targets
+            self._calibration = self.calibrated(self.fresh_model(), self.base.layout.only(targets), progress=progress)
         return self._calibration
 
     def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress) -> Calibration:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.zoo import OTHERS, ZOO, make_config
 
 # The same examples in every run, however slow the machine; `--hypothesis-profile=default` explores others.
 settings.register_profile("composer", deadline=None, derandomize=True, database=None)
@@ -140,6 +143,7 @@ def _progress_bars_as_before() -> Iterator[None]:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Makes (once per session) and returns the folder of a tiny model by name; read only."""
     made: dict[str, Path] = {}
+    zoo = {**ZOO, **OTHERS}
     gated = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
     recipes: dict[str, tuple[str, Callable[[], Any], str]] = {
         "t5": ("T5ForConditionalGeneration", t5_config, "$A </s>"),
@@ -157,7 +161,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
     def make(name: str) -> Path:
         if name not in made:
-            architecture, config, template = recipes[name]
+            if name in zoo:
+                architecture, given = zoo[name]
+                config, template = partial(make_config, architecture, given, VOCABULARY), "$A </s>"
+            else:
+                architecture, config, template = recipes[name]
             made[name] = make_folder(tmp_path_factory.mktemp("models") / name, architecture, config(), template)
         return made[name]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.reference.moments import collect
 
 from composer.calibration import Calibration, sample_indices
 from composer.errors import InputError, ModelError
@@ -50,13 +51,6 @@ class Notes(Progress):
 
     def note(self, text: str) -> None:
         self.lines.append(text)
-
-
-def collect(model: Any, task: Task, data: Examples, layout: Layout, **options: Any) -> dict[str, Gram]:
-    """Moments of every projection, in the order of the layout."""
-    paths = [p.path for t in layout.targets for p in t.projections]
-    found = Calibration(model, task, data, layout, **options).moments({path: [path] for path in paths})
-    return {path: grams[path] for path, grams in found}
 
 
 def close(a: torch.Tensor, b: np.ndarray) -> bool:

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from composer import masks
-from composer.layout import Layout, Target
+from composer.layout import Layout, Projection, Target
 from composer.models.adapter import attention, linear
 
 
@@ -51,6 +52,51 @@ def test_modules_that_store_in_by_out_get_a_transposed_mask() -> None:
     turned = replace(target, projections=(replace(projection, transposed=True),))
     keep = torch.tensor([[True, False, True], [False, False, True]])
     assert masks.expand(turned, keep)["l.weight"].tolist() == [[True, False], [False, False], [True, True]]
+
+
+def fused_target(*, transposed: bool) -> Target:
+    """q, k and v on top of each other in one module that reads 3: two heads of two rows each."""
+    parts = [Projection("a.c", 4, 3, True, "decoder", transposed, (4 * i, 12)) for i in range(3)]
+    return Target("a", "attention", tuple(parts), 2)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_removed_head_takes_its_rows_of_each_part_of_a_fused_weight(transposed: bool) -> None:
+    target = fused_target(transposed=transposed)
+    made = masks.expand(target, torch.tensor([False, True]))
+    assert set(made) == {"a.c.weight", "a.c.bias"}
+    rows = [False, False, True, True] * 3
+    assert made["a.c.bias"].tolist() == rows
+    weight = made["a.c.weight"].T if transposed else made["a.c.weight"]
+    assert weight.tolist() == [[row] * 3 for row in rows]
+    assert made["a.c.weight"].is_contiguous()
+
+    stored = torch.arange(36.0).reshape(12, 3)
+    seen = [p.of(stored.T.contiguous() if transposed else stored) for p in target.projections]
+    assert torch.equal(torch.cat(seen), stored)
+    assert target.parameters == 36
+
+
+def test_zeros_of_a_fused_weight_are_counted_once() -> None:
+    target = fused_target(transposed=True)
+    model = nn.ModuleDict({"a": nn.ModuleDict({"c": Conv1D(12, 3)})})
+    parameters = dict(model.named_parameters())
+    masks.apply(parameters, masks.expand(target, torch.tensor([True, False])))
+    assert masks.zeros_per_target(model, Layout("toy", (target,), ())) == {"a": (18, 36)}
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=2))
+def test_a_removed_group_takes_its_key_and_value_head_and_all_query_heads_that_share_it(keep: list[bool]) -> None:
+    target = attention(
+        "a", ("q", "k", "v"), width=5, inner=24, heads=6, bias=True, stream="decoder", groups=2
+    )  # six query heads of four rows, two key and value heads
+    assert (target.heads, target.queries, target.parameters) == (2, 3, (24 + 8 + 8) * 5)
+    made = masks.expand(target, torch.tensor(keep))
+    assert made["a.q.bias"].tolist() == [keep[head // 3] for head in range(6) for _ in range(4)]
+    for name in "kv":
+        assert made[f"a.{name}.bias"].tolist() == [keep[head] for head in range(2) for _ in range(4)]
+    removed = sum(int((~made[f"a.{name}.weight"]).sum()) for name in "qkv")
+    assert removed == target.removed_weights(keep.count(False) / 2)
 
 
 def test_masks_share_no_memory() -> None:

@@ -52,6 +52,7 @@ class Family:
         model_types: the values of ``model_type`` in ``config.json`` that it serves.
         layers: yields the layers of a model with this configuration, in execution order.
         sizes: configuration keys that ``layers`` reads; a missing one is reported before it is called.
+        optional: further sizes, which may be missing or null.
         shared: suffixes of parameters that stand inside one block and are read by others.
     """
 
@@ -60,6 +61,7 @@ class Family:
     layers: Callable[[ModelConfig], Iterator[Layer]]
     sizes: tuple[str, ...]
     shared: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def attention(
@@ -72,28 +74,36 @@ def attention(
     bias: bool,
     stream: Stream,
     memory: tuple[int, Stream] | None = None,
+    groups: int | None = None,
 ) -> Target:
     """An attention target: projections ``path.names`` of shape (inner, width), pruned by ``heads`` heads.
 
-    ``memory`` gives width and stream of what keys and values read, when that is not the query's input.
+    Args:
+        memory: width and stream of what keys and values read, when that is not the query's input.
+        groups: how many key and value heads there are, when several query heads share one; a group is a unit.
     """
     kv_width, kv_stream = memory or (width, stream)
+    groups = groups or heads
+    kv_inner = inner // heads * groups
     q, k, v = names
     return Target(
         path,
         "attention",
         (
             Projection(f"{path}.{q}", inner, width, bias, stream),
-            Projection(f"{path}.{k}", inner, kv_width, bias, kv_stream),
-            Projection(f"{path}.{v}", inner, kv_width, bias, kv_stream),
+            Projection(f"{path}.{k}", kv_inner, kv_width, bias, kv_stream),
+            Projection(f"{path}.{v}", kv_inner, kv_width, bias, kv_stream),
         ),
-        heads,
+        groups,
+        heads // groups,
     )
 
 
-def linear(path: str, out_features: int, in_features: int, *, bias: bool, stream: Stream) -> Target:
+def linear(
+    path: str, out_features: int, in_features: int, *, bias: bool, stream: Stream, transposed: bool = False
+) -> Target:
     """A linear target of shape (out_features, in_features), pruned by single weights."""
-    return Target(path, "linear", (Projection(path, out_features, in_features, bias, stream),))
+    return Target(path, "linear", (Projection(path, out_features, in_features, bias, stream, transposed),))
 
 
 def make_layout(family: Family, config: ModelConfig) -> Layout:
@@ -103,7 +113,7 @@ def make_layout(family: Family, config: ModelConfig) -> Layout:
     for layer in family.layers(config):
         for sub in layer.sublayers:
             targets += sub.targets
-            blocks += (_leaf(target) for target in sub.targets)
+            blocks += (leaf(target) for target in sub.targets)
             paths = tuple(t.path for t in sub.targets)
             owns = sub.owns or sub.chain
             blocks.append(
@@ -136,9 +146,10 @@ def make_layout(family: Family, config: ModelConfig) -> Layout:
     return Layout(family.name, tuple(targets), tuple(blocks))
 
 
-def _leaf(target: Target) -> Block:
-    owns = tuple(p.path for p in target.projections)
+def leaf(target: Target) -> Block:
+    """The block of one target by itself."""
+    owns = tuple(dict.fromkeys(p.path for p in target.projections))
     return Block("module", target.path, (target.path,), (target.path,), owns, None, False, target.projections[0].stream)
 
 
-__all__ = ["Family", "Kind", "Layer", "ModelConfig", "Sublayer", "attention", "linear", "make_layout"]
+__all__ = ["Family", "Kind", "Layer", "ModelConfig", "Sublayer", "attention", "leaf", "linear", "make_layout"]

@@ -14,6 +14,7 @@ from ..jsonfile import read_json
 from ..layout import Layout, Projection
 from . import layout_of
 from .adapter import ModelConfig
+from .anything import model_class
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +26,9 @@ AUTO_CLASSES = (
     ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
     ("ForSequenceClassification", "AutoModelForSequenceClassification"),
     ("ForMaskedLM", "AutoModelForMaskedLM"),
+    ("ForCausalLM", "AutoModelForCausalLM"),
+    ("LMHeadModel", "AutoModelForCausalLM"),
+    ("MTModel", "AutoModelForSeq2SeqLM"),
 )
 """End of an architecture's name -> the class with which anyone loads such a folder (for model cards)."""
 
@@ -78,7 +82,7 @@ class BaseModel:
         # Composed models are loaded often; the progress bar of each load would drown everything else.
         transformers.utils.logging.disable_progress_bar()
         try:
-            model, info = self._class().from_pretrained(
+            model, info = model_class(self.config).from_pretrained(
                 self.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as bad:
@@ -90,15 +94,6 @@ class BaseModel:
                 module.config.use_cache = False
         check_layout(model, self.layout, self.name)
         return model.eval()
-
-    def _class(self) -> Any:
-        """The class that ``config.json`` names: an Auto class would give an encoder a fresh decoder."""
-        import transformers
-
-        architecture = (self.config.get("architectures") or [""])[0]
-        named = getattr(transformers, str(architecture), None)
-        is_model = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
-        return named if is_model else transformers.AutoModel
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``model`` as an ordinary Hugging Face folder, with this folder's tokenizer files."""
@@ -145,14 +140,15 @@ def _mismatch(modules: dict[str, nn.Module], projection: Projection) -> str | No
     module = modules.get(projection.path)
     if module is None:
         return f"the model has no module {projection.path!r} that its family's table names"
-    shape = tuple(module.get_parameter("weight").shape)
-    wanted = (projection.out_features, projection.in_features)
-    wanted = wanted[::-1] if projection.transposed else wanted
+    shape, wanted = tuple(module.get_parameter("weight").shape), projection.stored
     if shape != wanted:
         return f"{projection.path!r} has a weight of shape {shape}; its family's table says {wanted}"
+    if (getattr(module, "bias", None) is not None) != projection.bias:
+        has, says = ("no bias", "one") if projection.bias else ("a bias", "none")
+        return f"{projection.path!r} has {has}; its family's table says {says}"
     return None
 
 
 def _is_tokenizer_file(name: str) -> bool:
     exact = {"vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"}
-    return name in exact or name.startswith(("tokenizer", "chat_template")) or name.endswith(".model")
+    return name in exact or name.startswith(("tokenizer", "chat_template")) or name.endswith((".model", ".spm"))

@@ -1,4 +1,4 @@
-"""BERT: encoder, post-norm, with biases; the feed-forward is two modules around no common one."""
+"""BERT and ELECTRA: encoder, post-norm, with biases; the feed-forward is two modules around no common one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from collections.abc import Iterator
 from .adapter import Family, Layer, ModelConfig, Sublayer, attention, linear
 from .prefix import prefix
 
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+
 
 def layers(config: ModelConfig) -> Iterator[Layer]:
     """All layers, in execution order."""
-    width, inner, start = config["hidden_size"], config["intermediate_size"], prefix(config, "bert")
+    return encoder(config, config["model_type"], ("query", "key", "value"))
+
+
+def encoder(config: ModelConfig, body: str, names: tuple[str, str, str]) -> Iterator[Layer]:
+    """All layers of an encoder built like BERT's, whose query, key and value have these names."""
+    width, inner, start = config["hidden_size"], config["intermediate_size"], prefix(config, body)
     for i in range(config["num_hidden_layers"]):
         path = f"{start}encoder.layer.{i}"
         qkv = attention(
             f"{path}.attention.self",
-            ("query", "key", "value"),
+            names,
             width=width,
             inner=width,
             heads=config["num_attention_heads"],
@@ -46,9 +53,4 @@ def layers(config: ModelConfig) -> Iterator[Layer]:
         )
 
 
-FAMILY = Family(
-    name="BERT",
-    model_types=("bert",),
-    layers=layers,
-    sizes=("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-)
+FAMILY = Family(name="BERT", model_types=("bert", "electra"), layers=layers, sizes=SIZES)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+HEADS = ("HeadModel", "HeadsModel", "MTModel")
+"""Ends of names of models that have a head all the same: GPT2LMHeadModel, GPT2DoubleHeadsModel, MarianMTModel."""
+
 
 def prefix(config: dict[str, Any], name: str) -> str:
     """``"name."`` for a model with a head (``…ForSequenceClassification``), ``""`` for the bare body.
@@ -12,6 +15,9 @@ def prefix(config: dict[str, Any], name: str) -> str:
     'bert.'
     >>> prefix({"architectures": ["BertModel"]}, "bert")
     ''
+    >>> prefix({"architectures": ["GPT2LMHeadModel"]}, "transformer")
+    'transformer.'
     """
     architecture = (config.get("architectures") or ["For"])[0]
-    return "" if architecture.endswith("Model") else f"{name}."
+    bare = architecture.endswith("Model") and not architecture.endswith(HEADS)
+    return "" if bare else f"{name}."

@@ -61,9 +61,8 @@ def cover(scheme: Scheme, i: int, addresses: Mapping[str, str]) -> list[Node]:
 def _check_counts(layout: Layout, root: Node, keep: Mapping[str, Tensor], library: Library) -> None:
     problems = []
     for path, wanted in root.removed_weights(layout).items():
-        parts = root.shape(layout.target(path)).parts(layout, path)
-        weights = [p.weight for part in parts for p in part.projections]
-        removed = sum(int((~keep[name]).sum()) for name in weights if name in keep)
+        projections = [p for part in root.shape(layout.target(path)).parts(layout, path) for p in part.projections]
+        removed = sum(int((~p.of(keep[p.weight])).sum()) for p in projections if p.weight in keep)
         if removed != wanted:
             problems.append(
                 f"{library.folder}: {path} at {root.rates[path]:g}: {removed} weights are masked; "

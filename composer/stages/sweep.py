@@ -32,7 +32,7 @@ from ..errors import ModelError
 from ..layout import Block, Layout, Projection
 from ..masks import Masks
 from ..progress import SILENT, Progress
-from ..running import answering, to_device_of
+from ..running import answering, real_rows, to_device_of
 from ..tasks.task import Batch, Examples, Task
 from ..trainers.moments import Moments, kept, matrix, separated
 
@@ -142,8 +142,9 @@ def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs
     for theirs, ours in pairs:
         stream, inputs = theirs.to(block), ours.to(block)
         real = ours.real[block.stream]
-        rows, wanted = inputs[real], (stream - ours.entered)[real]
-        moments.add(rows, wanted - F.linear(rows, weight, bias), (stream - theirs.entered)[real])
+        rows, wanted = real_rows(inputs, real, last.path), real_rows(stream - ours.entered, real, block.path)
+        added = real_rows(stream - theirs.entered, real, block.path)
+        moments.add(rows, wanted - F.linear(rows, weight, bias), added)
     solved = moments.solve(start, kept(masks, last, start.device), damping)
     made = Refit(block.path, moments.error(start), moments.error(solved))
     for name, value in separated(solved, last).items():

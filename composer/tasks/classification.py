@@ -88,8 +88,9 @@ class ClassificationTask:
         return F.cross_entropy(_logits(model, batch), batch["labels"]), len(batch["labels"])
 
     def real_tokens(self, batch: Batch) -> dict[str, Tensor]:
-        """Bool mask: encoder (batch, length)."""
-        return {"encoder": batch["attention_mask"].bool()}
+        """Bool mask (batch, length), the same for encoder and decoder: either may be what reads the text."""
+        mask = batch["attention_mask"].bool()
+        return {"encoder": mask, "decoder": mask}
 
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """Accuracy and F1, both 0 to 1.

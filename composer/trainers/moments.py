@@ -94,8 +94,7 @@ class Moments:
 
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:
     """The projection's weight as (out, in), whatever way the module stores it, and the bias as a last column."""
-    weight = parameters[last.weight].detach()
-    weight = weight.T if last.transposed else weight
+    weight = last.of(parameters[last.weight].detach())
     return torch.cat([weight, parameters[f"{last.path}.bias"].detach()[:, None]], 1) if last.bias else weight
 
 
@@ -104,7 +103,7 @@ def kept(masks: Mapping[str, Tensor], last: Projection, device: torch.device) ->
     mask = masks.get(last.weight)
     if mask is None:
         return torch.ones(last.out_features, last.in_features + last.bias, dtype=torch.bool, device=device)
-    mask = (mask.T if last.transposed else mask).to(device)
+    mask = last.of(mask).to(device)
     return torch.cat([mask, torch.ones_like(mask[:, :1])], 1) if last.bias else mask
 
 

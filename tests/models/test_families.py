@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from composer.errors import ModelError
-from composer.models import layout_of
+from composer.models import known_types, layout_of
+from composer.models.anything import skeleton
 from composer.models.base import BaseModel, check_layout
 from tests.reference import modules as reference
+from tests.zoo import COUSINS, ZOO, make_config
 
 Folder = Callable[[str], Path]
 
@@ -31,6 +34,7 @@ ALL = (
     "bert",
     "bert-masked",
     "bert-body",
+    *ZOO,
 )
 
 BERT = {
@@ -54,18 +58,17 @@ def model(base: BaseModel) -> nn.Module:
 
 def test_targets_are_all_linear_modules_but_heads(base: BaseModel, model: nn.Module) -> None:
     found = reference.discover(model)
-    named = {
-        target.path: {p.path: ((p.out_features, p.in_features), p.bias) for p in target.projections}
-        for target in base.layout.targets
-    }
+    named = {target.path: {p.path: (p.stored, p.bias) for p in target.projections} for target in base.layout.targets}
     assert named == found
     assert len(base.layout.paths) == len(set(base.layout.paths))
 
 
-def test_attention_targets_have_the_models_heads(base: BaseModel) -> None:
+def test_attention_targets_have_the_models_heads(base: BaseModel, model: nn.Module) -> None:
     for target in base.layout.targets:
         wanted = ("attention", 3, 4) if len(target.projections) == 3 else ("linear", 1, 0)
         assert (target.kind, len(target.projections), target.heads) == wanted
+        config: Any = model.config
+        assert target.queries == (config.num_attention_heads // 4 if target.heads else 1)
 
 
 def test_targets_stand_in_the_order_in_which_they_run(base: BaseModel, model: nn.Module) -> None:
@@ -77,7 +80,8 @@ def test_targets_stand_in_the_order_in_which_they_run(base: BaseModel, model: nn
     ]
     ids = torch.tensor([[6, 7, 8]])
     with torch.no_grad():
-        model(ids, **({"decoder_input_ids": ids} if hasattr(model, "decoder") else {}))
+        both = len({p.stream for t in base.layout.targets for p in t.projections}) == 2
+        model(ids, **({"decoder_input_ids": ids} if both else {}))
     for handle in handles:
         handle.remove()
     assert list(dict.fromkeys(first_calls)) == list(base.layout.paths)
@@ -143,8 +147,6 @@ def test_half_precision_checkpoints_are_loaded_as_float32(
 def test_a_saved_model_is_an_ordinary_folder_with_the_same_answers(
     model_folder: Folder, tmp_path: Path, name: str
 ) -> None:
-    import transformers
-
     base = BaseModel(model_folder(name))
     model = base.load()
     base.save(model, tmp_path / "saved")
@@ -169,9 +171,11 @@ def test_parameters_are_counted_on_disk(model_folder: Folder) -> None:
     assert base.parameters == sum(p.numel() for p in base.load().parameters())
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", None, 3, "T5"])
+@pytest.mark.parametrize("model_type", ["gpt-2", None, 3, "T5"])
 def test_an_unknown_family_is_refused_with_those_that_are_known(model_type: Any) -> None:
-    with pytest.raises(ModelError, match=r"^here: model_type is .*; allowed: bert, distilbert, mt5, t5$"):
+    with pytest.raises(
+        ModelError, match=r"^here: model_type is .*; allowed: bart, bert, .*, distilbert, .*; or any .* with --targets$"
+    ):
         layout_of({"model_type": model_type}, "here")
     with pytest.raises(ModelError, match="model_type is None"):
         layout_of({})
@@ -188,6 +192,32 @@ def test_sizes_that_are_no_whole_numbers_above_zero_are_refused(value: Any) -> N
         layout_of({**BERT, "num_attention_heads": value})
 
 
+@pytest.mark.parametrize("value", [0, "2", 2.0])
+def test_sizes_that_need_not_be_given_are_checked_where_they_are(value: Any) -> None:
+    llama = {**BERT, "model_type": "llama"}
+    assert layout_of({**llama, "num_key_value_heads": None}).targets[0].heads == 2
+    with pytest.raises(ModelError, match=r"a Llama model needs whole numbers for: num_key_value_heads$"):
+        layout_of({**llama, "num_key_value_heads": value})
+
+
+@pytest.mark.parametrize("name", COUSINS)
+def test_every_model_type_of_a_table_fits_it(name: str) -> None:
+    architecture, settings = COUSINS[name]
+    config = make_config(architecture, settings, 40).to_dict() | {"architectures": [architecture]}
+    layout, model = layout_of(config), skeleton(config, name, ())
+    assert layout.listed
+    check_layout(model, layout, name)
+    found = reference.discover(model)
+    assert {t.path: {p.path: (p.stored, p.bias) for p in t.projections} for t in layout.targets} == found
+
+
+def test_every_model_type_is_looked_at() -> None:
+    shown = {getattr(transformers, a).config_class.model_type for a, _ in (*ZOO.values(), *COUSINS.values())}
+    assert shown | {"t5", "mt5", "distilbert", "bert"} == set(known_types())
+    table = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in known_types() if f"`{name}`" not in table] == []
+
+
 def test_a_model_that_does_not_fit_its_table_is_refused(model_folder: Folder) -> None:
     base = BaseModel(model_folder("bert"))
     model = base.load()
@@ -201,6 +231,10 @@ def test_a_model_that_does_not_fit_its_table_is_refused(model_folder: Folder) ->
     with pytest.raises(ModelError, match=r"the model has no module 'encoder.layer.0.attention.self.query'"):
         check_layout(model, bare, "tiny")
     check_layout(model, base.layout, "tiny")
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.dense.bias = None
+    with pytest.raises(ModelError, match=r"layer.0.output.dense' has no bias; its family's table says one"):
+        check_layout(model, base.layout, "tiny")
 
 
 @pytest.fixture

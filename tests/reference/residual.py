@@ -1,6 +1,6 @@
 """What blocks add to the stream of a real model, by hooks of its own on modules named here.
 
-Pre-norm (T5): a sublayer and a layer are modules whose output contains their input. Post-norm (BERT,
+Pre-norm (T5, GPT-2, Llama): a sublayer and a layer are modules whose output contains their input. Post-norm (BERT,
 DistilBERT): a sublayer's part is what is added before a norm, so it is the norm's input minus what entered
 the sublayer; a layer's part is its last norm's input minus the layer's input.
 """
@@ -13,12 +13,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
+NORMS = {
+    "BART": (
+        r"model\.(encoder|decoder)\.layers\.\d+",
+        {"self_attn": "self_attn_layer_norm", "encoder_attn": "encoder_attn_layer_norm", "fc2": "final_layer_norm"},
+    ),
+    "OPT": (r"model\.decoder\.layers\.\d+", {"self_attn": "self_attn_layer_norm", "fc2": "final_layer_norm"}),
+    "GPT-2": (r"transformer\.h\.\d+", {"attn": "ln_1", "mlp": "ln_2"}),
+    "Llama": (r"model\.layers\.\d+", {"self_attn": "input_layernorm", "mlp": "post_attention_layernorm"}),
+}
+"""Family -> its layers, and their sublayers with the norm of each, in the order in which they run."""
+
 Added = dict[tuple[str, str], Tensor]
 
 
 def added(model: nn.Module, family: str, run: Callable[[], Any]) -> Added:
     """(level, path) -> what the block adds, for every sublayer and layer."""
-    return {"T5": _t5, "BERT": _bert, "DistilBERT": _distilbert}[family](model, run)
+    if family in NORMS:
+        return _by_norms(model, run, *NORMS[family])
+    return {"T5": _t5, "BERT": _bert, "DeBERTa-v2": _bert, "DistilBERT": _distilbert}[family](model, run)
 
 
 def outputs(model: nn.Module, paths: Iterable[str], run: Callable[[], Any]) -> dict[str, Tensor]:
@@ -44,7 +57,7 @@ def _t5(model: nn.Module, run: Callable[[], Any]) -> Added:
 
 
 def _bert(model: nn.Module, run: Callable[[], Any]) -> Added:
-    layers = _matching(model, re.compile(r"(bert\.)?encoder\.layer\.\d+"))
+    layers = _matching(model, re.compile(r"(bert\.|deberta\.)?encoder\.layer\.\d+"))
     paths = {f"{p}{part}" for p in layers for part in ("", ".attention.output.LayerNorm", ".output.LayerNorm")}
     seen = _seen(model, paths, run)
     made: Added = {}
@@ -66,6 +79,28 @@ def _distilbert(model: nn.Module, run: Callable[[], Any]) -> Added:
         made["sublayer", f"{p}.attention"] = middle[0] - seen[p][0]
         made["sublayer", f"{p}.ffn"] = last[0] - middle[1]
         made["layer", p] = last[0] - seen[p][0]
+    return made
+
+
+def _by_norms(model: nn.Module, run: Callable[[], Any], pattern: str, norms: dict[str, str]) -> Added:
+    config: Any = model.config
+    post = config.model_type == "bart" or getattr(config, "do_layer_norm_before", True) is False
+    layers = _matching(model, re.compile(pattern))
+    here = {p for p, _ in model.named_modules()}
+    seen = _seen(model, {*layers, *(f"{p}.{norm}" for p in layers for norm in norms.values())} & here, run)
+    made: Added = {}
+    for p in layers:
+        entered, left = seen[p]
+        passed = [(name, *seen[f"{p}.{norm}"]) for name, norm in norms.items() if f"{p}.{norm}" in here]
+        if post:  # each norm reads the sum, and what it gives enters the next sublayer
+            ends = [read for _, read, _ in passed]
+            starts = [entered, *(_first(given) for _, _, given in passed[:-1])]
+        else:  # each norm reads the stream as the sublayers before it left it
+            starts = [read.view_as(entered) for _, read, _ in passed]
+            ends = [*starts[1:], _first(left)]
+        for (name, *_), start, end in zip(passed, starts, ends, strict=True):
+            made["sublayer", f"{p}.{name}"] = end - start
+        made["layer", p] = ends[-1] - entered
     return made
 
 

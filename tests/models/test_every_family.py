@@ -1,0 +1,224 @@
+"""The whole way with a tiny model of every family, and of none: prune, tune, compose, save, load, count, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.reference.moments import collect
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from composer import masks
+from composer.calibration import Calibration
+from composer.config import Configurations, match_targets, resolve
+from composer.criteria.l1 import L1
+from composer.criteria.obs import Obs
+from composer.library import Library
+from composer.models.base import BaseModel
+from composer.planning import show_model
+from composer.recipe import Recipe
+from composer.scheme import Scheme, build_scheme
+from composer.stages.compose import compose
+from composer.stages.prune import prune
+from composer.stages.tune_blocks import BlockSettings, tune_blocks
+from composer.tasks.task import Batch, Examples, Feature
+from composer.trainers import TRAINERS
+from tests.reference import heads, modules
+from tests.zoo import OTHERS, ZOO
+
+Folder = Callable[[str], Path]
+
+TABLES = ("t5", "gated", "mt5", "distilbert", "bert", *ZOO)
+HEADS, WEIGHTS = 0.5, 0.3
+
+
+class Toy:
+    """Random tokens and random labels, for a model with any head; see :class:`composer.tasks.task.Task`."""
+
+    name, main_metric = "toy", "loss"
+
+    def __init__(self, vocabulary: int, *, both: bool) -> None:
+        self.vocabulary, self.both = vocabulary, both
+
+    def examples(self, count: int) -> Examples:
+        draw = torch.Generator().manual_seed(count)
+        features: list[Feature] = [
+            {"input_ids": torch.randint(2, self.vocabulary, (3 + i % 3,), generator=draw).tolist()}
+            for i in range(count)
+        ]
+        return Examples("train", features, [""] * count, f"toy {count}")
+
+    def collate(self, features: Sequence[Feature]) -> Batch:
+        rows = [torch.tensor(f["input_ids"]) for f in features]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        batch = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+        if self.both:
+            batch["decoder_input_ids"] = ids[:, :-1].contiguous()
+        return batch
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        logits = model(**batch).logits.flatten(0, -2)
+        return F.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[-1]), len(logits)
+
+    def real_tokens(self, batch: Batch) -> dict[str, Tensor]:
+        mask = batch["attention_mask"].bool()
+        return {"encoder": mask, "decoder": mask[:, :-1] if self.both else mask}
+
+
+def make_task(base: BaseModel) -> Any:
+    streams = {p.stream for t in base.layout.targets for p in t.projections}
+    return Toy(base.config["vocab_size"], both=len(streams) == 2)
+
+
+def make_scheme(base: BaseModel, rates: dict[str, float], levels: Any = ("module", "sublayer", "layer")) -> Scheme:
+    resolved = resolve(Configurations(configurations=[rates]), base.layout)
+    return build_scheme(resolved, base.layout, model="tiny", fingerprint=base.fingerprint, block_levels=levels)
+
+
+def rates_of(base: BaseModel) -> dict[str, float]:
+    chosen = base.layout.paths if base.layout.listed else match_targets(["transformer.*"], base.layout, where="")
+    return {t: HEADS if base.layout.target(t).kind == "attention" else WEIGHTS for t in chosen}
+
+
+def answers(model: nn.Module, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return model(**batch).logits
+
+
+@pytest.mark.parametrize("name", [*TABLES, *OTHERS])
+def test_the_whole_way(model_folder: Folder, tmp_path: Path, name: str) -> None:
+    import transformers
+
+    base = BaseModel(model_folder(name))
+    model, task, rates = base.load(), make_task(base), rates_of(base)
+    scheme, pruned = make_scheme(base, rates), Library(tmp_path / "pruned")
+    leaves = prune(model, base.layout, scheme, L1(), pruned)
+    for trainer in ("distill", "least_squares"):
+        settings = BlockSettings(trainer, 2, 4, 1e-3, 9, 0, calibration_size=8)
+        tuned = Library(tmp_path / trainer)
+        done = tune_blocks(
+            model,
+            base.layout,
+            scheme,
+            trainer=TRAINERS.get(trainer),
+            settings=settings,
+            task=task,
+            train=task.examples(8),
+            valid=task.examples(8),
+            pruned=pruned,
+            tuned=tuned,
+            addresses=leaves,
+        )
+        for address in done.addresses.values():
+            rows = tuned.stats(address).get("rows", [])
+            # Closed forms know their error on the calibration sample.
+            losses = [row["valid_loss" if trainer == "distill" else "train_loss"] for row in rows]
+            assert all(loss < 10 for loss in losses)
+            if trainer == "least_squares" and rows:
+                assert losses[-1] <= 1.001 * losses[0] + 1e-9, rows[0]["path"]
+    composed = base.load()
+    compose(composed, base.layout, scheme, 0, tuned, done.addresses)
+    base.save(composed, tmp_path / "saved")
+
+    again = getattr(transformers, base.config["architectures"][0]).from_pretrained(tmp_path / "saved").eval()
+    sizes = modules.discover(again)
+    removed = total = 0
+    for path in rates:
+        weights = [again.get_submodule(p).get_parameter("weight") for p in sizes.get(path, [path])]
+        zeros, count = (sum(int(n) for n in each) for each in (map(zeros_in, weights), map(torch.numel, weights)))
+        attention = path in sizes and path not in sizes[path]
+        assert zeros == (count // 2 if attention else round(WEIGHTS * count)), path
+        removed, total = removed + zeros, total + count
+    shown = show_model(Recipe(), tmp_path / "saved").summary
+    assert sum(row["zeros"] for row in shown["targets"]) == removed
+    if base.layout.listed:
+        assert shown["sparsity"] == scheme.sparsity(0, base.layout) == removed / total
+    batch = task.collate(task.examples(4).features)
+    assert torch.allclose(answers(again, batch), answers(composed, batch), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(answers(again, batch), answers(model, batch), rtol=1e-2, atol=1e-3)
+
+
+def zeros_in(weight: Tensor) -> int:
+    return int((weight == 0).sum())
+
+
+@pytest.fixture(params=TABLES)
+def base(request: pytest.FixtureRequest, model_folder: Folder) -> BaseModel:
+    return BaseModel(model_folder(request.param))
+
+
+def test_a_removed_head_is_gone_from_what_the_out_projection_reads(base: BaseModel, tmp_path: Path) -> None:
+    """The base model whose out-projections see zeros instead of these heads gives the same answers."""
+    model, pruned, task = base.load(), base.load(), make_task(base)
+    units = {a.path: a for a in heads.attentions(model)}
+    scheme = make_scheme(base, dict.fromkeys(units, HEADS), ())
+    library = Library(tmp_path)
+    keep = compose(pruned, base.layout, scheme, 0, library, prune(model, base.layout, scheme, L1(), library))
+    batch = task.collate(task.examples(4).features)
+    read: dict[str, Tensor] = {}
+    for a in units.values():
+        gone = heads.lowest_groups(model, a, a.keys // 2)
+        lost = [h for h in range(a.queries) if h * a.keys // a.queries in gone]
+        for path, parts, n in heads.rows(pruned, a):
+            dead = [h for h in range(n) if not parts[h].any()]
+            assert dead == [h for h in range(n) if h * a.keys // n in gone], path
+
+        def watch(_: nn.Module, args: tuple[Any, ...], path: str = a.path) -> None:
+            read[path] = args[0]
+
+        def cut(_: nn.Module, args: tuple[Any, ...], lost: list[int] = lost, n: int = a.queries) -> Any:
+            split = args[0].unflatten(-1, (n, -1)).clone()
+            split[..., lost, :] = 0
+            return (split.flatten(-2),)
+
+        pruned.get_submodule(a.out).register_forward_pre_hook(watch)
+        model.get_submodule(a.out).register_forward_pre_hook(cut)
+    assert torch.allclose(answers(pruned, batch), answers(model, batch), rtol=1e-5, atol=1e-5)
+    for a in units.values():
+        split = read[a.path].unflatten(-1, (a.queries, -1))
+        alive = [h for h in range(a.queries) if split[..., h, :].any()]
+        assert len(alive) == a.queries // 2
+        dead = [h * a.keys // a.queries for h in range(a.queries) if h not in alive]
+        assert sorted(set(dead)) == heads.lowest_groups(model, a, a.keys // 2)
+    with masks.held(pruned, keep):
+        task.loss(pruned, batch)[0].backward()
+    parameters = dict(pruned.named_parameters())
+    for name, mask in keep.items():
+        gradient = parameters[name].grad
+        assert gradient is not None
+        assert not gradient[~mask].any()
+        assert gradient[mask].any() or name.endswith(".bias"), name
+
+
+def test_moments_are_gathered_and_heads_removed_by_them(base: BaseModel, tmp_path: Path) -> None:
+    """Every projection has moments over all real tokens, equal to those of its inputs, and obs can use them."""
+    model, task = base.load(), make_task(base)
+    data = task.examples(6)
+    grams = collect(model, task, data, base.layout, batch_size=6)
+    batch = task.collate(data.features)
+    real = task.real_tokens(batch)
+    seen: dict[str, Tensor] = {}
+    projections = {p.path: p for t in base.layout.targets for p in t.projections}
+
+    def keep(path: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+            seen.setdefault(path, args[0])
+
+        return hook
+
+    for path in projections:
+        model.get_submodule(path).register_forward_pre_hook(keep(path))
+    task.loss(model, batch)
+    for path, p in projections.items():
+        wide = seen[path].reshape(*real[p.stream].shape, -1)
+        X = wide[real[p.stream]].double()
+        assert grams[path].tokens == int(real[p.stream].sum()) == len(X)
+        assert torch.allclose(grams[path].inputs, X.T @ X, rtol=1e-4, atol=1e-4), path
+    path = next(t.path for t in base.layout.targets if t.kind == "attention")
+    scheme, library = make_scheme(base, {path: HEADS}, ()), Library(tmp_path)
+    sample = Calibration(model, task, data, base.layout)
+    assert len(prune(model, base.layout, scheme, Obs(), library, calibration=lambda: sample)) == 1
