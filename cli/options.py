@@ -133,6 +133,10 @@ class Machine:
     memory: Annotated[
         str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
     ] = None
+    calibration: Annotated[
+        Literal["base", "sequential"] | None,
+        Parameter(help="Inputs criteria look at: the base model's, or pruned layers' as published [base]."),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""
@@ -212,6 +216,10 @@ class Generating:
     targets: Annotated[
         Words | None,
         Parameter(metavar="GLOB...", help="Only these targets are pruned; needed for a model of no known family."),
+    ] = None
+    granularity: Annotated[
+        str | None,
+        Parameter(help="Shape removed from linear targets: per-row, global, row, column, neuron, N:M, RxC [weights]."),
     ] = None
 
     def given(self) -> dict[str, Any]:

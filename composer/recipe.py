@@ -129,6 +129,8 @@ class Recipe(Options, DataOptions):
     """Draw so many configurations, each target's rate from its kind's list."""
     targets: list[str] = []
     """Globs; only these targets are named in the configurations."""
+    granularity: str | None = None
+    """Shape of what is removed from linear targets, as ``2:4`` or ``neuron``; None is single weights."""
 
     block_levels: list[Level] = ["module", "sublayer"]
     """Levels whose blocks are tuned."""
@@ -148,6 +150,8 @@ class Recipe(Options, DataOptions):
 
     calibration_size: Size = 512
     """Training examples that criteria and closed forms look at, once."""
+    calibration: Literal["base", "sequential"] = "base"
+    """Inputs that criteria look at: the base model's, or those of the already pruned layers before (as published)."""
     memory: ByteSize | None = None
     """Most memory for moments of the calibration sample, as ``2GiB``; more of them take more passes."""
     dead_columns: bool = True

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError
 from .jsonfile import reported, write_text
@@ -23,6 +24,9 @@ from .progress import SILENT, Progress
 from .provenance import changes, is_current, new_folder, record, write_record
 from .scheme import SHARED, Scheme
 from .workspace import Given, Kind, Workspace
+
+if TYPE_CHECKING:
+    from .criteria.criterion import Criterion
 
 __all__ = [
     "build_model",
@@ -50,12 +54,15 @@ def prune(
 ) -> Outcome:
     """Prune every variant of the scheme, each once, into ``modules/pruned``."""
     from .criteria import CRITERIA
+    from .criteria.choice import check_criteria, criteria_of
 
     space = Workspace.of(recipe)
     criterion = CRITERIA.get(space.recipe.criterion)()
     plan = space.scheme(scheme)
+    check_criteria(plan, space.base.layout, criterion)
+    used = criteria_of(plan, criterion)
     library = Library(output or space.pruned)
-    settings = {"calibration": space.sample_identity()} if criterion.needs else {}
+    settings = _settings(space, plan, used)
     inputs: dict[str, Any] = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
     inputs["dead_columns"] = space.recipe.dead_columns
     leaves = len(plan.at("module"))
@@ -65,21 +72,20 @@ def prune(
     from .stages.prune import prune as work
 
     library.sweep()
-    sampled = space.calibration(plan, progress) if criterion.needs else None
-    model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
-    held = set(library.addresses())
+    options: dict[str, Any] = {"settings": settings, "dead_columns": space.recipe.dead_columns, "progress": progress}
+    held, began = set(library.addresses()), time.perf_counter()
     with reported(library.folder):
-        addresses = work(
-            model,
-            space.base.layout,
-            plan,
-            criterion,
-            library,
-            settings=settings,
-            calibration=(lambda: sampled) if sampled else None,
-            dead_columns=space.recipe.dead_columns,
-            progress=progress,
-        )
+        if space.recipe.calibration == "sequential":
+            from .sequential import prune_in_order
+
+            model = space.fresh_model()
+            options["calibrate"] = partial(space.calibrated, model, progress=progress)
+            addresses = prune_in_order(model, space.base.layout, plan, criterion, library, **options)
+        else:
+            sampled = space.calibration(plan, progress) if "calibration" in settings else None
+            model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
+            calibration = (lambda: sampled) if sampled else None
+            addresses = work(model, space.base.layout, plan, criterion, library, calibration=calibration, **options)
     seconds = time.perf_counter() - began
     made = len(set(addresses.values()) - held)
     content = record(inputs, addresses=addresses, seconds=seconds, recipe=space.resolved())
@@ -265,6 +271,21 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]
     options = DataOptions(**{n: getattr(space.recipe, n) for n in DataOptions.model_fields if n != "data"}, data="demo")
     task = open_task(options, base.folder, base.config)
     return task.predict(base.load().to(space.device), texts)
+
+
+def _settings(space: Workspace, plan: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
+    """What identifies the statistics that these criteria look at: calibration sample, seed."""
+    from .sequential import check_sequential
+
+    r = space.recipe
+    needs = {need for criterion in criteria for need in criterion.needs}
+    settings: dict[str, Any] = {"seed": r.seed} if "seed" in needs else {}
+    if needs & {"gram", "gradient"}:
+        settings["calibration"] = space.sample_identity()
+    if r.calibration == "sequential":
+        check_sequential(plan, criteria)
+        settings["calibration"] |= {"inputs": "sequential", "configuration": plan.roots[0]}
+    return settings
 
 
 def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:

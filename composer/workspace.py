@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from .config import read_configurations
 from .errors import LibraryError, ModelError, RecipeError, SchemeError
 from .jsonfile import digest_of
+from .layout import Layout
 from .library import Library
 from .models.base import DEMO, BaseModel
 from .progress import Progress
@@ -187,23 +188,20 @@ class Workspace:
 
     def calibration(self, plan: Scheme, progress: Progress) -> Calibration:
         """The base model on the calibration sample; what was gathered once serves all steps that have this plan."""
+        targets = plan.touched(self.base.layout)
+        if self._calibration is None or self._calibrated != targets:
+            self._calibrated = targets
+            self._calibration = self.calibrated(self.fresh_model(), self.base.layout.only(targets), progress=progress)
+        return self._calibration
+
+    def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress) -> Calibration:
+        """``model`` on the calibration sample, as far as ``layout`` looks at it."""
         from .calibration import Calibration
 
-        targets = frozenset(plan.modules)
-        if self._calibration is None or self._calibrated != targets:
-            r = self.recipe
-            self._calibrated = targets
-            self._calibration = Calibration(
-                self.fresh_model(),
-                self.task,
-                self.examples("train"),
-                self.base.layout.only(targets),
-                size=r.calibration_size,
-                seed=r.seed,
-                memory=r.memory,
-                progress=progress,
-            )
-        return self._calibration
+        r, train = self.recipe, self.examples("train")
+        return Calibration(
+            model, self.task, train, layout, size=r.calibration_size, seed=r.seed, memory=r.memory, progress=progress
+        )
 
     def answers(self, share: float) -> Answers | None:
         """The base model as a teacher of whole models, with this weight in the loss; None for weight 0."""

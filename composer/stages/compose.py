@@ -64,13 +64,13 @@ def cover(scheme: Scheme, i: int, addresses: Mapping[str, str]) -> list[Node]:
 
 def _check_counts(layout: Layout, root: Node, keep: Mapping[str, Tensor], library: Library) -> None:
     problems = []
-    for path, rate in root.rates.items():
-        target = layout.target(path)
-        removed = sum(int((~p.of(keep[p.weight])).sum()) for p in target.projections if p.weight in keep)
-        if removed != target.removed_weights(rate):
+    for path, wanted in root.removed_weights(layout).items():
+        projections = [p for part in root.shape(layout.target(path)).parts(layout, path) for p in part.projections]
+        removed = sum(int((~p.of(keep[p.weight])).sum()) for p in projections if p.weight in keep)
+        if removed != wanted:
             problems.append(
-                f"{library.folder}: {path} at {rate:g}: {removed} weights are masked; "
-                f"the scheme says {target.removed_weights(rate)}"
+                f"{library.folder}: {path} at {root.rates[path]:g}: {removed} weights are masked; "
+                f"the scheme says {wanted}"
             )
     if problems:
         raise LibraryError(problems)

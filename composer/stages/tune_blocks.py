@@ -83,11 +83,11 @@ class BlockTuner:
             self.result.tuned += 1
 
     def _open(self, wave: Sequence[Node], pruned: Mapping[str, str]) -> list[tuple[Node, dict[str, Any], Job]]:
-        """Jobs for the blocks that are not stored yet; a head-pruned leaf is stored as it is."""
+        """Jobs for the blocks that are not stored yet; heads and neurons alone are stored as they are."""
         opened = []
         for node in wave:
-            if node.level == "module" and self.layout.target(node.path).kind == "attention":
-                # On base inputs the kept heads' q, k and v are exact already: nothing to tune.
+            if node.level == "module" and node.shape(target := self.layout.target(node.path)).whole(target):
+                # On base inputs the kept heads' q, k and v (the kept neurons) are exact already: nothing to tune.
                 self.result.addresses[node.hash] = self._copy(pruned[node.hash])
                 continue
             lineage = self._lineage(node, pruned)
@@ -130,7 +130,7 @@ class BlockTuner:
             artefact = library.get(address)
             weights |= {name: value.to(self.device) for name, value in artefact.weights.items()}
             masks |= artefact.masks
-        return Job(node.hash, block, weights, masks, self._upstream(node, pruned), self._live(block, masks))
+        return Job(node.hash, block, weights, masks, self._upstream(node, pruned), self._live(node, block, masks))
 
     def _upstream(self, node: Node, pruned: Mapping[str, str]) -> str:
         """What decides the inputs of the block's last projection: all below it but the target that it is."""
@@ -144,13 +144,15 @@ class BlockTuner:
         ]
         return digest_of(found)
 
-    def _live(self, block: Block, masks: Mapping[str, Tensor]) -> Tensor | None:
+    def _live(self, node: Node, block: Block, masks: Mapping[str, Tensor]) -> Tensor | None:
         """See :attr:`Job.live`; None where other weights are pruned before the last projection."""
         if block.level == "layer":
             return None
         before = [self.layout.target(path) for path in block.targets[:-1]]
         if any(target.kind != "attention" for target in before):
             return None
+        if any(t.path in node.rates and node.shape(t).kind != "head" for t in before):
+            return None  # kept heads would not be what they were
         return live_columns(before[0] if before else None, self.layout.target(block.targets[-1]), masks)
 
     def _copy(self, address: str) -> str:
