@@ -133,6 +133,10 @@ class Machine:
     memory: Annotated[
         str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
     ] = None
+    jobs: Annotated[Whole | None, Parameter(help="Processes that tune blocks side by side [1].")] = None
+    cluster: Annotated[
+        str | None, Parameter(metavar="ADDRESS", help="Tune them on a Ray cluster: its address, auto or local [no].")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""

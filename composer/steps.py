@@ -103,40 +103,18 @@ def finetune_blocks(
     trainer = TRAINERS.get(r.trainer)
     start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
     leaves = space.addresses(start, plan)
-    from .stages.tune_blocks import head, tune_blocks
-    from .trainers.trainer import BlockSettings
+    from .spread import block_examples, block_settings, tune
 
-    settings = BlockSettings(
-        trainer=r.trainer,
-        seed=r.seed,
-        calibration_size=r.calibration_size,
-        **r.block.model_dump(exclude={"valid_size"}),
-    )
-    train, valid = space.examples("train"), head(space.examples("valid"), r.block.valid_size)
-    data = {"train": train.digest, "valid": valid.digest}
+    settings = block_settings(r)
+    data = {name: examples.digest for name, examples in block_examples(space).items()}
     inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
     stats = space.folder / "stats" / "block.csv"
     held = _manifest(library, plan, inputs, force)
     if held and stats.is_file():
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
-    sample = space.calibration(plan, progress)
     with reported(library.folder):
-        done = tune_blocks(
-            sample.model,
-            space.base.layout,
-            plan,
-            trainer=trainer,
-            settings=settings,
-            task=space.task,
-            train=train,
-            valid=valid,
-            pruned=start,
-            tuned=library,
-            addresses=leaves,
-            calibration=sample,
-            progress=progress,
-        )
+        done = tune(space, scheme or space.conf_prune, (start, library), progress)
     space.forget_calibration()
     seconds = write_block_stats(library, done.addresses, stats)
     summary = {

@@ -184,8 +184,12 @@ class Workspace:
         """A newly loaded base model on the device."""
         return self.base.load().to(self.device)
 
-    def calibration(self, plan: Scheme, progress: Progress) -> Calibration:
-        """The base model on the calibration sample; what was gathered once serves all steps that have this plan."""
+    def calibration(self, plan: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
+        """The base model on the calibration sample; what was gathered once serves all steps that have this plan.
+
+        Args:
+            by_need: others gather too, each what it needs itself.
+        """
         from .calibration import Calibration
 
         targets = frozenset(plan.modules)
@@ -200,6 +204,7 @@ class Workspace:
                 size=r.calibration_size,
                 seed=r.seed,
                 memory=r.memory,
+                by_need=by_need,
                 progress=progress,
             )
         return self._calibration
