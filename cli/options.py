@@ -133,6 +133,10 @@ class Machine:
     memory: Annotated[
         str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
     ] = None
+    calibration: Annotated[
+        Literal["base", "sequential"] | None,
+        Parameter(help="Inputs criteria look at: the base model's, or pruned layers' as published [base]."),
+    ] = None
     jobs: Annotated[Whole | None, Parameter(help="Processes that tune blocks side by side [1].")] = None
     cluster: Annotated[
         str | None, Parameter(metavar="ADDRESS", help="Tune them on a Ray cluster: its address, auto or local [no].")
@@ -152,6 +156,9 @@ class Training:
     epochs: Annotated[float | None, Parameter(help="Passes over the training examples, instead of steps [1].")] = None
     batch_size: Annotated[Whole | None, Parameter(help="Examples per step [32].")] = None
     learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.001].")] = None
+    distill: Annotated[
+        float | None, Parameter(metavar="SHARE", help="Weight of the base model's answers in the loss [0].")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """The part ``finetune`` of a recipe: whole models."""
@@ -159,7 +166,8 @@ class Training:
 
     def for_blocks(self) -> dict[str, Any]:
         """The part ``block`` of a recipe, which knows no epochs."""
-        return {"block": {name: value for name, value in asdict(self).items() if name != "epochs"}}
+        block = {name: value for name, value in asdict(self).items() if name not in ("epochs", "distill")}
+        return {"block": block, "finetune": {"distill": self.distill}}
 
 
 @Parameter("*", group=_TRAINING)
@@ -212,6 +220,10 @@ class Generating:
     targets: Annotated[
         Words | None,
         Parameter(metavar="GLOB...", help="Only these targets are pruned; needed for a model of no known family."),
+    ] = None
+    granularity: Annotated[
+        str | None,
+        Parameter(help="Shape removed from linear targets: per-row, global, row, column, neuron, N:M, RxC [weights]."),
     ] = None
 
     def given(self) -> dict[str, Any]:

@@ -77,14 +77,25 @@ def scheme(outcome: Outcome) -> Shown:
     """What `generate-scheme` planned."""
     if outcome.fresh:
         yield from _levels(outcome.summary)
+        yield from _followed(outcome.summary.get("global", []))
     yield finished(outcome, f"digest {outcome.summary['digest'][:12]}")
+
+
+def _followed(rates: Sequence[dict[str, Any]]) -> Shown:
+    """What one threshold over all targets takes from each."""
+    sheet = Sheet("Rates under one threshold", ["configuration", "path"], ["rate"])
+    for row in rates:
+        sheet.add_row(str(row["configuration"]), row["path"], percent(row["rate"]))
+    if rates:
+        yield sheet
 
 
 def graph(outcome: Outcome) -> Shown:
     """A scheme with all its nodes."""
     nodes = Sheet("Nodes", ["level", "path", "rates"], ["uses"])
     for node in outcome.summary["nodes"]:
-        nodes.add_row(node["level"], node["path"] or "(whole model)", _rates(node["rates"]), str(node["uses"]))
+        rates = ", ".join([_rates(node["rates"]), *node.get("choices", [])])
+        nodes.add_row(node["level"], node["path"] or "(whole model)", rates, str(node["uses"]))
     yield nodes
     yield from _levels(outcome.summary)
     yield f"picture: {outcome.summary['picture']}"

@@ -15,6 +15,7 @@ from .progress import SILENT, Progress
 if TYPE_CHECKING:
     from torch import nn
 
+    from .gradients import Slopes
     from .tasks.task import Batch, Examples, Task
 
 Key = TypeVar("Key")
@@ -97,6 +98,14 @@ class Calibration:
             self._held |= self._gather(missing, "calibration")
         for key, paths in wants.items():
             yield key, {path: self._held[path] for path in paths}
+
+    def slopes(self) -> Slopes:
+        """The loss's gradients on the sample; gathered anew each time, in one pass."""
+        from .gradients import collect_gradients
+
+        self.passes += 1
+        indices = [i for chosen in self.indices for i in chosen]
+        return collect_gradients(self.model, self.task, self.data, self.layout, indices=indices, progress=self.progress)
 
     @cached_property
     def inputs(self) -> list[Input]:

@@ -15,6 +15,7 @@ from .library import Library
 from .progress import Progress
 from .provenance import held_result, machine, versions
 from .runs import evaluate_models, finetune_model, settings_of, trial
+from .scheme import SHARED
 from .start import start_of
 from .workspace import Kind, Workspace
 
@@ -183,11 +184,13 @@ class Comparison:
     def _work(self, rows: list[dict[str, Any]], search: dict[str, Any]) -> dict[str, Any]:
         """The figures that the ledger adds up."""
         pruned = Library(self.space.pruned).manifest(self.scheme.digest) or {}
-        tuned = Library(self.space.finetuned)
-        addresses = (tuned.manifest(self.scheme.digest) or {}).get("addresses", {})
-        seconds = {name: tuned.stats(address).get("seconds", 0.0) for name, address in addresses.items()}
+        seconds = (Library(self.space.finetuned).manifest(self.scheme.digest) or {}).get("work", {})
         first = [
-            {n.hash: seconds.get(n.hash, 0.0) for n in self.scheme.below(self.scheme.root(i))} for i in range(self.n)
+            {
+                name: seconds.get(name, 0.0)
+                for name in [*(n.hash for n in self.scheme.below(self.scheme.root(i))), SHARED]
+            }
+            for i in range(self.n)
         ]
         return {"prune": pruned.get("seconds", 0.0), "blocks": first, "rows": rows, "search": search}
 

@@ -2,6 +2,8 @@
 
 A *configuration* maps targets to rates. Keys are paths of targets or globs over them; the more specific
 key wins. What a file says is resolved against a :class:`~composer.layout.Layout`, so no model is loaded.
+A rate alone means the target's default granularity and the run's criterion; an object says it in full:
+``{"rate": 0.5, "granularity": "2:4", "criterion": "wanda"}``.
 """
 
 from __future__ import annotations
@@ -13,17 +15,84 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from .errors import ConfigError, did_you_mean
-from .jsonfile import read_json, write_json
+from .jsonfile import canonical, read_json, write_json
 from .layout import Layout
+from .shapes import ALLOWED as ALLOWED_SHAPES
+from .shapes import default_shape, parse_shape, shape_of
 
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)]
 Rates = dict[str, float]
 """Target path -> rate in (0, 1); targets that stay dense are absent."""
 
 ALLOWED_RATE = "a number with 0 <= rate < 1"
+
+GLOBAL_L1 = "global_l1"
+"""The criterion of granularity ``global``."""
+
+
+class Spec(BaseModel):
+    """A rate said in full; what is None is the target's default granularity, or the run's criterion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rate: Rate
+    granularity: str | None = None
+    criterion: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pair(cls, given: Any) -> Any:
+        """One threshold over all targets is a granularity with one criterion: each name says the other."""
+        if not isinstance(given, Mapping):
+            return given
+        told = {name: value for name, value in given.items() if value is not None}
+        if told.get("criterion") == GLOBAL_L1:
+            return {"granularity": "global", **told}
+        return {"criterion": GLOBAL_L1, **told} if told.get("granularity") == "global" else told
+
+    @field_validator("granularity")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else str(parse_shape(value))
+        except ConfigError as bad:
+            raise PydanticCustomError("granularity", "{line}", {"line": str(bad)}) from None
+
+    @model_serializer
+    def _plain(self) -> dict[str, Any]:
+        return {"rate": self.rate, **self.choice}
+
+    @property
+    def choice(self) -> dict[str, str]:
+        """What it says beside the rate."""
+        named = {"granularity": self.granularity, "criterion": self.criterion}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def __str__(self) -> str:
+        return canonical(self.model_dump())
+
+
+Entry = Annotated[
+    Annotated[Rate, Tag("rate")] | Annotated[Spec, Tag("full")],
+    Discriminator(lambda value: "full" if isinstance(value, (Mapping, Spec)) else "rate"),
+]
+Assignment = Mapping[str, float | Spec]
+"""Target path -> what is asked of it; targets that stay dense are absent. A plain rate where defaults say it all."""
 
 
 class Configurations(BaseModel):
@@ -32,7 +101,7 @@ class Configurations(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[str, Field(min_length=1)] | None = None
-    configurations: Annotated[list[dict[str, Rate]], Field(min_length=1)]
+    configurations: Annotated[list[dict[str, Entry]], Field(min_length=1)]
 
 
 def read_configurations(path: Path) -> Configurations:
@@ -83,21 +152,21 @@ def check_rates(name: str, rates: Sequence[Any]) -> list[float]:
     return good
 
 
-def resolve(configurations: Configurations, layout: Layout, *, where: str = "conf.json") -> list[Rates]:
-    """Say for each configuration which targets are pruned at which rate.
+def resolve(configurations: Configurations, layout: Layout, *, where: str = "conf.json") -> list[Assignment]:
+    """Say for each configuration which targets are pruned at which rate, and how where that is not the default.
 
     Exact paths beat globs; of two globs the one with more literal characters wins; two equally specific
     keys that disagree are an error. A rate that removes no unit counts as 0, and 0 is left out.
 
     Raises:
-        ConfigError: keys that match no target, or that contradict each other; all of them.
+        ConfigError: keys that match no target or contradict each other, shapes that do not fit; all of them.
     """
     problems: list[str] = []
     resolved = []
     for i, given in enumerate(configurations.configurations):
-        rates, bad = _resolve_one(given, layout)
+        assigned, bad = _resolve_one(given, layout)
         problems += [f"{where}: configurations[{i}]: {problem}" for problem in bad]
-        resolved.append(rates)
+        resolved.append(assigned)
     if problems:
         raise ConfigError(problems)
     return resolved
@@ -123,7 +192,7 @@ def patterns(layout: Layout) -> list[str]:
     return [glob for glob, _ in shapes.most_common()]
 
 
-def _resolve_one(given: Mapping[str, float], layout: Layout) -> tuple[Rates, list[str]]:
+def _resolve_one(given: Assignment, layout: Layout) -> tuple[Assignment, list[str]]:
     matching: dict[str, list[str]] = {}  # target -> keys
     problems: list[str] = []
     for key in given:
@@ -132,7 +201,7 @@ def _resolve_one(given: Mapping[str, float], layout: Layout) -> tuple[Rates, lis
             problems.append(_unknown("key", key, layout))
         for target in matches:
             matching.setdefault(target, []).append(key)
-    rates: Rates = {}
+    chosen: dict[str, float | Spec] = {}
     for target in filter(matching.__contains__, layout.paths):
         most = max(_specificity(key, target) for key in matching[target])
         first, *others = [key for key in matching[target] if _specificity(key, target) == most]
@@ -142,9 +211,38 @@ def _resolve_one(given: Mapping[str, float], layout: Layout) -> tuple[Rates, lis
             for key in others
             if given[key] != given[first]
         ]
-        if layout.target(target).removed_units(given[first]) > 0:
-            rates[target] = given[first]
-    return rates, problems
+        chosen[target] = given[first]
+    problems += _follow_neurons(chosen, layout)
+    settled: dict[str, float | Spec] = {}
+    for target, said in chosen.items():
+        spec = said if isinstance(said, Spec) else Spec(rate=said)
+        shape = shape_of(spec.choice, layout.target(target))
+        if problem := shape.problem(layout, target, spec.rate):
+            problems.append(f"{target}: {problem}; got {said}")
+        elif spec.rate and shape.removed_weights(layout, target, spec.rate) > 0:
+            settled[target] = _settled(spec, target, layout)
+    return settled, problems
+
+
+def _settled(spec: Spec, target: str, layout: Layout) -> float | Spec:
+    """``spec`` in its one way to be written: a plain rate where it says nothing but defaults."""
+    default = default_shape(layout.target(target))
+    shape = shape_of(spec.choice, layout.target(target))
+    rate = shape.density_removed if shape.kind == "N:M" else spec.rate
+    named = None if shape == default else str(shape)
+    return Spec(rate=rate, granularity=named, criterion=spec.criterion) if named or spec.criterion else rate
+
+
+def _follow_neurons(chosen: dict[str, float | Spec], layout: Layout) -> list[str]:
+    """Where neurons go, gates and second projections follow: an equal entry of theirs is dropped, others refused."""
+    problems = []
+    for path, said in list(chosen.items()):
+        whole = layout.feed_forward(path) if isinstance(said, Spec) and said.granularity == "neuron" else None
+        for follower in [p.path for p in whole.projections[1:]] if whole else []:
+            other = chosen.pop(follower, said)
+            if other not in (said, 0):
+                problems.append(f"{follower}: follows the neurons of {path} ({said}) and takes no rate; got {other}")
+    return problems
 
 
 def _specificity(key: str, target: str) -> float:
@@ -161,10 +259,15 @@ def _unknown(where: str, key: str, layout: Layout) -> str:
 def _problems(bad: ValidationError) -> list[str]:
     problems = []
     for error in bad.errors():
-        first, *rest = error["loc"]
+        # A value's place goes on with the tag of what it was read as, and then its field.
+        path, field = error["loc"][:3], error["loc"][4:]
+        if field and error["type"] != "missing":
+            path = (*path, field[0])
+        first, *rest = path
         name = first if str(first).isidentifier() else repr(first)
         place = f"{name}{''.join(f'[{part!r}]' for part in rest)}"
-        problems.append(f"{place}: got {_shown(error['input'])}; allowed: {_allowed(error)}")
+        allowed = _allowed_in_full(error, str(field[0])) if field else _allowed(error)
+        problems.append(f"{place}: got {_shown(error['input'])}; allowed: {allowed}")
     return problems
 
 
@@ -179,6 +282,15 @@ def _allowed(error: Any) -> str:
     return {1: "a list with at least one configuration", 2: "an object of target paths and rates"}.get(
         depth, ALLOWED_RATE
     )
+
+
+def _allowed_in_full(error: Any, field: str) -> str:
+    """What a field of an entry said in full may hold."""
+    if error["type"] == "extra_forbidden":
+        return "only 'rate', 'granularity' and 'criterion'" + did_you_mean(field, Spec.model_fields)
+    if error["type"] == "granularity":
+        return str(error["ctx"]["line"].partition("allowed: ")[2])
+    return {"rate": ALLOWED_RATE, "granularity": ALLOWED_SHAPES, "criterion": "the name of a criterion"}[field]
 
 
 def _shown(value: Any) -> str:

@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-from .config import check_rates, match_targets, patterns
+from .config import Spec, check_rates, match_targets, patterns
 from .errors import ConfigError
 from .layout import Kind, Layout
+from .shapes import Shape, parse_shape
 
 DEFAULT_ATTENTION = (0.25, 0.5, 0.25)
 DEFAULT_LINEAR = (0.3, 0.3, 0.5)
@@ -24,7 +25,8 @@ def generate(
     draws: int | None = None,
     seed: int = 0,
     targets: Iterable[str] = (),
-) -> list[dict[str, float]]:
+    granularity: str | None = None,
+) -> list[dict[str, float | Spec]]:
     """Make configurations: maps of target path -> rate, in execution order.
 
     Args:
@@ -36,9 +38,12 @@ def generate(
         draws: instead draw so many configurations, each target's rate from its kind's list.
         seed: for ``draws``.
         targets: globs; only these targets are named, the others stay dense.
+        granularity: shape of what is removed from linear targets (:mod:`composer.shapes`). With ``neuron`` the
+            feed-forwards lose neurons, the other linear targets single weights.
 
     Raises:
-        ConfigError: values that are no rates, lists of the wrong length, a glob that names no target.
+        ConfigError: values that are no rates, lists of the wrong length, a glob that names no target, a shape that
+            does not fit.
     """
     rates = _checked({"attention": attention, "linear": linear})
     if not layout.listed and not targets:
@@ -50,12 +55,37 @@ def generate(
     if draws is not None:
         _positive("--random", draws)
         source = random.Random(seed)
-        return [{t: source.choice(rates[layout.target(t).kind]) for t in named} for _ in range(draws)]
-    pairs = list(product(rates["attention"], rates["linear"])) if grid else _paired(rates, count)
-    return [
-        {t: a if layout.target(t).kind == "attention" else b for t in named}  # one rate per kind
-        for a, b in pairs
+        made = [{t: source.choice(rates[layout.target(t).kind]) for t in named} for _ in range(draws)]
+    else:
+        pairs = list(product(rates["attention"], rates["linear"])) if grid else _paired(rates, count)
+        made = [
+            {t: a if layout.target(t).kind == "attention" else b for t in named}  # one rate per kind
+            for a, b in pairs
+        ]
+    shape = parse_shape(granularity) if granularity else None
+    return [_shaped(one, layout, shape) if shape else dict(one) for one in made]
+
+
+def _shaped(rates: dict[str, float], layout: Layout, shape: Shape) -> dict[str, float | Spec]:
+    """Linear targets in this shape; where neurons go, gates and second projections follow and are not named."""
+    if shape.kind == "head":
+        raise ConfigError(
+            "--granularity: got 'head', the default of attention targets; allowed: a shape of linear ones"
+        )
+    linear = [path for path in rates if layout.target(path).kind == "linear"]
+    followers: set[str] = set()
+    if shape.kind == "neuron":
+        wholes = [whole for path in linear if (whole := layout.feed_forward(path))]
+        linear, followers = [w.path for w in wholes], {p.path for w in wholes for p in w.projections[1:]}
+    problems = [
+        f"--granularity: {path}: {problem}; got {rates[path]:g}"
+        for path in linear
+        if rates[path] and (problem := shape.problem(layout, path, rates[path]))
     ]
+    if problems:
+        raise ConfigError(problems[:5])
+    shaped = {path: Spec(rate=rates[path], granularity=str(shape)) for path in linear if rates[path]}
+    return {path: shaped.get(path, rate) for path, rate in rates.items() if path not in followers}
 
 
 def _checked(given: dict[Kind, Sequence[float]]) -> dict[Kind, list[float]]:

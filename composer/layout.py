@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["attention", "linear"]
+Kind = Literal["attention", "linear", "feed_forward"]
 Level = Literal["module", "sublayer", "layer"]
 Stream = Literal["encoder", "decoder"]
 
@@ -71,7 +71,9 @@ class Target:
 
     An *attention* target has the projections q, k, v (in this order) and is pruned by ``heads`` heads; a
     *linear* target has one projection and is pruned by single weights. Where ``queries`` query heads share a
-    key and value head (grouped queries), the whole group is one unit, and ``heads`` counts the groups.
+    key and value head (grouped queries), the whole group is one unit, and ``heads`` counts the groups. A
+    *feed_forward* is no target of a layout but what :meth:`Layout.feed_forward` makes of several: its ``heads`` are
+    neurons.
     """
 
     path: str
@@ -82,8 +84,8 @@ class Target:
 
     @property
     def units(self) -> int:
-        """How many units a rate is a fraction of: heads, or single weights."""
-        return self.heads if self.kind == "attention" else self.parameters
+        """How many units a rate is a fraction of: heads (or neurons), or single weights."""
+        return self.parameters if self.kind == "linear" else self.heads
 
     @property
     def parameters(self) -> int:
@@ -194,6 +196,26 @@ class Layout:
             if path in block.targets:
                 return self.target(block.targets[block.targets.index(path) + 1]).projections[0]
         raise KeyError(path)
+
+    def feed_forward(self, path: str) -> Target | None:
+        """The feed-forward whose first target is at ``path``: its projections up, gates among them, then down.
+
+        A neuron is a row of each of the first ones with its biases, and a column of the last. None where no
+        feed-forward begins at ``path``.
+        """
+        for block in self.at("sublayer"):
+            targets = [self.target(t) for t in block.targets if t in self]
+            if (
+                len(targets) == len(block.targets)
+                and block.targets[0] == path
+                and len(targets) > 1
+                and all(t.kind == "linear" for t in targets)
+            ):
+                projections = tuple(t.projections[0] for t in targets)
+                neurons = projections[-1].in_features
+                if all(p.out_features == neurons for p in projections[:-1]):
+                    return Target(path, "feed_forward", projections, neurons)
+        return None
 
     def only(self, paths: Collection[str]) -> Layout:
         """The targets at ``paths``, with the projections that read the heads of those that are attentions."""

@@ -21,14 +21,18 @@ def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
     """Masks of a target's parameters from its kept units.
 
     A linear target's ``keep`` has its weight's shape (out, in). An attention target's has shape (heads,):
-    the rows of removed heads go from q, k and v, bias rows with them. Masks are shaped as the module stores
-    its parameters.
+    the rows of removed heads go from q, k and v, bias rows with them. A feed-forward's has shape (neurons,):
+    rows of all projections but the last, bias rows with them, and columns of the last. Masks are shaped as the
+    module stores its parameters.
     """
     masks: dict[str, Tensor] = {}
     for p in target.projections:
         weight = masks.setdefault(p.weight, torch.ones(p.stored, dtype=torch.bool, device=keep.device))
         if target.kind == "linear":
             p.of(weight).copy_(keep)
+            continue
+        if target.kind == "feed_forward" and p is target.projections[-1]:
+            p.of(weight).copy_(keep.expand(p.out_features, p.in_features))
             continue
         rows = keep.repeat_interleave(p.out_features // target.heads)
         p.of(weight).copy_(rows[:, None])

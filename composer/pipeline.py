@@ -14,7 +14,7 @@ from .provenance import record
 from .recipe import Recipe, load_recipe, merged
 from .workspace import Given, Workspace
 
-RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets"}
+RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets", "granularity"}
 """A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .config import Configurations, read_configurations, resolve, write_configurations
+from .allocation import allocate, wants_allocation
+from .config import GLOBAL_L1, Configurations, Spec, read_configurations, resolve, write_configurations
 from .errors import ConfigError, OutputError
 from .generate import generate
 from .jsonfile import read_json
@@ -30,6 +31,7 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
             draws=r.random,
             seed=r.seed,
             targets=r.targets,
+            granularity=r.granularity or ("global" if r.criterion == GLOBAL_L1 else None),
         ),
     )
     content = configurations.model_dump(exclude_none=True)
@@ -63,18 +65,32 @@ def generate_scheme(
     elif not space.has_base:
         raise ConfigError(f"{source}: names no model; add the key 'model', or give -m/--model")
     layout = space.base.layout
+    assigned = resolve(given, layout, where=str(source))
+    if any(map(wants_allocation, assigned)):
+        parameters = dict(space.base.load().named_parameters())
+        assigned = [allocate(one, layout, parameters) if wants_allocation(one) else one for one in assigned]
     scheme = build_scheme(
-        resolve(given, layout, where=str(source)),
+        assigned,
         layout,
         model=space.stored_name(path.parent),
         fingerprint=space.base.fingerprint,
         block_levels=space.recipe.block_levels,
     )
+    if any(node.choices for node in scheme.at("module")):
+        from .criteria.choice import check_criteria
+
+        check_criteria(scheme, layout)
     fresh = not _same_scheme(path, scheme, force)
     if fresh:
         scheme.save(path)
         space.forget_scheme(path)
-    return Outcome(path, fresh, scheme_summary(scheme, space.base))
+    followed = [
+        {"configuration": i, "path": target, "rate": said.rate}
+        for i, one in enumerate(assigned)
+        for target, said in one.items()
+        if isinstance(said, Spec) and said.granularity == "global"
+    ]
+    return Outcome(path, fresh, scheme_summary(scheme, space.base) | ({"global": followed} if followed else {}))
 
 
 def scheme_summary(scheme: Scheme, base: BaseModel) -> dict[str, Any]:
@@ -109,7 +125,13 @@ def show_scheme(recipe: Given, scheme: Path, *, picture: Path | None = None) -> 
         for node in plan.below(plan.nodes[root]):
             uses[node.hash] += 1
     nodes = [
-        {"level": n.level, "path": n.path, "rates": sorted(set(n.rates.values())), "uses": uses[n.hash]}
+        {
+            "level": n.level,
+            "path": n.path,
+            "rates": sorted(set(n.rates.values())),
+            "uses": uses[n.hash],
+            **({"choices": sorted({" ".join(c.values()) for c in n.choices.values()})} if n.choices else {}),
+        }
         for n in plan.nodes.values()
     ]
     return Outcome(picture, True, {**scheme_summary(plan, space.base), "nodes": nodes, "picture": str(picture)})

@@ -64,6 +64,10 @@ class BlockOptions(Options):
     """Stop a block after so many validations without improvement."""
     valid_size: Size = 256
     """Validation examples that the early stop looks at."""
+    evaluations: Size = 4
+    """joint: how often all configurations' validation losses are measured, spread over the steps."""
+    start: Literal["repaired", "pruned"] = "repaired"
+    """joint: from blocks in closed form, or from pruned ones as they are."""
     damping: Positive = 0.01
     """Closed forms: pull towards the weights before repair, as a share of the mean squared input."""
 
@@ -85,6 +89,8 @@ class ModelOptions(Options):
     """AdamW weight decay."""
     clip: Positive = 1.0
     """Largest gradient norm."""
+    distill: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of the base model's answers in the loss, of whole models on both sides and of joint tuning."""
     evaluations: Size = 8
     """How often the validation loss is measured, spread over the steps; the best weights are kept."""
 
@@ -123,6 +129,8 @@ class Recipe(Options, DataOptions):
     """Draw so many configurations, each target's rate from its kind's list."""
     targets: list[str] = []
     """Globs; only these targets are named in the configurations."""
+    granularity: str | None = None
+    """Shape of what is removed from linear targets, as ``2:4`` or ``neuron``; None is single weights."""
 
     block_levels: list[Level] = ["module", "sublayer"]
     """Levels whose blocks are tuned."""
@@ -142,6 +150,8 @@ class Recipe(Options, DataOptions):
 
     calibration_size: Size = 512
     """Training examples that criteria and closed forms look at, once."""
+    calibration: Literal["base", "sequential"] = "base"
+    """Inputs that criteria look at: the base model's, or those of the already pruned layers before (as published)."""
     memory: ByteSize | None = None
     """Most memory for moments of the calibration sample, as ``2GiB``; more of them take more passes."""
     dead_columns: bool = True

@@ -50,6 +50,7 @@ def settings_of(space: Workspace) -> ModelSettings:
         options.evaluations,
         space.recipe.seed,
         space.recipe.precision,
+        options.distill,
     )
 
 
@@ -218,7 +219,18 @@ def _tune(
     train, valid = space.examples("train"), space.examples("valid")
     work.mkdir(parents=True, exist_ok=True)
     with full_disk_reported(folder or csv):
-        tuned = tune_model(model, masks, space.task, train, valid, settings, work=work, label=label, progress=progress)
+        tuned = tune_model(
+            model,
+            masks,
+            space.task,
+            train,
+            valid,
+            settings,
+            work=work,
+            answers=space.answers(settings.distill),
+            label=label,
+            progress=progress,
+        )
     result = {
         "kind": start.kind,
         "configuration": start.i,
@@ -250,4 +262,9 @@ def _tune(
 
 def _inputs(space: Workspace, start: Start, settings: ModelSettings) -> dict[str, Any]:
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}
-    return {**start.inputs(space), "kind": start.kind, "settings": asdict(settings), "data": data}
+    return {**start.inputs(space), "kind": start.kind, "settings": _told(settings), "data": data}
+
+
+def _told(settings: ModelSettings) -> dict[str, Any]:
+    """What of the settings identifies a run; an option that is off is as if it did not exist."""
+    return {name: value for name, value in asdict(settings).items() if name != "distill" or value}

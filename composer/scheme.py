@@ -1,30 +1,34 @@
 """The scheme: the hash-consed graph of everything that N configurations need.
 
-Every subtree of a configured model gets the hash of its level, its path, the rates in it and its
-children's hashes. Equal hashes in different configurations are one node, so the union of all
-configurations is a directed acyclic graph: leaves are (target, rate) *variants*, inner nodes sublayers and
-layers, roots whole configurations. This is hash consing (Ershov 1958; Goto 1974).
+Every subtree of a configured model gets the hash of its level, its path, the rates in it (with granularity and
+criterion, where a target has others than the defaults) and its children's hashes. Equal hashes in different
+configurations are one node, so the union of all configurations is a directed acyclic graph: leaves are (target,
+rate) *variants*, inner nodes sublayers and layers, roots whole configurations. This is hash consing (Ershov 1958;
+Goto 1974).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Rates
+from .config import Assignment, Rates, Spec
 from .errors import SchemeError
 from .jsonfile import canonical, digest_of, read_json, write_json
-from .layout import LEVELS, Layout, Level
+from .layout import LEVELS, Layout, Level, Target
+from .shapes import Shape, shape_of
 
 if TYPE_CHECKING:
     import networkx as nx
 
 FORMAT = 1
 ROOT = "model"
+SHARED = "shared"
+"""Name under which a jointly tuned library serves what all its configurations share: the whole model's weights."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Node:
     """A node of the graph.
 
     ``rates`` is the full variant: rate of every pruned target below. ``children`` are hashes, in
-    execution order.
+    execution order. ``choices`` says of targets that are not pruned by default how they are: ``granularity``,
+    ``criterion``, or both.
     """
 
     hash: str
@@ -40,12 +45,27 @@ class Node:
     path: str
     rates: Rates
     children: tuple[str, ...]
+    choices: Mapping[str, dict[str, str]] = field(default_factory=dict)
+
+    def shape(self, target: Target) -> Shape:
+        """In which shape ``target`` is pruned in this node."""
+        return shape_of(self.choices.get(target.path, {}), target)
+
+    def removed_weights(self, layout: Layout) -> dict[str, int]:
+        """How many weights go, by the target that asks for it (a neuron's in all projections)."""
+        return {
+            path: self.shape(layout.target(path)).removed_weights(layout, path, rate)
+            for path, rate in self.rates.items()
+        }
 
     @property
     def label(self) -> str:
         """A short name for messages: level, path and rates."""
         rates = "/".join(f"{rate:g}" for rate in dict.fromkeys(self.rates.values()))
-        return f"{self.level} {self.path or '(whole model)'} at {rates or 0}"
+        how = "".join(
+            f" ({' '.join(words)})" for words in dict.fromkeys(tuple(c.values()) for c in self.choices.values())
+        )
+        return f"{self.level} {self.path or '(whole model)'} at {rates or 0}{how}"
 
 
 @dataclass(frozen=True)
@@ -109,6 +129,12 @@ class Scheme:
         """All nodes of a level, in execution order of their first use."""
         return [node for node in self.nodes.values() if node.level == level]
 
+    def touched(self, layout: Layout) -> frozenset[str]:
+        """Targets that lose weights; where neurons go, all of their feed-forward."""
+        neurons = [n.path for n in self.at("module") if n.shape(layout.target(n.path)).kind == "neuron"]
+        wholes = [whole for path in neurons if (whole := layout.feed_forward(path))]
+        return frozenset(self.modules) | {p.path for whole in wholes for p in whole.projections}
+
     def root(self, i: int) -> Node:
         """Configuration ``i``, counted from 0."""
         if not 0 <= i < len(self.roots):
@@ -161,7 +187,7 @@ class Scheme:
 
     def sparsity(self, i: int, layout: Layout) -> float:
         """Share of all target weights that configuration ``i`` removes."""
-        removed = sum(layout.target(t).removed_weights(rate) for t, rate in self.root(i).rates.items())
+        removed = sum(self.root(i).removed_weights(layout).values())
         return removed / layout.parameters(layout.paths)
 
     def save(self, path: Path) -> None:
@@ -188,6 +214,7 @@ class Scheme:
                     "path": n.path,
                     "rates": n.rates,
                     "children": list(n.children),
+                    **({"choices": dict(n.choices)} if n.choices else {}),
                 }
                 for n in self.nodes.values()
             ],
@@ -195,7 +222,7 @@ class Scheme:
 
 
 def build_scheme(
-    configurations: Sequence[Rates],
+    configurations: Sequence[Assignment],
     layout: Layout,
     *,
     model: str,
@@ -218,9 +245,9 @@ def build_scheme(
     inner = tuple(level for level in LEVELS if level in levels and level != "module")
     nodes: dict[str, Node] = {}
     roots = []
-    for rates in configurations:
-        top = _level_nodes(rates, layout, inner, nodes)
-        roots.append(_add(nodes, ROOT, "", rates, [node.hash for node in top]).hash)
+    for assigned in configurations:
+        top = _level_nodes(assigned, layout, inner, nodes)
+        roots.append(_add(nodes, ROOT, "", assigned, [node.hash for node in top]).hash)
     return Scheme(model, fingerprint, levels, nodes, tuple(roots))
 
 
@@ -239,7 +266,10 @@ def load_scheme(path: Path) -> Scheme:
             raise SchemeError(
                 f"{path}: its digest does not hold: the file was edited or damaged; it is generated, so {again}"
             )
-        nodes = [Node(n["hash"], n["level"], n["path"], dict(n["rates"]), tuple(n["children"])) for n in raw["nodes"]]
+        nodes = [
+            Node(n["hash"], n["level"], n["path"], dict(n["rates"]), tuple(n["children"]), dict(n.get("choices", {})))
+            for n in raw["nodes"]
+        ]
         return Scheme(
             raw["model"],
             raw["fingerprint"],
@@ -259,17 +289,17 @@ def _holds(content: dict[str, Any], digest: Any) -> bool:
         return False
 
 
-def _level_nodes(rates: Rates, layout: Layout, inner: Sequence[Level], nodes: dict[str, Node]) -> list[Node]:
+def _level_nodes(assigned: Assignment, layout: Layout, inner: Sequence[Level], nodes: dict[str, Node]) -> list[Node]:
     """Add one configuration's leaves and inner nodes; return the topmost ones, in execution order."""
     position = {path: i for i, path in enumerate(layout.paths)}
-    top = [_add(nodes, "module", t, {t: rates[t]}, []) for t in layout.paths if t in rates]
+    top = [_add(nodes, "module", t, {t: assigned[t]}, []) for t in layout.paths if t in assigned]
     for level in inner:
         above: list[Node] = []
         for block in layout.at(level):
             inside = set(block.targets)
             children = [n for n in top if next(iter(n.rates)) in inside]
             if children:
-                variant = {t: r for n in children for t, r in n.rates.items()}
+                variant = {t: assigned[t] for n in children for t in n.rates}
                 above.append(_add(nodes, level, block.path, variant, [n.hash for n in children]))
         covered = {t for n in above for t in n.rates}
         loose = [n for n in top if not covered & set(n.rates)]
@@ -277,7 +307,9 @@ def _level_nodes(rates: Rates, layout: Layout, inner: Sequence[Level], nodes: di
     return top
 
 
-def _add(nodes: dict[str, Node], level: str, path: str, rates: Rates, children: list[str]) -> Node:
-    content = canonical([level, path, rates, children])
-    name = digest_of(content)[:32]
-    return nodes.setdefault(name, Node(name, level, path, rates, tuple(children)))
+def _add(nodes: dict[str, Node], level: str, path: str, assigned: Assignment, children: list[str]) -> Node:
+    rates = {t: said.rate if isinstance(said, Spec) else said for t, said in assigned.items()}
+    choices = {t: said.choice for t, said in assigned.items() if isinstance(said, Spec) and said.choice}
+    content = [level, path, rates, children]
+    name = digest_of(canonical([*content, choices] if choices else content))[:32]
+    return nodes.setdefault(name, Node(name, level, path, rates, tuple(children), choices))

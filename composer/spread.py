@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ class Share:
 
 
 def block_settings(recipe: Recipe) -> BlockSettings:
-    """What the recipe says about the block phase."""
+    """What the recipe says about blocks."""
     from .trainers.trainer import BlockSettings
 
     return BlockSettings(
@@ -63,6 +63,16 @@ def block_settings(recipe: Recipe) -> BlockSettings:
     )
 
 
+def wave_settings(recipe: Recipe) -> BlockSettings | None:
+    """Settings of the waves: before blocks learn in context they are made in closed form; None: not at all."""
+    from .trainers import TRAINERS
+
+    settings = block_settings(recipe)
+    if not TRAINERS.get(settings.trainer).in_context:
+        return settings
+    return None if settings.start == "pruned" else replace(settings, trainer="least_squares")
+
+
 def block_examples(space: Workspace) -> dict[str, Examples]:
     """The splits that the block phase sees: ``train`` and ``valid``."""
     from .stages.tune_blocks import head
@@ -71,26 +81,34 @@ def block_examples(space: Workspace) -> dict[str, Examples]:
 
 
 def tune(space: Workspace, scheme: Path, libraries: tuple[Library, Library], progress: Progress) -> BlockTuning:
-    """Tune every block of ``scheme`` that the second library lacks, from what is pruned in the first."""
-    recipe = space.recipe
+    """Tune every block of ``scheme``, by itself, that the second library lacks, from what is pruned in the first."""
+    recipe, settings = space.recipe, wave_settings(space.recipe)
+    if settings is None:
+        return BlockTuning({})
     with executor_of(recipe.jobs, recipe.cluster, device=recipe.device, progress=progress) as executor:
         if executor is None:
-            return _tune_here(space, scheme, libraries, progress)
-        place = Place(recipe, scheme, libraries[0].folder, libraries[1].folder)
-        return _tune_there(space, place, executor, progress)
+            done = _tune_here(space, scheme, libraries, settings, progress)
+        else:
+            place = Place(recipe, scheme, libraries[0].folder, libraries[1].folder)
+            done = _tune_there(space, place, libraries, settings, executor, progress)
+    space.forget_calibration()
+    return done
 
 
 def tune_share(share: Share) -> int:
     """Tune the blocks of a share, in a worker; returns the teacher's passes."""
     libraries = Library(share.place.pruned), Library(share.place.tuned)
     space = _opened(share.place)
-    return _tune_here(space, share.place.scheme, libraries, SILENT, share.blocks).teacher_passes
+    settings = wave_settings(space.recipe)
+    assert settings is not None  # else there are no shares
+    return _tune_here(space, share.place.scheme, libraries, settings, SILENT, share.blocks).teacher_passes
 
 
 def _tune_here(
     space: Workspace,
     scheme: Path,
     libraries: tuple[Library, Library],
+    settings: BlockSettings,
     progress: Progress,
     only: Mapping[str, str] | None = None,
 ) -> BlockTuning:
@@ -103,8 +121,8 @@ def _tune_here(
         sample.model,
         space.base.layout,
         plan,
-        trainer=TRAINERS.get(space.recipe.trainer),
-        settings=block_settings(space.recipe),
+        trainer=TRAINERS.get(settings.trainer),
+        settings=settings,
         task=space.task,
         **block_examples(space),
         pruned=libraries[0],
@@ -116,21 +134,24 @@ def _tune_here(
     )
 
 
-def _tune_there(space: Workspace, place: Place, executor: Executor, progress: Progress) -> BlockTuning:
+def _tune_there(
+    space: Workspace,
+    place: Place,
+    libraries: tuple[Library, Library],
+    settings: BlockSettings,
+    executor: Executor,
+    progress: Progress,
+) -> BlockTuning:
     from .trainers import TRAINERS
 
-    began, plan, pruned, tuned = (
-        time.perf_counter(),
-        space.scheme(place.scheme),
-        Library(place.pruned),
-        Library(place.tuned),
-    )
+    space.forget_calibration()  # workers have their own; here the memory is not needed
+    began, plan = time.perf_counter(), space.scheme(place.scheme)
     waves = Waves(
         plan,
         space.base.layout,
-        (pruned, tuned),
-        space.addresses(pruned, plan),
-        settings=block_settings(space.recipe).lineage(TRAINERS.get(space.recipe.trainer).fields),
+        libraries,
+        space.addresses(libraries[0], plan),
+        settings=settings.lineage(TRAINERS.get(settings.trainer).fields),
         data={name: examples.digest for name, examples in block_examples(space).items()},
     )
     done = BlockTuning(waves.addresses)
@@ -138,7 +159,7 @@ def _tune_there(space: Workspace, place: Place, executor: Executor, progress: Pr
     def spread(missing: Sequence[Missing], label: str) -> None:
         shares = split(missing, space.base.layout, executor.jobs)
         with progress.bar(label, len(missing)) as bar:
-            seen = _Seen(tuned, missing, bar)
+            seen = _Seen(libraries[1], missing, bar)
             work = [Share(place, {one.node.hash: one.address for one in share}) for share in shares]
             done.teacher_passes += sum(executor.run(tune_share, work, seen.look))
             seen.wait()

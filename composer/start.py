@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import RecipeError
 from .library import Library, address_of
 from .progress import SILENT, Progress
-from .scheme import Scheme
+from .scheme import SHARED, Scheme
 from .workspace import Kind, Workspace
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Start:
             return {"base": space.base.fingerprint}
         from .stages.compose import cover
 
-        blocks = {n.hash: self.addresses[n.hash] for n in cover(self.scheme, self.i, self.addresses)}
+        names = [n.hash for n in cover(self.scheme, self.i, self.addresses)]
+        blocks = {name: self.addresses[name] for name in [*names, SHARED] if name in self.addresses}
         swept = {"sweep": self.sweep} if self.sweep else {}
         return {
             "base": self.scheme.fingerprint,

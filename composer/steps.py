@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError
 from .jsonfile import reported, write_text
@@ -20,8 +21,11 @@ from .outcome import Outcome
 from .planning import generate_config, generate_scheme, scheme_size, show_model, show_scheme, take_config
 from .progress import SILENT, Progress
 from .provenance import changes, is_current, new_folder, record, write_record
-from .scheme import Scheme
+from .scheme import SHARED, Scheme
 from .workspace import Given, Kind, Workspace
+
+if TYPE_CHECKING:
+    from .criteria.criterion import Criterion
 
 __all__ = [
     "build_model",
@@ -49,12 +53,15 @@ def prune(
 ) -> Outcome:
     """Prune every variant of the scheme, each once, into ``modules/pruned``."""
     from .criteria import CRITERIA
+    from .criteria.choice import check_criteria, criteria_of
 
     space = Workspace.of(recipe)
     criterion = CRITERIA.get(space.recipe.criterion)()
     plan = space.scheme(scheme)
+    check_criteria(plan, space.base.layout, criterion)
+    used = criteria_of(plan, criterion)
     library = Library(output or space.pruned)
-    settings = {"calibration": space.sample_identity()} if criterion.needs else {}
+    settings = _settings(space, plan, used)
     inputs: dict[str, Any] = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
     inputs["dead_columns"] = space.recipe.dead_columns
     leaves = len(plan.at("module"))
@@ -64,21 +71,20 @@ def prune(
     from .stages.prune import prune as work
 
     library.sweep()
-    sampled = space.calibration(plan, progress) if criterion.needs else None
-    model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
-    held = set(library.addresses())
+    options: dict[str, Any] = {"settings": settings, "dead_columns": space.recipe.dead_columns, "progress": progress}
+    held, began = set(library.addresses()), time.perf_counter()
     with reported(library.folder):
-        addresses = work(
-            model,
-            space.base.layout,
-            plan,
-            criterion,
-            library,
-            settings=settings,
-            calibration=(lambda: sampled) if sampled else None,
-            dead_columns=space.recipe.dead_columns,
-            progress=progress,
-        )
+        if space.recipe.calibration == "sequential":
+            from .sequential import prune_in_order
+
+            model = space.fresh_model()
+            options["calibrate"] = partial(space.calibrated, model, progress=progress)
+            addresses = prune_in_order(model, space.base.layout, plan, criterion, library, **options)
+        else:
+            sampled = space.calibration(plan, progress) if "calibration" in settings else None
+            model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
+            calibration = (lambda: sampled) if sampled else None
+            addresses = work(model, space.base.layout, plan, criterion, library, calibration=calibration, **options)
     seconds = time.perf_counter() - began
     made = len(set(addresses.values()) - held)
     content = record(inputs, addresses=addresses, seconds=seconds, recipe=space.resolved())
@@ -95,7 +101,10 @@ def finetune_blocks(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Outcome:
-    """Tune every block of the scheme once, bottom-up, into ``modules/finetuned``; ``stats/block.csv``."""
+    """Tune every block of the scheme once, bottom-up, into ``modules/finetuned``; ``stats/block.csv``.
+
+    A trainer that works in context then lets all configurations learn as one network.
+    """
     from .trainers import TRAINERS
 
     space = Workspace.of(recipe)
@@ -106,8 +115,11 @@ def finetune_blocks(
     from .spread import block_examples, block_settings, tune
 
     settings = block_settings(r)
-    data = {name: examples.digest for name, examples in block_examples(space).items()}
+    examples = block_examples(space)
+    data = {name: split.digest for name, split in examples.items()}
     inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
+    if trainer.in_context:
+        inputs["finetune"] = {name: getattr(r.finetune, name) for name in ("warmup", "weight_decay", "clip")}
     stats = space.folder / "stats" / "block.csv"
     held = _manifest(library, plan, inputs, force)
     if held and stats.is_file():
@@ -115,17 +127,30 @@ def finetune_blocks(
     library.sweep()
     with reported(library.folder):
         done = tune(space, scheme or space.conf_prune, (start, library), progress)
-    space.forget_calibration()
-    seconds = write_block_stats(library, done.addresses, stats)
+        found, work = done.addresses, {name: seconds_of(library, address) for name, address in done.addresses.items()}
+        joint: dict[str, Any] = {}
+        if trainer.in_context:
+            from .joint import Joint
+
+            begin = (library, found) if r.block.start == "repaired" else (start, leaves)
+            found, joint = Joint(space, plan, begin, library, examples["valid"], progress).run()
+            work[SHARED] = seconds_of(library, found[SHARED])
+    seconds = write_block_stats(library, {**done.addresses, **found}, stats)
     summary = {
         "blocks": len(done.addresses),
         "tuned": done.tuned,
         "teacher_passes": done.teacher_passes,
-        "seconds": seconds,
+        "seconds": sum(work.values()) or seconds,
+        **({"joint": joint} if joint else {}),
     }
-    content = record(inputs, addresses=done.addresses, summary=summary, device=space.device, recipe=space.resolved())
+    content = record(inputs, addresses=found, summary=summary, device=space.device, recipe=space.resolved(), work=work)
     library.write_manifest(plan.digest, content)
     return Outcome(library.folder, True, {**summary, "stats": str(stats)})
+
+
+def seconds_of(library: Library, address: str) -> float:
+    """The seconds that a stored block took."""
+    return float(library.stats(address).get("seconds", 0.0))
 
 
 def write_block_stats(library: Library, addresses: dict[str, str], path: Path) -> float:
@@ -200,6 +225,21 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]
     options = DataOptions(**{n: getattr(space.recipe, n) for n in DataOptions.model_fields if n != "data"}, data="demo")
     task = open_task(options, base.folder, base.config)
     return task.predict(base.load().to(space.device), texts)
+
+
+def _settings(space: Workspace, plan: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
+    """What identifies the statistics that these criteria look at: calibration sample, seed."""
+    from .sequential import check_sequential
+
+    r = space.recipe
+    needs = {need for criterion in criteria for need in criterion.needs}
+    settings: dict[str, Any] = {"seed": r.seed} if "seed" in needs else {}
+    if needs & {"gram", "gradient"}:
+        settings["calibration"] = space.sample_identity()
+    if r.calibration == "sequential":
+        check_sequential(plan, criteria)
+        settings["calibration"] |= {"inputs": "sequential", "configuration": plan.roots[0]}
+    return settings
 
 
 def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:

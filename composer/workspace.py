@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from .config import read_configurations
 from .errors import LibraryError, ModelError, RecipeError, SchemeError
 from .jsonfile import digest_of
+from .layout import Layout
 from .library import Library
 from .models.base import DEMO, BaseModel
 from .progress import Progress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .calibration import Calibration
+    from .trainers.logits import Answers
 
 Kind = Literal["composed", "baseline", "dense"]
 DEVICES = ("cpu", "cuda", "mps")
@@ -188,26 +190,39 @@ class Workspace:
         """The base model on the calibration sample; what was gathered once serves all steps that have this plan.
 
         Args:
-            by_need: others gather too, each what it needs itself.
+            by_need: gather only what is asked for; others gather the rest.
         """
+        targets = plan.touched(self.base.layout)
+        if self._calibration is None or self._calibrated != targets:
+            self._calibrated = targets
+            layout = self.base.layout.only(targets)
+            self._calibration = self.calibrated(self.fresh_model(), layout, progress=progress, by_need=by_need)
+        return self._calibration
+
+    def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress, by_need: bool = False) -> Calibration:
+        """``model`` on the calibration sample, as far as ``layout`` looks at it."""
         from .calibration import Calibration
 
-        targets = frozenset(plan.modules)
-        if self._calibration is None or self._calibrated != targets:
-            r = self.recipe
-            self._calibrated = targets
-            self._calibration = Calibration(
-                self.fresh_model(),
-                self.task,
-                self.examples("train"),
-                self.base.layout.only(targets),
-                size=r.calibration_size,
-                seed=r.seed,
-                memory=r.memory,
-                by_need=by_need,
-                progress=progress,
-            )
-        return self._calibration
+        r, train = self.recipe, self.examples("train")
+        return Calibration(
+            model,
+            self.task,
+            train,
+            layout,
+            size=r.calibration_size,
+            seed=r.seed,
+            memory=r.memory,
+            by_need=by_need,
+            progress=progress,
+        )
+
+    def answers(self, share: float) -> Answers | None:
+        """The base model as a teacher of whole models, with this weight in the loss; None for weight 0."""
+        if not share:
+            return None
+        from .trainers.logits import Answers
+
+        return Answers(self.fresh_model(), self.task, share)
 
     def sample_identity(self) -> dict[str, Any]:
         """What identifies the calibration sample."""

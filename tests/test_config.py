@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from composer.config import (
     Configurations,
+    Spec,
     check_rates,
     match_targets,
     read_configurations,
@@ -197,8 +198,8 @@ def test_a_list_of_rates_given_as_option_is_checked(rates: list[Any], problems: 
     assert list(caught.value.problems) == problems
 
 
-def one(layout: Layout, **keys: float) -> dict[str, float]:
-    return resolve(Configurations(configurations=[keys]), layout)[0]
+def one(layout: Layout, **keys: Any) -> dict[str, Any]:
+    return dict(resolve(Configurations(configurations=[keys]), layout)[0])
 
 
 def test_targets_without_a_key_stay_dense(layout: Layout) -> None:
@@ -320,4 +321,79 @@ def test_any_json_is_read_or_refused_by_lines(tmp_path_factory: pytest.TempPathF
     except ConfigError:
         assert problems_of(path)
     else:
-        assert all(0 <= rate < 1 for rates in given_rates for rate in rates.values())
+        said = [entry for entries in given_rates for entry in entries.values()]
+        assert all(0 <= (entry.rate if isinstance(entry, Spec) else entry) < 1 for entry in said)
+
+
+FORWARD = "encoder.block.0.layer.1.DenseReluDense"
+FULL = {"rate": 0.5, "granularity": "2:4", "criterion": "wanda"}
+
+
+def test_a_rate_said_in_full_is_read_and_written_as_it_was_given(tmp_path: Path) -> None:
+    given = {"configurations": [{"a": FULL, "b": {"rate": 0.3}, "c": {"rate": 0.1, "criterion": "l2"}, "d": 0.2}]}
+    read = read_configurations(write(tmp_path, json.dumps(given)))
+    assert read.configurations[0]["a"] == Spec(**FULL)
+    write_configurations(tmp_path / "conf.json", read)
+    assert json.loads((tmp_path / "conf.json").read_text()) == given
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({"granularity": "2:4"}, "['a']: got {'granularity': '2:4'}; allowed: a number with 0 <= rate < 1"),
+        ({"rate": 1}, "['a']['rate']: got 1; allowed: a number with 0 <= rate < 1"),
+        ({"rate": 0.5, "granularity": "2;4"}, "['a']['granularity']: got '2;4'; allowed: unstructured, per-row"),
+        ({"rate": 0.5, "granularity": 4}, "['a']['granularity']: got 4; allowed: unstructured, per-row"),
+        ({"rate": 0.5, "granularity": "4:2"}, "['a']['granularity']: got '4:2'; allowed: N:M with N < M"),
+        ({"rate": 0.5, "criterion": ""}, "['a']['criterion']: got ''; allowed: the name of a criterion"),
+        (
+            {"rate": 0.5, "granularty": "row"},
+            "['a']['granularty']: got 'row'; allowed: only 'rate', 'granularity' and 'criterion'; "
+            "did you mean 'granularity'?",
+        ),
+    ],
+)
+def test_what_is_wrong_in_full_is_said_with_its_field(tmp_path: Path, value: Any, problem: str) -> None:
+    (said,) = problems_of(write(tmp_path, json.dumps([{"a": value}])))
+    assert said.startswith(f"configurations[0]{problem}")
+
+
+def test_what_says_nothing_but_defaults_is_a_rate(layout: Layout) -> None:
+    attention, out = ENCODER.format(0), f"{ENCODER.format(0)}.o"
+    assert one(layout, **{attention: {"rate": 0.5, "granularity": "head"}}) == {attention: 0.5}
+    assert one(layout, **{out: {"rate": 0.5, "granularity": "unstructured"}}) == {out: 0.5}
+    assert one(layout, **{out: {"rate": 0.5}, attention: {"rate": 0}}) == {out: 0.5}
+    other = {"rate": 0.5, "granularity": "unstructured"}
+    assert one(layout, **{attention: other}) == {attention: Spec(**other)}
+
+
+def test_the_rate_of_n_of_m_is_made_exact(layout: Layout) -> None:
+    path = f"{FORWARD}.wo"
+    assert one(layout, **{path: {"rate": 0.873, "granularity": "1:8"}})[path].rate == 0.875
+
+
+def test_one_threshold_has_one_criterion_and_the_other_way_round(layout: Layout) -> None:
+    wanted = {"rate": 0.5, "granularity": "global", "criterion": "global_l1"}
+    for said in ({"granularity": "global"}, {"criterion": "global_l1"}):
+        assert one(layout, **{"*.wo": {"rate": 0.5, **said}}) == {
+            t: Spec(**wanted) for t in layout.paths if t.endswith(".wo")
+        }
+
+
+def test_shapes_that_do_not_fit_are_refused_with_the_dimension(layout: Layout) -> None:
+    with pytest.raises(ConfigError) as caught:
+        one(
+            layout,
+            **{f"{FORWARD}.wo": {"rate": 0.5, "granularity": "3x6"}, "*.wi": {"rate": 0.5, "granularity": "head"}},
+        )
+    problems = caught.value.problems
+    assert f"{FORWARD}.wo: granularity '3x6': 3 does not divide the output dimension of {FORWARD}.wo, 8" in problems[1]
+    assert "granularity 'head' is for attention targets" in problems[0]
+
+
+def test_what_follows_neurons_takes_no_rate_of_its_own(layout: Layout) -> None:
+    neurons = {"rate": 0.5, "granularity": "neuron"}
+    assert one(layout, **{f"{FORWARD}.*": neurons}) == {f"{FORWARD}.wi": Spec(**neurons)}
+    assert one(layout, **{f"{FORWARD}.wi": neurons, f"{FORWARD}.wo": 0}) == {f"{FORWARD}.wi": Spec(**neurons)}
+    with pytest.raises(ConfigError, match=rf"{FORWARD}.wo: follows the neurons of {FORWARD}.wi .*; got 0.3"):
+        one(layout, **{f"{FORWARD}.wi": neurons, f"{FORWARD}.wo": 0.3})

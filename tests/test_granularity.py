@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.granularity import keep_by_rank
+from composer.granularity import Keep, keep_by_rank, spread, totals
+from composer.models.adapter import linear
+from composer.shapes import parse_shape
 
 Scores = st.lists(st.sampled_from([0.0, 1.0, 2.0]) | st.floats(0, 100, width=32), min_size=1, max_size=40)
 Rate = st.floats(0, 1, exclude_max=True)
@@ -71,3 +73,75 @@ def test_scores_are_left_as_they_are() -> None:
     scores = torch.tensor([3.0, 1.0, 2.0])
     keep_by_rank(scores, 0.4)
     assert scores.tolist() == [3.0, 1.0, 2.0]
+
+
+def matrix(rows: int, columns: int, seed: int) -> torch.Tensor:
+    """Whole numbers with many ties."""
+    return torch.randint(0, 4, (rows, columns), generator=torch.Generator().manual_seed(seed)).float()
+
+
+@given(st.integers(1, 8), st.integers(1, 8), Rate, st.integers(0, 99))
+def test_rows_give_alike_and_the_count_is_that_of_the_matrix(rows: int, columns: int, rate: float, seed: int) -> None:
+    scores = matrix(rows, columns, seed)
+    (keep,) = Keep(parse_shape("per-row"), rate)([scores])
+    going = (~keep).sum(1).tolist()
+    assert sum(going) == round(rate * rows * columns)
+    assert max(going) - min(going) <= 1
+    assert [row.tolist() for row in keep] == [
+        lowest_first(row.tolist(), n) for row, n in zip(scores, going, strict=True)
+    ]
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(2, 6), st.data())
+def test_n_of_m_are_kept_of_every_group_of_every_row(rows: int, groups: int, m: int, data: st.DataObject) -> None:
+    n, seed = data.draw(st.integers(1, m - 1)), data.draw(st.integers(0, 99))
+    scores = matrix(rows, groups * m, seed)
+    (keep,) = Keep(parse_shape(f"{n}:{m}"), 1 - n / m)([scores])
+    wanted = [lowest_first(group.tolist(), m - n) for group in scores.reshape(-1, m)]
+    assert keep.reshape(-1, m).tolist() == wanted
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3), Rate, st.integers(0, 99))
+def test_a_global_ranking_is_that_of_all_scores_in_one_row(
+    shapes: list[tuple[int, int]], rate: float, seed: int
+) -> None:
+    scores = [matrix(*shape, seed + i) for i, shape in enumerate(shapes)]
+    kept = Keep(parse_shape("global"), rate)(scores)
+    flat = [value for one in scores for value in one.flatten().tolist()]
+    assert [value for one in kept for value in one.flatten().tolist()] == lowest_first(flat, round(rate * len(flat)))
+    assert [one.shape for one in kept] == [one.shape for one in scores]
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), Rate, st.integers(0, 99))
+def test_blocks_rows_and_columns_go_whole(r: int, c: int, down: int, across: int, rate: float, seed: int) -> None:
+    rows, columns = r * down, c * across
+    part, value = linear("l", rows, columns, bias=False, stream="encoder"), matrix(rows, columns, seed)
+    blocks = value.unfold(0, r, r).unfold(1, c, c).sum((2, 3))
+    for name, wanted in {f"{r}x{c}": blocks, "row": value.sum(1), "column": value.sum(0)}.items():
+        shape = parse_shape(name)
+        pooled = totals(part, [value], shape)
+        assert torch.equal(pooled, wanted)
+        (keep,) = Keep(shape, rate)([pooled])
+        removed = round(rate * wanted.numel())
+        assert keep.flatten().tolist() == lowest_first(wanted.flatten().tolist(), removed)
+        mask = spread(part, keep, shape)
+        assert mask.shape == (rows, columns)
+        assert torch.equal(totals(part, [mask.int()], shape), keep * (rows * columns // keep.numel()))
+        assert (~mask).sum() == shape.removed(part, rate) * (part.parameters // shape.units(part))
+
+
+def test_columns_that_carry_nothing_go_first() -> None:
+    scores, dead = torch.arange(12.0).reshape(2, 6), torch.tensor([False, False, True, False, False, True])
+    gone = {
+        name: ~Keep(parse_shape(name), rate, dead)([scores])[0]
+        for name, rate in [("unstructured", 0.5), ("2:3", 1 / 3)]
+    }
+    assert gone["unstructured"].tolist() == [
+        [True, True, True, False, False, True],
+        [False, False, True, False, False, True],
+    ]
+    assert gone["2:3"].tolist() == [[False, False, True, False, False, True]] * 2
+    (columns,) = Keep(parse_shape("column"), 0.5, dead)([scores.sum(0)])
+    assert columns.tolist() == [False, True, False, True, True, False]
+    (rows,) = Keep(parse_shape("row"), 0.5, dead)([scores.sum(1)])
+    assert rows.tolist() == [False, True]

@@ -20,8 +20,20 @@ CLI = PACKAGE.parent / "cli"
 HEAVY = {"torch", "transformers", "matplotlib", "datasets", "accelerate", "sklearn", "sacrebleu"}
 
 GROUND = {"errors", "registry", "outcome", "progress", "jsonfile", "fingerprint", "batches", "layout"}
-PLAN = {"config", "generate", "scheme"}
-TOOLS = {"granularity", "masks", "capture", "gram", "calibration", "teacher", "running", "solve", "surgeon"}
+PLAN = {"config", "generate", "scheme", "shapes"}
+TOOLS = {
+    "granularity",
+    "cutting",
+    "masks",
+    "capture",
+    "gram",
+    "gradients",
+    "calibration",
+    "teacher",
+    "running",
+    "solve",
+    "surgeon",
+}
 TOOLS |= {"library", "shelf", "upkeep", "waves", "executors", "cluster"}
 FAMILIES = {"criteria", "models", "tasks", "trainers"}
 """Lowest first: each may import itself and what is below. `demo` holds only data and its makers."""

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composer.config import Rates
+from composer.config import Configurations as Given
+from composer.config import Rates, Spec, resolve
 from composer.errors import SchemeError
 from composer.layout import LEVELS, Level
 from composer.models import layout_of
@@ -289,3 +290,41 @@ def test_a_file_reordered_by_a_formatter_still_holds(tmp_path: Path) -> None:
     scheme.save(path)
     path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True, indent=4))
     assert load_scheme(path).digest == scheme.digest
+
+
+def test_rates_alone_have_the_hashes_that_they_always_had() -> None:
+    layout = layout_of({**T5, "d_model": 8, "d_ff": 16, "num_decoder_layers": 2})
+    rates = resolve(Given(configurations=[{"*": 0.5, "encoder.*": 0.25}]), layout)
+    scheme = build_scheme(rates, layout, model="base", fingerprint="f" * 8)
+    assert scheme.digest == "84385567db498db64e14120da06ddaab592858c750f0c6c345d84e3a640ccbe8"
+
+
+WO = "encoder.block.0.layer.1.DenseReluDense.wo"
+WI = "encoder.block.0.layer.1.DenseReluDense.wi"
+
+
+def test_granularity_and_criterion_take_part_in_the_hash_all_the_way_up() -> None:
+    said = [0.5, Spec(rate=0.5, granularity="row"), Spec(rate=0.5, criterion="l2"), Spec(rate=0.5)]
+    schemes = [build([{WO: one, WI: 0.5}]) for one in said]  # type: ignore[dict-item]
+    for level in (*LEVELS, "model"):
+        hashes = [{n.hash for n in scheme.at(level) if WO in n.rates} for scheme in schemes]
+        assert hashes[0] == hashes[3]
+        assert len(set.union(*hashes)) == 3
+    assert len({next(n.hash for n in scheme.at("module") if n.path == WI) for scheme in schemes}) == 1
+
+
+def test_what_is_said_in_full_is_saved_and_read_again(tmp_path: Path) -> None:
+    scheme = build([{WO: Spec(rate=0.5, granularity="row", criterion="l2"), WI: 0.5}])  # type: ignore[dict-item]
+    scheme.save(tmp_path / "scheme.json")
+    read = load_scheme(tmp_path / "scheme.json")
+    assert read == scheme
+    leaf = next(n for n in read.at("module") if n.path == WO)
+    assert leaf.choices == {WO: {"granularity": "row", "criterion": "l2"}}
+    assert leaf.label == f"module {WO} at 0.5 (row l2)"
+    assert "choices" not in json.loads((tmp_path / "scheme.json").read_text())["nodes"][0]
+
+
+def test_sparsity_counts_what_a_shape_removes() -> None:
+    total = LAYOUT.parameters(LAYOUT.paths)
+    assert build([{WI: Spec(rate=0.5, granularity="neuron")}]).sparsity(0, LAYOUT) == 5 * 6 * 2 / total  # type: ignore[dict-item]
+    assert build([{WO: Spec(rate=0.4, granularity="row")}]).sparsity(0, LAYOUT) == 2 * 10 / total  # type: ignore[dict-item]

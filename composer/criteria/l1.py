@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from ..granularity import totals
+from .criterion import ANY_SHAPE, Stats
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..layout import Target
+    from ..shapes import Shape
 
 
 class L1:
-    """Score of a weight: ``|w|``. Score of a head: sum of ``|w|`` over its rows of q, k and v."""
+    """Score of a unit: ``Σ|w|`` over its weights; for a head over its rows of q, k and v."""
 
     name = "l1"
     needs: frozenset[str] = frozenset()
+    shapes = ANY_SHAPE
 
-    def score(self, target: Target, weights: list[Tensor], stats: Mapping[str, Tensor]) -> Tensor:
-        """(heads,) for attention, (out, in) for linear; see :class:`composer.criteria.criterion.Criterion`."""
-        if target.kind == "linear":
-            return weights[0].abs()
-        per_projection = [w.abs().reshape(target.heads, -1).sum(1, dtype=w.dtype) for w in weights]
-        total = per_projection[0]
-        for part in per_projection[1:]:
-            total = total + part
-        return total
+    def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
+        """See :class:`composer.criteria.criterion.Criterion`."""
+        return totals(target, [w.abs() for w in weights], shape)

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from ..surgeon import obs_groups, weight_order
+from .criterion import statistic
 
 if TYPE_CHECKING:
     from ..gram import Gram
     from ..layout import Target
+    from ..shapes import Shape
     from .criterion import Stats
 
 DAMPING = 0.01
@@ -21,7 +23,8 @@ EXACT = 2**24
 
 
 class Obs:
-    """Heads by the greedy pass over the out-projection's columns, single weights by the rounds of ``weight_order``.
+    """Heads and neurons by the greedy pass over the columns of the projection that reads them, single weights by
+    the rounds of ``weight_order``.
 
     A score is the place in the order of removal, so ``keep_by_rank`` at any rate gives exactly the stop of that pass
     after as many removals. One pass per target serves all rates, and their masks are nested. See
@@ -30,25 +33,26 @@ class Obs:
 
     name = "obs"
     needs: frozenset[str] = frozenset({"gram"})
+    shapes: frozenset[str] = frozenset({"unstructured", "head", "neuron"})
 
-    def score(self, target: Target, weights: list[Tensor], stats: Stats) -> Tensor:
-        """(heads,) for attention, (out, in) for linear; see :class:`composer.criteria.criterion.Criterion`."""
-        wanted = "gram" if target.kind == "linear" else "out"
-        if wanted not in stats:
-            raise ValueError(f"{target.path}: criterion 'obs' needs the statistic {wanted!r}; got {sorted(stats)}")
-        if target.kind == "linear":
-            gram = stats["gram"][0]
-            order = weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
-            return order.float() if order.numel() <= EXACT else order
-        weight, gram = stats["out"]
-        return head_order(weight, gram, target.heads)
+    def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
+        """(heads,), (neurons,) or (out, in); see :class:`composer.criteria.criterion.Criterion`."""
+        if target.kind == "attention":
+            weight, gram = statistic("out", target, self.name, stats)
+            return head_order(weight, gram, target.heads)
+        grams = statistic("gram", target, self.name, stats)
+        if target.kind == "feed_forward":
+            return head_order(weights[-1], grams[-1], target.heads)
+        gram = grams[0]
+        order = weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
+        return order.float() if order.numel() <= EXACT else order
 
 
 def head_order(weight: Tensor, gram: Gram, heads: int) -> Tensor:
-    """When the greedy pass removes each head, counted from 0: (heads,) float64.
+    """When the greedy pass removes each head (or neuron), counted from 0: (heads,) float64.
 
     Args:
-        weight: the out-projection's, (out, in), a head's columns side by side.
+        weight: of the projection that reads them, (out, in), a head's columns side by side.
         gram: the moments of its input.
     """
     columns = torch.arange(weight.shape[1], device=weight.device).reshape(heads, -1)

@@ -38,7 +38,9 @@ def model_card(base: BaseModel, root: Node | None, sparsity: float, how: str) ->
     architecture = (base.config.get("architectures") or [""])[0]
     auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), architecture or "AutoModel")
     rates = root.rates if root else {}
-    rows = "\n".join(f"| `{path}` | {rate:g} |" for path, rate in rates.items()) or "| (none) | 0 |"
+    choices = root.choices if root else {}
+    how_pruned = {path: f" ({', '.join(choice.values())})" for path, choice in choices.items()}
+    rows = "\n".join(f"| `{p}` | {rate:g}{how_pruned.get(p, '')} |" for p, rate in rates.items()) or "| (none) | 0 |"
     masked = MASKED if rates else ""
     percent = f"{sparsity:.1%}"
     return CARD.format(base=base.folder.name, percent=percent, how=how, masked=masked, auto=auto, rows=rows)

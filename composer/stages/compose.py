@@ -9,7 +9,7 @@ from .. import masks
 from ..errors import LibraryError
 from ..layout import Layout
 from ..library import Library
-from ..scheme import Node, Scheme
+from ..scheme import SHARED, Node, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +23,8 @@ def compose(
     Every weight comes from its highest stored ancestor: a stored inner node holds all below it.
 
     Args:
-        addresses: node hash -> address in ``library``, for the nodes that it serves.
+        addresses: node hash -> address in ``library``, for the nodes that it serves; ``SHARED`` of
+            :mod:`composer.scheme` -> that of the weights of everything else, where they are not the base model's.
 
     Raises:
         LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
@@ -33,6 +34,9 @@ def compose(
     parameters = dict(model.named_parameters())
     keep: dict[str, Tensor] = {}
     with torch.no_grad():
+        if SHARED in addresses:
+            for name, value in library.get(addresses[SHARED]).weights.items():
+                parameters[name].copy_(value)
         for node in cover(scheme, i, addresses):
             artefact = library.get(addresses[node.hash])
             for name, value in artefact.weights.items():
@@ -60,13 +64,13 @@ def cover(scheme: Scheme, i: int, addresses: Mapping[str, str]) -> list[Node]:
 
 def _check_counts(layout: Layout, root: Node, keep: Mapping[str, Tensor], library: Library) -> None:
     problems = []
-    for path, rate in root.rates.items():
-        target = layout.target(path)
-        removed = sum(int((~p.of(keep[p.weight])).sum()) for p in target.projections if p.weight in keep)
-        if removed != target.removed_weights(rate):
+    for path, wanted in root.removed_weights(layout).items():
+        projections = [p for part in root.shape(layout.target(path)).parts(layout, path) for p in part.projections]
+        removed = sum(int((~p.of(keep[p.weight])).sum()) for p in projections if p.weight in keep)
+        if removed != wanted:
             problems.append(
-                f"{library.folder}: {path} at {rate:g}: {removed} weights are masked; "
-                f"the scheme says {target.removed_weights(rate)}"
+                f"{library.folder}: {path} at {root.rates[path]:g}: {removed} weights are masked; "
+                f"the scheme says {wanted}"
             )
     if problems:
         raise LibraryError(problems)

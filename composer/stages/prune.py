@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import masks
 from ..calibration import Calibration
+from ..criteria.choice import criterion_of, lineage_of
 from ..criteria.criterion import Criterion
+from ..cutting import Cut, weight_of
 from ..gram import Gram
-from ..granularity import keep_by_rank
 from ..layout import Layout, Target
 from ..library import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme import Node, Scheme
+from ..shapes import Shape, default_shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from ..gradients import Slopes
 
 
 def pruned_lineage(node: Node, fingerprint: str, criterion: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,44 +43,77 @@ def prune(
 ) -> dict[str, str]:
     """Store every leaf of ``scheme`` that the library lacks; returns node hash -> address.
 
-    A target's units are scored once, whatever the number of its rates.
+    A target's units are scored once for each criterion and shape, whatever the number of its rates.
 
     Args:
-        settings: what identifies the criterion's statistics (calibration sample, data digest).
-        calibration: gives the moments of every projection's input; called once, when a variant is missing and the
-            criterion needs them.
+        criterion: of the nodes that name none.
+        settings: what identifies the criteria's statistics (calibration sample, data digest; seed of those that draw).
+        calibration: gives the moments of every projection's input and the loss's gradients; called once, when a
+            variant is missing and its criterion needs them.
         dead_columns: in an attention sublayer of the scheme the out-projection's weights go first in the columns of
             removed heads, which read nothing but zeros; the count stays. Such a sublayer is stored too.
     """
     nodes = scheme.at("module") + [n for n in scheme.at("sublayer") if dead_columns and _heads_before(n, layout)]
-    told = {"name": criterion.name, **(settings or {})}
-    lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, told) for n in nodes}
+    ways = {n.hash: _Way.of(n, layout, criterion, settings or {}) for n in nodes}
+    lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, _told(n, ways)) for n in nodes}
     addresses = {name: address_of(lineage) for name, lineage in lineages.items()}
     missing = _missing(nodes, addresses, library, layout)
     parameters = dict(model.named_parameters())
+    wanted = {path: {ways[n.hash].key: ways[n.hash] for n in some}.values() for path, some in missing.items()}
+    source = _Source(layout, parameters, calibration, _Shelf(library, scheme.fingerprint), (settings or {}).get("seed"))
     with progress.bar("prune", len(missing)) as bar:
-        for path, scores in _scored(
-            layout, list(missing), criterion, parameters, calibration, _Shelf(library, scheme.fingerprint, told)
-        ):
-            target = layout.target(path)
+        for path, cuts in source.cuts(wanted):
             for node in missing[path]:
+                cut = cuts[ways[node.hash].key]
                 if node.level == "module":
-                    weights, keep = _pruned(target, scores, node.rates[path], parameters)
+                    weights, keep = cut.at(node.rates[path])
                 else:
                     heads = library.get(addresses[node.children[0]])
-                    dead = ~masks.live_columns(_heads_before(node, layout), target, heads.masks).to(scores.device)
-                    spent = scores.masked_fill(dead, -math.inf)
-                    weights, keep = _pruned(target, spent, node.rates[path], parameters)
+                    dead = ~masks.live_columns(_heads_before(node, layout), layout.target(path), heads.masks)
+                    weights, keep = cut.at(node.rates[path], dead)
                     weights, keep = heads.weights | weights, heads.masks | keep
                 library.put(lineages[node.hash], weights, keep)
             bar.advance(path)
     return addresses
 
 
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """How the target that is scored for a node is pruned; ``told`` identifies the criterion's statistics too."""
+
+    path: str
+    criterion: Criterion
+    shape: Shape
+    told: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, node: Node, layout: Layout, default: Criterion, settings: Mapping[str, Any]) -> _Way:
+        path = _scored(node)
+        criterion = criterion_of(node, path, default)
+        return cls(path, criterion, node.shape(layout.target(path)), lineage_of(criterion, settings))
+
+    @property
+    def key(self) -> tuple[str, Shape]:
+        return self.criterion.name, self.shape
+
+
+def _scored(node: Node) -> str:
+    """A leaf's own target; in a sublayer with heads before it the out-projection."""
+    return list(node.rates)[-1]
+
+
+def _told(node: Node, ways: Mapping[str, _Way]) -> Mapping[str, Any]:
+    """The criterion in a node's lineage; where its heads went by another one, that too."""
+    own = ways[node.hash].told
+    heads = ways[node.children[0]].told if node.children else own
+    return own if heads == own else {**own, "heads": heads}
+
+
 def _heads_before(node: Node, layout: Layout) -> Target | None:
-    """The pruned attention target before the pruned out-projection of a sublayer; None where it is not that."""
+    """The target pruned by heads before the pruned out-projection of a sublayer; None where there is none."""
     targets = [layout.target(path) for path in node.rates]
-    return targets[0] if [target.kind for target in targets] == ["attention", "linear"] else None
+    fits = [target.kind for target in targets] == ["attention", "linear"] and node.shape(targets[0]).kind == "head"
+    return targets[0] if fits else None
 
 
 def _missing(
@@ -89,7 +125,7 @@ def _missing(
         if addresses[node.hash] in library:
             library.verify(addresses[node.hash])
         else:
-            found[list(node.rates)[-1]].append(node)
+            found[_scored(node)].append(node)
     return {path: some for path, some in found.items() if some}
 
 
@@ -99,75 +135,105 @@ class _Shelf:
 
     library: Library
     fingerprint: str
-    criterion: Mapping[str, Any]
 
-    def lineage(self, path: str) -> dict[str, Any]:
-        return {"stage": "scores", "target": path, "base": self.fingerprint, "criterion": self.criterion}
+    def lineage(self, way: _Way, default: bool) -> dict[str, Any]:
+        own = {} if default else {"granularity": str(way.shape)}
+        return {"stage": "scores", "target": way.path, "base": self.fingerprint, "criterion": way.told, **own}
 
-    def get(self, path: str) -> Tensor | None:
-        address = address_of(self.lineage(path))
-        return self.library.get(address).weights["scores"] if address in self.library else None
+    def get(self, way: _Way, default: bool) -> list[Tensor] | None:
+        address = address_of(self.lineage(way, default))
+        if address not in self.library:
+            return None
+        held = self.library.get(address).weights
+        return [held[name] for name in sorted(held)]
 
-    def put(self, path: str, scores: Tensor) -> None:
-        self.library.put(self.lineage(path), {"scores": scores}, {})
-
-
-def _scored(
-    layout: Layout,
-    paths: Sequence[str],
-    criterion: Criterion,
-    parameters: Mapping[str, Tensor],
-    calibration: Callable[[], Calibration] | None,
-    shelf: _Shelf,
-) -> Iterator[tuple[str, Tensor]]:
-    """The scores of each target, in execution order."""
-    if calibration is None or not criterion.needs:
-        for path in paths:
-            target = layout.target(path)
-            yield path, criterion.score(target, projection_weights(target, parameters), {})
-        return
-    kept = {path: scores for path in paths if (scores := shelf.get(path)) is not None}
-    wants = {path: _wanted(layout, path) for path in paths if path not in kept}
-    moments = calibration().moments(wants) if wants else iter(())
-    for path in paths:
-        if path not in kept:
-            target = layout.target(path)
-            _, grams = next(moments)
-            kept[path] = criterion.score(
-                target, projection_weights(target, parameters), _statistics(layout, target, parameters, grams)
-            )
-            shelf.put(path, kept[path])
-        yield path, kept.pop(path)
+    def put(self, way: _Way, default: bool, scores: Sequence[Tensor]) -> None:
+        names = ["scores", *(f"scores.{i}" for i in range(1, len(scores)))]
+        self.library.put(self.lineage(way, default), dict(zip(names, scores, strict=True)), {})
 
 
-def _wanted(layout: Layout, path: str) -> list[str]:
-    """Projections whose moments a target's criterion may look at."""
-    target = layout.target(path)
-    out = [layout.out_projection(path).path] if target.kind == "attention" else []
-    return [*(p.path for p in target.projections), *out]
+@dataclass(frozen=True)
+class _Source:
+    """Makes the cuts of one target after the other, from scores that are kept or from statistics."""
+
+    layout: Layout
+    parameters: Mapping[str, Tensor]
+    calibration: Callable[[], Calibration] | None
+    shelf: _Shelf
+    seed: int | None
+
+    def cuts(self, wanted: Mapping[str, Iterable[_Way]]) -> Iterator[tuple[str, dict[tuple[str, Shape], Cut]]]:
+        """For each path its cuts, in execution order, by criterion and shape."""
+        kept = {way: scores for some in wanted.values() for way in some if (scores := self._kept(way)) is not None}
+        fresh = {path: [way for way in some if way not in kept] for path, some in wanted.items()}
+        wants = {path: self._inputs(some) for path, some in fresh.items() if self._needs(some, "gram")}
+        moments = self.calibration().moments(wants) if wants and self.calibration else iter(())
+        sloped = self.calibration and any(self._needs(some, "gradient") for some in fresh.values())
+        slopes = self.calibration().slopes() if sloped and self.calibration else None
+        for path, some in wanted.items():
+            grams = next(moments)[1] if path in wants and self.calibration else {}
+            made = {}
+            for way in some:
+                made[way.key] = cut = self._cut(way, grams, slopes)
+                if way in kept:
+                    cut.scores = kept[way]
+                elif self._shelved(way):
+                    self.shelf.put(way, self._is_default(way), cut.scores)
+            yield path, made
+
+    def _cut(self, way: _Way, grams: Mapping[str, Gram], slopes: Slopes | None) -> Cut:
+        def statistics(part: Target) -> dict[str, Any]:
+            drawn = {} if self.seed is None else {"seed": self.seed}
+            return {
+                **_moments(self.layout, part, self.parameters, grams),
+                **_slopes(part, self.parameters, slopes),
+                **drawn,
+            }
+
+        return Cut(self.layout, way.path, way.shape, way.criterion, self.parameters, statistics)
+
+    def _kept(self, way: _Way) -> list[Tensor] | None:
+        return self.shelf.get(way, self._is_default(way)) if self._shelved(way) else None
+
+    def _shelved(self, way: _Way) -> bool:
+        """Whether scores are there to be kept: they took a pass, and they are scores."""
+        took = self._needs([way], "gram") or self._needs([way], "gradient")
+        return self.calibration is not None and took and not hasattr(way.criterion, "prune")
+
+    def _is_default(self, way: _Way) -> bool:
+        return way.shape == default_shape(self.layout.target(way.path))
+
+    def _inputs(self, some: Iterable[_Way]) -> list[str]:
+        """Projections whose moments a target's criteria may look at."""
+        found: dict[str, None] = {}
+        for way in some:
+            for part in way.shape.parts(self.layout, way.path):
+                out = [self.layout.out_projection(part.path).path] if part.kind == "attention" else []
+                found |= dict.fromkeys([*(p.path for p in part.projections), *out])
+        return list(found)
+
+    @staticmethod
+    def _needs(some: Iterable[_Way], statistic: str) -> bool:
+        return any(statistic in way.criterion.needs for way in some)
 
 
-def projection_weights(target: Target, parameters: Mapping[str, Tensor]) -> list[Tensor]:
-    """A target's weight matrices as (out, in), in the order of its projections."""
-    return [p.of(parameters[p.weight].detach()) for p in target.projections]
-
-
-def _statistics(
+def _moments(
     layout: Layout, target: Target, parameters: Mapping[str, Tensor], moments: Mapping[str, Gram]
 ) -> dict[str, Any]:
     """The moments that a criterion sees for one target; see :data:`composer.criteria.criterion.Stats`."""
+    if not moments:
+        return {}
     stats: dict[str, Any] = {"gram": [moments[p.path] for p in target.projections]}
     if target.kind == "attention":
         out = layout.out_projection(target.path)
-        stats["out"] = (out.of(parameters[out.weight].detach()), moments[out.path])
+        stats["out"] = (weight_of(out, parameters), moments[out.path])
     return stats
 
 
-def _pruned(
-    target: Target, scores: Tensor, rate: float, parameters: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    keep = masks.expand(target, keep_by_rank(scores, rate))
-    names = [n for p in target.projections for n in (p.weight, f"{p.path}.bias") if n in parameters]
-    weights = {name: parameters[name].detach().clone() for name in names}
-    masks.apply(weights, keep)
-    return weights, keep
+def _slopes(target: Target, parameters: Mapping[str, Tensor], slopes: Slopes | None) -> dict[str, Any]:
+    """The gradients that a criterion sees for one target, likewise."""
+    if not slopes:
+        return {}
+    device = parameters[target.projections[0].weight].device
+    stats: dict[str, Any] = {"gradient": [slopes.weights[p].to(device) for p in target.projections]}
+    return stats if target.kind == "linear" else {**stats, "gates": slopes.gates[target.path].to(device)}

@@ -74,15 +74,17 @@ class BlockTuner:
             artefact = library.get(address)
             weights |= {name: value.to(self.device) for name, value in artefact.weights.items()}
             masks |= artefact.masks
-        return Job(node.hash, block, weights, masks, self.waves.upstream(node), self._live(block, masks))
+        return Job(node.hash, block, weights, masks, self.waves.upstream(node), self._live(node, block, masks))
 
-    def _live(self, block: Block, masks: Mapping[str, Tensor]) -> Tensor | None:
+    def _live(self, node: Node, block: Block, masks: Mapping[str, Tensor]) -> Tensor | None:
         """See :attr:`Job.live`; None where other weights are pruned before the last projection."""
         if block.level == "layer":
             return None
         before = [self.layout.target(path) for path in block.targets[:-1]]
         if any(target.kind != "attention" for target in before):
             return None
+        if any(t.path in node.rates and node.shape(t).kind != "head" for t in before):
+            return None  # kept heads would not be what they were
         return live_columns(before[0] if before else None, self.layout.target(block.targets[-1]), masks)
 
 

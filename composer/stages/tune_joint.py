@@ -22,6 +22,7 @@ from ..batches import batch_indices
 from ..progress import SILENT, Bar, Progress
 from ..tasks.evaluation import mean_loss
 from ..tasks.task import Examples, Task
+from ..trainers.logits import Answers
 from ..trainers.whole import Book, ModelSettings, ModelTuning, plain, rank_and_size, train_whole
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def tune_joint(
     *,
     patience: int,
     work: Path,
+    answers: Answers | None = None,
     progress: Progress = SILENT,
 ) -> tuple[ModelTuning, list[dict[str, Any]]]:
     """Tune ``θ``, the parameters of ``model``, in place; those with the lowest mean validation loss stay in it.
@@ -107,6 +109,7 @@ def tune_joint(
         settings: ``steps`` counts joint steps in all.
         patience: stop after so many evaluations without a lower mean loss.
         work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
+        answers: the base model's answers, to be learnt beside the labels.
 
     Returns:
         The mean over configurations as it went, and rows ``step, configuration, valid_loss``.
@@ -114,7 +117,7 @@ def tune_joint(
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
         book = _JointBook(task, valid, configurations, settings, patience, work, bar)
         with book.masked(model):
-            tuned = train_whole(model, task, train, book)
+            tuned = train_whole(model, task, train, book, answers)
         return tuned, book.extra["each"]
 
 

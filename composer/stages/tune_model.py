@@ -14,6 +14,7 @@ from .. import masks as keep_masks
 from ..progress import SILENT, Bar, Progress
 from ..tasks.evaluation import mean_loss
 from ..tasks.task import Examples, Task
+from ..trainers.logits import Answers
 from ..trainers.whole import Book, ModelSettings, ModelTuning, plain, train_whole
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def tune_model(
     settings: ModelSettings,
     *,
     work: Path,
+    answers: Answers | None = None,
     label: str = "fine-tune",
     progress: Progress = SILENT,
 ) -> ModelTuning:
@@ -37,12 +39,14 @@ def tune_model(
     Args:
         masks: parameter name -> keep-mask (empty for a dense model).
         work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
+        answers: the base model's answers, to be learnt beside the labels.
 
     Returns:
         The rows and the best loss; step 0 counts as a candidate, so the result is never worse than the start.
     """
     with progress.bar(label, settings.steps) as bar, keep_masks.held(model, masks):
-        return train_whole(model, task, train, _MaskedBook(task, valid, masks, settings, work, bar))
+        book = _MaskedBook(task, valid, masks, settings, work, bar)
+        return train_whole(model, task, train, book, answers)
 
 
 class _MaskedBook(Book):

@@ -9,6 +9,7 @@ TRAINERS: Registry[type[BlockTrainer]] = Registry(
     "trainer",
     {
         "distill": "composer.trainers.distill:Distill",
+        "joint": "composer.trainers.joint:Joint",
         "least_squares": "composer.trainers.least_squares:LeastSquares",
     },
 )

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class LeastSquares:
     """See :class:`.trainer.BlockTrainer`."""
 
-    fields = ("calibration_size", "damping")
+    fields: tuple[str, ...] = ("calibration_size", "damping")
+    in_context: bool = False
 
     @classmethod
     def tune(

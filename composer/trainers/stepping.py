@@ -25,6 +25,7 @@ class Stepping(ABC):
     """One block that learns by steps; the best weights of all validations win, and patience ends it early."""
 
     fields: tuple[str, ...] = ("steps", "batch_size", "learning_rate", "patience")
+    in_context: bool = False
 
     @classmethod
     @abstractmethod

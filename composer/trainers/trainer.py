@@ -30,6 +30,8 @@ class BlockSettings:
     seed: int
     calibration_size: int = 512
     damping: float = 0.01
+    evaluations: int = 4
+    start: str = "repaired"
 
     def lineage(self, fields: tuple[str, ...]) -> dict[str, Any]:
         """The settings that take part in an address."""
@@ -99,6 +101,8 @@ class BlockTrainer(Protocol):
 
     fields: tuple[str, ...]
     """The settings that shape a tuned block's bytes."""
+    in_context: bool
+    """Whether all configurations then learn as one network, from the blocks that the closed forms made."""
 
     @classmethod
     def tune(

@@ -24,6 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ..errors import ModelError
 from ..jsonfile import replacing, write_json
 from ..progress import Bar
+from .logits import Answers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +45,7 @@ class ModelSettings:
     evaluations: int
     seed: int
     precision: str
+    distill: float = 0.0
 
 
 @dataclass
@@ -68,14 +70,16 @@ class ModelTuning:
         return float(self.rows[-1]["train_seconds"])
 
 
-def train_whole(model: nn.Module, task: Task, train: Examples, book: Book) -> ModelTuning:
+def train_whole(
+    model: nn.Module, task: Task, train: Examples, book: Book, answers: Answers | None = None
+) -> ModelTuning:
     """Train ``model`` in place by the book, and leave the weights with the lowest validation loss in it.
 
     A run that finds a checkpoint in the book's work folder goes on from it; the caller deletes the folder. Step 0
     counts as a candidate, so the result is never worse than the start.
     """
     with quiet():
-        trainer = WholeTrainer(task, model, arguments(book.settings, book.work, model), train, book)
+        trainer = WholeTrainer(task, model, arguments(book.settings, book.work, model), train, book, answers)
         trainer.train(resume_from_checkpoint=book.resume())
         book.restore_best(model)
     return book.result
@@ -84,8 +88,16 @@ def train_whole(model: nn.Module, task: Task, train: Examples, book: Book) -> Mo
 class WholeTrainer(Trainer):
     """The Hugging Face Trainer with the task's own loss."""
 
-    def __init__(self, task: Task, model: nn.Module, args: TrainingArguments, train: Examples, book: Book) -> None:
-        self.task, self.book = task, book
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        args: TrainingArguments,
+        train: Examples,
+        book: Book,
+        answers: Answers | None,
+    ) -> None:
+        self.task, self.book, self.answers = task, book, answers
         super().__init__(
             model=model,
             args=args,
@@ -99,7 +111,7 @@ class WholeTrainer(Trainer):
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean over the batch's real tokens or examples."""
-        loss, _ = self.task.loss(model, inputs)
+        loss = self.answers.loss(model, inputs) if self.answers else self.task.loss(model, inputs)[0]
         self.book.losses.append(loss.detach())
         return (loss, {}) if return_outputs else loss
 

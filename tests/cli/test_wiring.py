@@ -34,6 +34,14 @@ def test_generate_config(recorder: Recorder, compose: Compose) -> None:
     assert recipe == Recipe(**expected, seed=7, targets=["a.*", "b"])
 
 
+def test_granularity_and_calibration(recorder: Recorder, compose: Compose) -> None:
+    words = ["generate-config", "-m", "demo", "--linear", "0.5", "--granularity", "2:4"]
+    assert ran(recorder, compose, *words)[1] == Recipe(model="demo", linear=[0.5], granularity="2:4")
+    recorder.calls.clear()
+    words = ["prune", "--criterion", "wanda", "--calibration", "sequential"]
+    assert ran(recorder, compose, *words)[1] == Recipe(criterion="wanda", calibration="sequential")
+
+
 def test_a_flag_that_is_not_given_leaves_the_recipe_alone(recorder: Recorder, compose: Compose) -> None:
     Path("compose.yaml").write_text("attention: [0.1]\nfinetune: {steps: 9, batch-size: 4}\nseed: 3\n")
     _, recipe, _, given = ran(recorder, compose, "generate-config", "--linear", "0.9")

@@ -79,5 +79,5 @@ def test_it_needs_no_statistics_and_is_registered() -> None:
     criterion = CRITERIA.get("l1")()
     assert isinstance(criterion, L1)
     assert (criterion.name, criterion.needs) == ("l1", frozenset())
-    with pytest.raises(InputError, match=r"unknown criterion 'l2'; allowed: .*l1"):
-        CRITERIA.get("l2")
+    with pytest.raises(InputError, match=r"unknown criterion 'l3'; allowed: .*l1"):
+        CRITERIA.get("l3")

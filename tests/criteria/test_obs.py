@@ -122,3 +122,30 @@ def test_what_it_needs_is_named() -> None:
         Obs().score(heads_target(2, 2, 4), [weight] * 3, {"gram": [gram] * 3})
     with pytest.raises(ValueError, match=r"l: criterion 'obs' needs the statistic 'gram'; got \[\]"):
         Obs().score(linear("l", 4, 4, bias=False, stream="encoder"), [weight], {})
+
+
+def test_neurons_go_in_the_greedy_order_of_the_second_projection() -> None:
+    weight, gram = layer(7, 10, seed=4)
+    first, _ = layer(10, 5, seed=5)
+    projections = tuple(
+        linear(name, *shape, bias=False, stream="encoder").projections[0]
+        for name, shape in [("up", (10, 5)), ("down", (7, 10))]
+    )
+    whole = Target("up", "feed_forward", projections, 10)
+
+    scores = Obs().score(whole, [first, weight], {"gram": [gram, gram]})
+
+    A, _ = closed_form.damped(gram.matrix.numpy(), DAMPING)
+    order, _ = closed_form.greedy_groups(closed_form.array(weight), A, [[j] for j in range(10)], 10)
+    assert scores.argsort().tolist() == order
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_greedy_pass_is_masked_least_squares_on_its_final_mask(size: int) -> None:
+    weight, gram = layer(8, 24, seed=6)
+    weight, groups = weight.double(), torch.arange(24).reshape(-1, size)
+    stop = obs_groups(weight, gram.matrix, groups, [12 // size], damping=DAMPING).snapshots[12 // size]
+    mask = stop.keep.repeat_interleave(size).expand(8, 24)
+    A, _ = closed_form.damped(gram.matrix.numpy(), DAMPING)
+    wanted = closed_form.masked_rows(weight.numpy(), A, mask.numpy())
+    assert np.abs(stop.weight.numpy() - wanted).max() < 1e-8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.config import Configurations, resolve
+from composer.criteria.criterion import Stats
 from composer.criteria.l1 import L1
 from composer.errors import LibraryError
 from composer.layout import Target
@@ -18,6 +19,7 @@ from composer.library import Library, address_of
 from composer.models.base import BaseModel
 from composer.progress import Bar, Progress
 from composer.scheme import Scheme, build_scheme
+from composer.shapes import Shape
 from composer.stages.prune import prune, pruned_lineage
 from tests.reference import modules
 
@@ -36,9 +38,9 @@ class Counting(L1):
     def __init__(self) -> None:
         self.scored: list[str] = []
 
-    def score(self, target: Target, weights: list[Tensor], stats: Mapping[str, Tensor]) -> Tensor:
+    def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
         self.scored.append(target.path)
-        return super().score(target, weights, stats)
+        return super().score(target, weights, stats, shape)
 
 
 @pytest.fixture(scope="module", params=["t5", "gated", "distilbert", "bert"])

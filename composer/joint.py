@@ -1,0 +1,162 @@
+"""Joint tuning of a workspace's scheme: closed forms first, then all configurations as one network, into the library.
+
+``θ``, what all configurations share, is one artefact; each block of the library is ``(θ + Δ) ∘ M`` (see
+:mod:`composer.stages.tune_joint`), addressed by ``θ`` and by the block that gave its offset ``Δ`` and mask ``M``. A
+configuration that is added later takes the ``θ`` that is there: its new blocks cost their closed forms and no step.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from .library import Library, address_of
+from .progress import Progress
+from .scheme import SHARED, Scheme
+from .stages.compose import cover
+from .stages.tune_joint import Variant, tune_joint
+from .trainers.whole import ModelSettings, is_main_process
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .tasks.task import Examples
+
+FIELDS = ("steps", "batch_size", "learning_rate", "patience")
+"""The block settings that shape ``θ``."""
+
+
+def joint_settings(space: Workspace) -> ModelSettings:
+    """Settings of the joint phase: those of blocks, with the schedule of whole models."""
+    block, whole = space.recipe.block, space.recipe.finetune
+    return ModelSettings(
+        steps=block.steps,
+        batch_size=block.batch_size,
+        learning_rate=block.learning_rate,
+        warmup=whole.warmup,
+        weight_decay=whole.weight_decay,
+        clip=whole.clip,
+        evaluations=block.evaluations,
+        seed=space.recipe.seed,
+        precision=space.recipe.precision,
+        distill=whole.distill,
+    )
+
+
+class Joint:
+    """The joint phase of one scheme; ``start`` is the library that blocks begin from, with its addresses."""
+
+    def __init__(
+        self,
+        space: Workspace,
+        plan: Scheme,
+        start: tuple[Library, Mapping[str, str]],
+        library: Library,
+        valid: Examples,
+        progress: Progress,
+    ) -> None:
+        self.space, self.plan, self.library, self.progress = space, plan, library, progress
+        self.source, self.addresses = start
+        self.valid = valid
+        self.settings = joint_settings(space)
+        covers = [cover(plan, i, self.addresses) for i in range(len(plan.roots))]
+        self.names = [[node.hash for node in nodes] for nodes in covers]
+
+    def run(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done."""
+        lineage, found = self._lineage()
+        shared = address_of(lineage)
+        done: dict[str, Any] = {"steps": 0, "from": found}
+        if shared not in self.library:
+            done["steps"] = self._learn(lineage)
+        weights = self.library.get(shared).weights
+        base = dict(self.space.base.load().named_parameters())
+        addresses = {SHARED: shared}
+        for name in dict.fromkeys(name for names in self.names for name in names):
+            addresses[name] = self._derive(name, shared, weights, base)
+        return addresses, done
+
+    def _lineage(self) -> tuple[dict[str, Any], str | None]:
+        """What ``θ`` is made of: all configurations, or an earlier ``θ`` whose configurations are all among them."""
+        roots = set(self.plan.roots)
+        fresh = self._told(sorted(roots), [sorted(self.addresses[name] for name in names) for names in self.names])
+        earlier = []
+        for manifest in self.library.manifests().values():
+            address = manifest.get("addresses", {}).get(SHARED)
+            if not address or address not in self.library:
+                continue
+            held = self.library.get(address).lineage
+            comparable = {**held, "configurations": None, "start": None} == {
+                **fresh,
+                "configurations": None,
+                "start": None,
+            }
+            if comparable and set(held["configurations"]) <= roots:
+                earlier.append((len(held["configurations"]), address, held))
+        if not earlier or address_of(fresh) in self.library:
+            return fresh, None
+        _, address, held = max(earlier, key=lambda item: item[:2])
+        return held, address
+
+    def _told(self, configurations: list[str], start: list[list[str]]) -> dict[str, Any]:
+        settings = {name: value for name, value in asdict(self.settings).items() if name != "evaluations"}
+        data = {"train": self.space.examples("train").digest, "valid": self.valid.digest}
+        return {
+            "stage": "shared",
+            "base": self.plan.fingerprint,
+            "configurations": configurations,
+            "start": sorted(start),
+            "settings": {
+                **settings,
+                "evaluations": self.settings.evaluations,
+                "patience": self.space.recipe.block.patience,
+            },
+            "data": data,
+        }
+
+    def _learn(self, lineage: dict[str, Any]) -> int:
+        """The joint steps; returns how many were made."""
+        space = self.space
+        model = space.fresh_model()
+        base = dict(model.named_parameters())
+        variants: dict[str, Variant] = {}
+        for name in dict.fromkeys(name for names in self.names for name in names):
+            artefact = self.source.get(self.addresses[name])
+            variants[name] = Variant.of(artefact.weights, artefact.masks, base)
+        work = space.folder / ".work" / f"joint-{address_of(lineage)[:12]}"
+        work.mkdir(parents=True, exist_ok=True)
+        tuned, each = tune_joint(
+            model,
+            [[variants[name] for name in names] for names in self.names],
+            space.task,
+            space.examples("train"),
+            self.valid,
+            self.settings,
+            patience=space.recipe.block.patience,
+            work=work,
+            answers=space.answers(self.settings.distill),
+            progress=self.progress,
+        )
+        steps = int(tuned.rows[-1]["step"])
+        if is_main_process():
+            stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
+            self.library.put(lineage, base, {}, stats=stats)
+            shutil.rmtree(work, ignore_errors=True)
+        return steps
+
+    def _derive(self, name: str, shared: str, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> str:
+        """A block of the library from ``θ``, its offset and its mask."""
+        lineage = {"stage": "joint", "node": name, "shared": shared, "start": [self.addresses[name]]}
+        address = address_of(lineage)
+        if address in self.library:
+            self.library.verify(address)
+        elif is_main_process():
+            artefact = self.source.get(self.addresses[name])
+            variant = Variant.of(artefact.weights, artefact.masks, base)
+            on = {key: value.to(base[key].device) for key, value in weights.items()}
+            made = variant.weights(on, list(artefact.weights))
+            self.library.put(lineage, made, artefact.masks, stats=self.source.stats(self.addresses[name]))
+        return address
