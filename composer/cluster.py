@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import WorkerError, did_you_mean
 from .executors import POLL, RESTARTS, Result, Share, answer, cores, limit_threads, threads_for
 
+PATIENCE = 10.0
+"""Seconds in which a cluster must answer."""
 LOCAL = "local"
 """Instead of an address: a cluster made of this machine, for this command."""
 
@@ -65,18 +68,20 @@ class Cluster:
         if ray.is_initialized():
             return ray
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            if self.address == LOCAL:
-                size = max(cores(), self.jobs * threads_for(self.jobs))
-                ray.init(num_cpus=size, include_dashboard=False, **quiet)
-            else:
+        if self.address == LOCAL:
+            size = max(cores(), self.jobs * threads_for(self.jobs))
+            ray.init(num_cpus=size, include_dashboard=False, **quiet)
+        else:
+            try:
+                _knock(self.address)
                 ray.init(address=self.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as bad:
-            raise WorkerError(
-                f"--cluster: got {self.address!r}, where no Ray cluster answers "
-                f"({str(bad).strip().splitlines()[0]}); allowed: the address of a running one (`ray start --head` "
-                f"tells it), auto, {LOCAL}{did_you_mean(self.address, ['auto', LOCAL])}"
-            ) from None
+            except (OSError, ValueError, RuntimeError) as bad:
+                why = str(bad).strip().splitlines()[0]
+                raise WorkerError(
+                    f"--cluster: got {self.address!r}, where no Ray cluster answers ({why}); allowed: the address "
+                    f"host:port of a running one (`ray start --head` tells it), auto, {LOCAL}"
+                    + did_you_mean(self.address, ["auto", LOCAL])
+                ) from None
         self._ours = True
         return ray
 
@@ -91,6 +96,15 @@ class Cluster:
         gpus = has.get("GPU", 0) if self.device == "auto" or self.device.startswith("cuda") else 0
         part = {"num_gpus": 1 / math.ceil(self.jobs / gpus)} if gpus >= 1 else {}
         return {"num_cpus": min(threads, smallest), **part}, threads
+
+
+def _knock(address: str) -> None:
+    """Raise ``OSError`` where nobody listens: Ray itself would try for many minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition("://")[2].rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("no host and port")
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
 def _within(threads: int, work: Callable[[Any], Any], share: Any) -> Any:
