@@ -121,8 +121,9 @@ class Processes:
         pool = self._pool = self._pool or self._new()
         futures: dict[Future[_Answer], int] = {}
         try:
-            for i, share in left.items():
-                futures[pool.submit(answer, work, share)] = i
+            with _deaf():
+                for i, share in left.items():
+                    futures[pool.submit(answer, work, share)] = i
             self._started = list((pool._processes or {}).values())
             pending = set(futures)
             while pending:
@@ -198,10 +199,22 @@ def limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started in the body never hear Ctrl-C, which reaches all of a terminal; this one does afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _prepare(threads: int) -> None:
     """What a worker process does first."""
     limit_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; the parent ends its workers
     os.dup2(2, 1)  # standard output belongs to the result
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 

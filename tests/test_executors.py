@@ -27,7 +27,12 @@ from composer.executors import Processes
 from composer.progress import SILENT
 from tests.reference.shares import sleep
 if __name__ == "__main__":
-    Processes(1, SILENT).run(sleep, [pathlib.Path(sys.argv[1])], lambda: None)
+    executor = Processes(1, SILENT)
+    try:
+        executor.run(sleep, [pathlib.Path(sys.argv[1])], lambda: print("looked", flush=True))
+    except KeyboardInterrupt:
+        executor.close(at_once=True)
+        print("interrupted")
 """
 
 
@@ -138,14 +143,32 @@ def test_ctrl_c_ends_workers_in_the_middle(tmp_path: Path) -> None:
     assert not alive(pids(tmp_path))
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "hangs.py"
+def hanging(folder: Path) -> subprocess.Popen[str]:
+    """A process whose worker never ends, in a process group of its own."""
+    script = folder / "hangs.py"
     script.write_text(HANGS)
     environment = {**os.environ, "PYTHONPATH": str(Path(composer.__file__).parents[1])}
-    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)
+    command, pipe = [sys.executable, str(script), str(folder)], subprocess.PIPE
+    return subprocess.Popen(command, env=environment, start_new_session=True, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_ctrl_c_of_a_terminal_is_for_the_parent_alone(tmp_path: Path) -> None:
+    """It reaches the whole process group; the parent ends its workers itself, and they say nothing."""
+    parent = hanging(tmp_path)
+    assert parent.stdout
+    assert parent.stdout.readline() == "looked\n"
+    os.killpg(parent.pid, signal.SIGINT)
+    said, complained = parent.communicate(timeout=30)
+    assert said.splitlines()[-1] == "interrupted"
+    assert complained == ""
+    assert not alive(pids(tmp_path))
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent = hanging(tmp_path)
     until(lambda: bool(pids(tmp_path)))
     os.kill(parent.pid, signal.SIGKILL)
-    parent.wait(30)
+    parent.communicate(timeout=30)  # ends when nobody holds the pipes any more
     until(lambda: not alive(pids(tmp_path)))
 
 
