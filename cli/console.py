@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 120
 """Columns when the output is no terminal: tables keep all their figures."""
+LOG_SECONDS = 30.0
+"""At least so long between two lines of a log about one piece of work."""
 
 
 class _Stream(Rich):
@@ -143,24 +145,34 @@ class _Notes(Progress):
 
 
 class _LogBar(Bar):
-    """Keeps the last detail, for the line at the end."""
+    """Keeps the last detail, for the line at the end; a line now and then, when the work takes long."""
 
-    detail = ""
+    def __init__(self, log: _Log, label: str, total: int) -> None:
+        self.log, self.label, self.total = log, label, total
+        self.done, self.detail = 0, ""
+        self.began = self.told = perf_counter()
 
     def advance(self, detail: str = "") -> None:
-        self.detail = detail or self.detail
+        self.done, self.detail = self.done + 1, detail or self.detail
+        now = perf_counter()
+        if now - self.told >= LOG_SECONDS and self.done < self.total:
+            left = (now - self.began) * (self.total / self.done - 1)
+            self.log.note(f"{self.label} … {self.done}/{self.total}, {duration(left)} left{self.where()}")
+            self.told = now
+
+    def where(self) -> str:
+        return f", {self.detail}" if self.detail else ""
 
 
 class _Log(_Notes):
-    """Without a terminal: a line when a piece of work starts, and one when it is done."""
+    """Without a terminal: a line when a piece of work starts, one when it is done, and some between."""
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Bar]:
-        began, bar = perf_counter(), _LogBar()
         self.note(f"{label} …")
+        bar = _LogBar(self, label, total)
         yield bar
-        detail = f", {bar.detail}" if bar.detail else ""
-        self.note(f"{label} … done in {duration(perf_counter() - began)}{detail}")
+        self.note(f"{label} … done in {duration(perf_counter() - bar.began)}{bar.where()}")
 
 
 class _LiveBar(Bar):

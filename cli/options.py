@@ -137,6 +137,10 @@ class Machine:
         Literal["base", "sequential"] | None,
         Parameter(help="Inputs criteria look at: the base model's, or pruned layers' as published [base]."),
     ] = None
+    jobs: Annotated[Whole | None, Parameter(help="Processes that tune blocks side by side [1].")] = None
+    cluster: Annotated[
+        str | None, Parameter(metavar="ADDRESS", help="Tune them on a Ray cluster: its address, auto or local [no].")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""

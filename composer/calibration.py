@@ -51,6 +51,7 @@ class Calibration:
         seed: int = 0,
         memory: int | None = None,
         batch_size: int = 64,
+        by_need: bool = False,
         progress: Progress = SILENT,
     ) -> None:
         """See above.
@@ -61,11 +62,12 @@ class Calibration:
             size: draw so many examples with ``seed`` (:func:`sample_indices`); None takes all.
             indices: exactly these examples instead of a draw.
             memory: most bytes of moments alive at once; None is no limit.
+            by_need: gather only what is asked for, in a pass whenever something is new; not all in the first one.
         """
         if indices is None:
             indices = sample_indices(len(data), len(data) if size is None else size, seed=seed)
         self.model, self.task, self.data, self.layout = model, task, data, layout
-        self.memory, self.progress = memory, progress
+        self.memory, self.by_need, self.progress = memory, by_need, progress
         drawn = sorted(indices)
         lengths = [_length(data.features[i]) for i in drawn]
         self.indices = [[drawn[i] for i in chosen] for chosen in by_length(lengths, batch_size)]
@@ -88,11 +90,12 @@ class Calibration:
             InputError: ``memory`` is less than one key's moments need.
             ModelError: a projection that the model never runs.
         """
-        if not self._held and wants:
+        missing = self._missing({path for paths in wants.values() for path in paths})
+        if missing:
             if self.memory is not None and _bytes(self.inputs) > self.memory:
                 yield from self._in_passes(wants)
                 return
-            self._held = self._gather(self.inputs, "calibration")
+            self._held |= self._gather(missing, "calibration")
         for key, paths in wants.items():
             yield key, {path: self._held[path] for path in paths}
 
@@ -109,6 +112,17 @@ class Calibration:
         """The tensors that the layout's projections read, in execution order."""
         smallest = self.task.collate([self.data.features[self.indices[-1][-1]]])
         return find_inputs(self.model, self.layout, smallest, self.task)
+
+    def _missing(self, paths: Collection[str]) -> list[Input]:
+        """What is to be gathered before the moments at ``paths`` are there."""
+        if all(path in self._held for path in paths):
+            return []
+        return [
+            source
+            for source in self.inputs
+            if not any(p.path in self._held for p in source.readers)
+            and (not self.by_need or any(p.path in paths for p in source.readers))
+        ]
 
     def _in_passes(self, wants: Mapping[Key, Collection[str]]) -> Iterator[tuple[Key, dict[str, Gram]]]:
         groups: list[tuple[list[Key], list[Input]]] = []

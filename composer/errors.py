@@ -10,7 +10,8 @@
         ├── ModelError            a base or composed model folder
         ├── DataError             data files, columns, splits
         ├── LibraryError          a missing or damaged block
-        └── OutputError           an output that exists and was made from other inputs
+        ├── OutputError           an output that exists and was made from other inputs
+        └── WorkerError           processes or a cluster that cannot do their part
 
 Each carries one or more *problems*; a problem is one plain line that names the place (file, field),
 what was got and what is allowed. Only the command line formats them.
@@ -35,6 +36,10 @@ class InputError(ComposerError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[tuple[str, ...]]]:
+        """Problems stay apart when an error comes from another process."""
+        return type(self), (self.problems,)
 
 
 class ConfigError(InputError):
@@ -63,6 +68,10 @@ class LibraryError(InputError):
 
 class OutputError(InputError):
     """An output that exists already and was made from other inputs."""
+
+
+class WorkerError(InputError):
+    """Workers (``--jobs``, ``--cluster``) that cannot be started, keep dying, or see other files."""
 
 
 def did_you_mean(got: str, known: Iterable[str], *, most: int = 1) -> str:

@@ -162,6 +162,10 @@ class Recipe(Options, DataOptions):
     """bf16: autocast in model-level fine-tuning; weights stay float32."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    jobs: Size = 1
+    """Processes that tune the blocks of a wave side by side; the machine's cores are divided between them."""
+    cluster: str | None = None
+    """Tune blocks on a Ray cluster: its address, ``auto`` or ``local``; ``jobs`` tasks at once."""
 
     @property
     def data_options(self) -> DataOptions:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,17 +112,11 @@ def finetune_blocks(
     trainer = TRAINERS.get(r.trainer)
     start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
     leaves = space.addresses(start, plan)
-    from .stages.tune_blocks import head
-    from .trainers.trainer import BlockSettings
+    from .spread import block_examples, block_settings, tune
 
-    settings = BlockSettings(
-        trainer=r.trainer,
-        seed=r.seed,
-        calibration_size=r.calibration_size,
-        **r.block.model_dump(exclude={"valid_size"}),
-    )
-    train, valid = space.examples("train"), head(space.examples("valid"), r.block.valid_size)
-    data = {"train": train.digest, "valid": valid.digest}
+    settings = block_settings(r)
+    examples = block_examples(space)
+    data = {name: split.digest for name, split in examples.items()}
     inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
     if trainer.in_context:
         inputs["finetune"] = {name: getattr(r.finetune, name) for name in ("warmup", "weight_decay", "clip")}
@@ -133,14 +126,14 @@ def finetune_blocks(
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
     with reported(library.folder):
-        done = _tune_waves(space, plan, settings, valid, (start, library), leaves, progress)
+        done = tune(space, scheme or space.conf_prune, (start, library), progress)
         found, work = done.addresses, {name: seconds_of(library, address) for name, address in done.addresses.items()}
         joint: dict[str, Any] = {}
         if trainer.in_context:
             from .joint import Joint
 
             begin = (library, found) if r.block.start == "repaired" else (start, leaves)
-            found, joint = Joint(space, plan, begin, library, valid, progress).run()
+            found, joint = Joint(space, plan, begin, library, examples["valid"], progress).run()
             work[SHARED] = seconds_of(library, found[SHARED])
     seconds = write_block_stats(library, {**done.addresses, **found}, stats)
     summary = {
@@ -153,45 +146,6 @@ def finetune_blocks(
     content = record(inputs, addresses=found, summary=summary, device=space.device, recipe=space.resolved(), work=work)
     library.write_manifest(plan.digest, content)
     return Outcome(library.folder, True, {**summary, "stats": str(stats)})
-
-
-def _tune_waves(
-    space: Workspace,
-    plan: Scheme,
-    settings: Any,
-    valid: Any,
-    libraries: tuple[Library, Library],
-    leaves: dict[str, str],
-    progress: Progress,
-) -> Any:
-    """Every block by itself; before joint tuning in closed form, or not at all."""
-    from .stages.tune_blocks import BlockTuning, tune_blocks
-    from .trainers import TRAINERS
-
-    trainer = TRAINERS.get(settings.trainer)
-    if trainer.in_context:
-        if settings.start == "pruned":
-            return BlockTuning({})
-        settings = replace(settings, trainer="least_squares")
-        trainer = TRAINERS.get("least_squares")
-    sample = space.calibration(plan, progress)
-    done = tune_blocks(
-        sample.model,
-        space.base.layout,
-        plan,
-        trainer=trainer,
-        settings=settings,
-        task=space.task,
-        train=space.examples("train"),
-        valid=valid,
-        pruned=libraries[0],
-        tuned=libraries[1],
-        addresses=leaves,
-        calibration=sample,
-        progress=progress,
-    )
-    space.forget_calibration()
-    return done
 
 
 def seconds_of(library: Library, address: str) -> float:

@@ -186,21 +186,34 @@ class Workspace:
         """A newly loaded base model on the device."""
         return self.base.load().to(self.device)
 
-    def calibration(self, plan: Scheme, progress: Progress) -> Calibration:
-        """The base model on the calibration sample; what was gathered once serves all steps that have this plan."""
+    def calibration(self, plan: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
+        """The base model on the calibration sample; what was gathered once serves all steps that have this plan.
+
+        Args:
+            by_need: gather only what is asked for; others gather the rest.
+        """
         targets = plan.touched(self.base.layout)
         if self._calibration is None or self._calibrated != targets:
             self._calibrated = targets
-            self._calibration = self.calibrated(self.fresh_model(), self.base.layout.only(targets), progress=progress)
+            layout = self.base.layout.only(targets)
+            self._calibration = self.calibrated(self.fresh_model(), layout, progress=progress, by_need=by_need)
         return self._calibration
 
-    def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress) -> Calibration:
+    def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress, by_need: bool = False) -> Calibration:
         """``model`` on the calibration sample, as far as ``layout`` looks at it."""
         from .calibration import Calibration
 
         r, train = self.recipe, self.examples("train")
         return Calibration(
-            model, self.task, train, layout, size=r.calibration_size, seed=r.seed, memory=r.memory, progress=progress
+            model,
+            self.task,
+            train,
+            layout,
+            size=r.calibration_size,
+            seed=r.seed,
+            memory=r.memory,
+            by_need=by_need,
+            progress=progress,
         )
 
     def answers(self, share: float) -> Answers | None:

@@ -34,14 +34,14 @@ TOOLS = {
     "solve",
     "surgeon",
 }
-TOOLS |= {"library", "shelf", "upkeep"}
+TOOLS |= {"library", "shelf", "upkeep", "waves", "executors", "cluster"}
 FAMILIES = {"criteria", "models", "tasks", "trainers"}
 """Lowest first: each may import itself and what is below. `demo` holds only data and its makers."""
 LAYERS: tuple[set[str], ...] = (GROUND, PLAN, TOOLS, FAMILIES | {"demo"}, {"stages"})
 TOP = len(LAYERS)
 """Every other module of the package: recipe, steps, pipeline and what they are made of."""
 LIGHT = GROUND | PLAN | {"recipe", "planning", "steps", "pipeline", "__init__", "__main__", "hub"}
-LIGHT |= {"library", "shelf", "upkeep"}
+LIGHT |= {"library", "shelf", "upkeep", "waves", "executors", "cluster", "spread"}
 
 
 def sources() -> Iterator[tuple[str, Path]]:

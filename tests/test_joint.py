@@ -429,7 +429,9 @@ def test_models_are_built_and_fine_tuned_from_it(here: Place) -> None:
     made = load_file(built.output / "model.safetensors")
     assert made
     assert all(torch.equal(value, wanted[name]) for name, value in made.items())
-    assert json.loads((built.output / "composer.json").read_text())["inputs"]["blocks"][SHARED] == here.addresses[SHARED]
+    assert (
+        json.loads((built.output / "composer.json").read_text())["inputs"]["blocks"][SHARED] == here.addresses[SHARED]
+    )
 
     model, keep = here.composed(1)
     tuned = composer.finetune_model(space, "composed", 1)

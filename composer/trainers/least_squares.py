@@ -100,16 +100,22 @@ def _on_own_inputs(
 
 
 def _gather(classes: Sequence[Sequence[_Pupil]], k: int, teacher: Teacher) -> list[Moments]:
-    """One pass over the calibration sample: the moments of each class, seen through its first block."""
+    """One pass over the calibration sample: the moments of each class, seen through its first block.
+
+    That block shows the inputs with the base model's last projection in place of its own: which of the class is the
+    first depends on what is stored already, and must not change a bit.
+    """
     firsts = [group[0] for group in classes]
-    found = [Moments(pupil.ends[k].last, matrix(pupil.weights, pupil.ends[k].last)) for pupil in firsts]
+    base = dict(teacher.model.named_parameters())
+    lasts = [separated(matrix(base, pupil.ends[k].last), pupil.ends[k].last) for pupil in firsts]
+    found = [Moments(pupil.ends[k].last, matrix(base, pupil.ends[k].last)) for pupil in firsts]
     with teacher.watching(_watched(firsts, teacher)):
         for batch in teacher.calibration.batches():
             teacher.show(batch)
-            for pupil, moments in zip(firsts, found, strict=True):
+            for pupil, last, moments in zip(firsts, lasts, found, strict=True):
                 end, block = pupil.ends[k], pupil.job.block
                 lesson = teacher.lesson(block)
-                inputs, stream = lesson.probe(pupil.weights, end)
+                inputs, stream = lesson.probe(pupil.weights | last, end)
                 moments.add(inputs, teacher.stream(end, block) - stream, lesson.wanted)
     return found
 

@@ -152,6 +152,22 @@ def test_a_log_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert note == "a note [about] :smile: this"
 
 
+def test_a_log_of_long_work_says_now_and_then_where_it_stands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 40.0, 50.0, 71.0, 72.0, 73.0])  # at the start, at each step, at the end
+    monkeypatch.setattr("composer.cli.console.perf_counter", lambda: next(clock))
+    with Console().progress.bar("wave 1/2: 5 module blocks", 5) as bar:
+        for path in "abcde":
+            bar.advance(path)
+    assert capsys.readouterr().err.splitlines() == [
+        "wave 1/2: 5 module blocks …",
+        "wave 1/2: 5 module blocks … 2/5, 1 min 00 s left, b",
+        "wave 1/2: 5 module blocks … 4/5, 18 s left, d",
+        "wave 1/2: 5 module blocks … done in 1 min 13 s, e",
+    ]
+
+
 def test_a_log_of_work_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError), Console().progress.bar("work", 2):
         raise ZeroDivisionError

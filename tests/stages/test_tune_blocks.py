@@ -355,6 +355,18 @@ def test_closed_forms_bring_every_block_nearer_to_the_base(
         assert not violations(artefact.weights, artefact.masks)
 
 
+def test_a_repaired_block_has_the_same_bytes_in_any_company(t5: Place, tmp_path: Path) -> None:
+    """Both second projections read the same inputs, which are shown by whichever of the two comes first."""
+    settings = replace(SETTINGS, trainer="least_squares", calibration_size=len(t5.train))
+    one, other = ({"*.wi": 0.5, "*.wo": rate} for rate in (0.3, 0.6))
+    made = {}
+    for name, configurations in {"both": (one, other), "first": (one,), "second": (other,)}.items():
+        scheme = t5.scheme(*configurations)
+        made[name] = blocks(t5.tune(scheme, tmp_path / name, settings=settings, trainer=LeastSquares)[1])
+    assert made["both"] == made["first"] | made["second"]
+    assert len(made["both"]) > max(len(made["first"]), len(made["second"]))
+
+
 def test_an_interrupted_wave_keeps_the_blocks_that_have_finished(t5: Place, tmp_path: Path) -> None:
     class Stops(Distill):
         """Gets worse at once, but for one block that goes on learning until the user loses patience."""
