@@ -74,10 +74,11 @@ class Console:
     Args:
         quiet: nothing but errors.
         as_json: results as JSON, and nothing else on standard output.
+        speaks: False keeps results back: another process of the same command shows them.
     """
 
-    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool = False, as_json: bool = False, speaks: bool = True) -> None:
+        self.quiet, self.speaks = quiet, speaks
         self.as_json = as_json
         self._out = sys.stdout
         self._err = _rich(sys.stderr)
@@ -96,6 +97,8 @@ class Console:
 
     def show(self, value: Any, shown: Iterable[RenderableType]) -> None:
         """Print a result: ``value`` as JSON, or the lines and tables of ``shown``."""
+        if not self.speaks:
+            return
         if self.as_json:
             text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
             print(text, file=self._out)
@@ -107,7 +110,7 @@ class Console:
         if self.as_json:
             self.show(value, ())
             return
-        for text in texts:
+        for text in texts if self.speaks else ():
             print(text, file=self._out)
 
     def _print(self, shown: Iterable[RenderableType]) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def talking(talk: Talk) -> Iterator[Console]:
     """The console of a command."""
     # A launcher such as torchrun starts several processes; one of them speaks.
-    quiet = talk.quiet or os.environ.get("RANK", "0") != "0"
-    console = Console(quiet=quiet, as_json=talk.json)
+    speaks = os.environ.get("RANK", "0") == "0"
+    console = Console(quiet=talk.quiet or not speaks, as_json=talk.json, speaks=speaks)
     with console.guarded():
         yield console
 

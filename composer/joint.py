@@ -17,7 +17,7 @@ from .progress import Progress
 from .scheme import SHARED, Scheme
 from .stages.compose import cover
 from .stages.tune_joint import Variant, tune_joint
-from .trainers.whole import ModelSettings, is_main_process
+from .trainers.whole import ModelSettings, is_main_process, wait_for_all
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -72,11 +72,13 @@ class Joint:
         done: dict[str, Any] = {"steps": 0, "from": found}
         if shared not in self.library:
             done["steps"] = self._learn(lineage)
+            wait_for_all()  # one process has stored what all of them read
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())
         addresses = {SHARED: shared}
         for name in dict.fromkeys(name for names in self.names for name in names):
             addresses[name] = self._derive(name, shared, weights, base)
+        wait_for_all()
         return addresses, done
 
     def _lineage(self) -> tuple[dict[str, Any], str | None]:
@@ -94,7 +96,8 @@ class Joint:
                 "configurations": None,
                 "start": None,
             }
-            if comparable and set(held["configurations"]) <= roots:
+            begun = all(start in fresh["start"] for start in held["start"])  # with these blocks, not with other ones
+            if comparable and begun and set(held["configurations"]) <= roots:
                 earlier.append((len(held["configurations"]), address, held))
         if not earlier or address_of(fresh) in self.library:
             return fresh, None

@@ -119,7 +119,8 @@ def finetune_blocks(
     data = {name: split.digest for name, split in examples.items()}
     inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
     if trainer.in_context:
-        inputs["finetune"] = {name: getattr(r.finetune, name) for name in ("warmup", "weight_decay", "clip")}
+        shaping = ("warmup", "weight_decay", "clip", "distill")
+        inputs["finetune"] = {name: getattr(r.finetune, name) for name in shaping} | {"precision": r.precision}
     stats = space.folder / "stats" / "block.csv"
     held = _manifest(library, plan, inputs, force)
     if held and stats.is_file():
@@ -135,7 +136,7 @@ def finetune_blocks(
             begin = (library, found) if r.block.start == "repaired" else (start, leaves)
             found, joint = Joint(space, plan, begin, library, examples["valid"], progress).run()
             work[SHARED] = seconds_of(library, found[SHARED])
-    seconds = write_block_stats(library, {**done.addresses, **found}, stats)
+    seconds = write_block_stats(library, {**found, **done.addresses}, stats)
     summary = {
         "blocks": len(done.addresses),
         "tuned": done.tuned,
@@ -143,7 +144,10 @@ def finetune_blocks(
         "seconds": sum(work.values()) or seconds,
         **({"joint": joint} if joint else {}),
     }
-    content = record(inputs, addresses=found, summary=summary, device=space.device, recipe=space.resolved(), work=work)
+    told = {"summary": summary, "device": space.device, "recipe": space.resolved(), "work": work}
+    if trainer.in_context:  # named, so that nobody tidies them away: what is added later starts from them
+        told["start"] = done.addresses
+    content = record(inputs, addresses=found, **told)
     library.write_manifest(plan.digest, content)
     return Outcome(library.folder, True, {**summary, "stats": str(stats)})
 

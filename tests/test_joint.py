@@ -100,7 +100,7 @@ class Place:
 
     @property
     def addresses(self) -> dict[str, str]:
-        return self.manifest["addresses"]  # type: ignore[no-any-return]
+        return dict(self.manifest["addresses"])
 
     @property
     def shared(self) -> Artefact:
@@ -160,7 +160,8 @@ def bare(pruned: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(params=["repaired", "bare"])
 def either(request: pytest.FixtureRequest) -> Place:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+    place: Place = request.getfixturevalue(request.param)
+    return place
 
 
 @pytest.fixture
@@ -277,14 +278,14 @@ def test_the_work_adds_up(either: Place) -> None:
 # Done once, and anew when something has changed --------------------------------------------------------------
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(pruned: Place, repaired: Place, tmp_path: Path) -> None:
-    again = pruned.copy(tmp_path / "again")
-    torch.rand(3)
-    again.tune()
-    assert again.files() == repaired.files()
-    other = pruned.copy(tmp_path / "other")
-    other.tune(seed=1)
-    assert not equal(other.shared.weights, repaired.shared.weights)
+def test_same_seed_same_bytes_other_seed_other_bytes(pruned: Place, bare: Place, tmp_path: Path) -> None:
+    start: dict[str, Any] = {"block": {**BLOCK, "start": "pruned"}}
+    again, other = pruned.copy(tmp_path / "again"), pruned.copy(tmp_path / "other")
+    torch.rand(3)  # whatever happened before in the process plays no part
+    again.tune(**start)
+    other.tune(**start, seed=1)
+    assert again.files() == bare.files()
+    assert not equal(other.shared.weights, bare.shared.weights)
 
 
 def test_taken_again_it_does_nothing(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,10 +303,7 @@ def test_taken_again_it_does_nothing(here: Place, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block": {**BLOCK, "steps": 5}}, "steps: 4 then, 5 now"),
-        ({"block": {**BLOCK, "evaluations": 1}}, "evaluations: 2 then, 1 now"),
         ({"block": {**BLOCK, "start": "pruned"}}, "start: 'repaired' then, 'pruned' now"),
-        ({"finetune": {**SMALL["finetune"], "weight_decay": 0.1}}, r"weight_decay: 0\.0 then, 0\.1 now"),
         ({"finetune": {**SMALL["finetune"], "distill": 0.5}}, "distill"),
         ({"precision": "bf16"}, "precision"),
     ],
@@ -318,7 +316,7 @@ def test_what_shapes_the_shared_weights_is_refused_when_it_changes_and_learnt_an
         here.tune(**changes)
     assert here.files() == files
     done = here.tune(force=True, **changes)
-    assert done.summary["joint"] == {"steps": changes.get("block", BLOCK)["steps"], "from": None}
+    assert done.summary["joint"] == {"steps": STEPS, "from": None}
     assert here.addresses[SHARED] != before
 
 
@@ -340,16 +338,15 @@ def test_deleted_shared_weights_are_learnt_again_to_the_same_bytes(here: Place) 
     assert here.files() == before
 
 
-@pytest.mark.parametrize("step", [1, 3])
-def test_a_killed_phase_goes_on_to_the_same_bytes(pruned: Place, repaired: Place, step: int, tmp_path: Path) -> None:
+def test_a_killed_phase_goes_on_to_the_same_bytes(pruned: Place, repaired: Place, tmp_path: Path) -> None:
     place = pruned.copy(tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
-        place.tune(progress=Killed(step))
+        place.tune(progress=Killed(3))
     assert place.library.manifest(place.scheme.digest) is None
     kept = place.files()
     assert set() < kept.keys() < repaired.files().keys()  # the closed forms are done
     (work,) = (place.folder / ".work").iterdir()
-    assert [path.parent.name for path in work.glob("*/composer.json")] == (["checkpoint-2"] if step > 2 else [])
+    assert [path.parent.name for path in work.glob("*/composer.json")] == ["checkpoint-2"]
     done = place.tune()
     assert done.summary["tuned"] == 0
     assert place.files() == repaired.files()
@@ -358,18 +355,15 @@ def test_a_killed_phase_goes_on_to_the_same_bytes(pruned: Place, repaired: Place
     assert rows == wanted
 
 
+@pytest.mark.parametrize(("rates", "grid"), [({"attention": [0.5], "linear": [0.5]}, False), ({}, True)])
 def test_teacher_passes_do_not_grow_with_the_configurations(
-    t5_folder: Path, translation_data: Path, repaired: Place, tmp_path: Path
+    rates: dict[str, Any], grid: bool, repaired: Place, pruned: Place, tmp_path: Path
 ) -> None:
-    one = Place(tmp_path / "one", t5_folder, translation_data)
-    rates: dict[str, Any] = {"attention": [0.5], "linear": [0.5], "block": {**BLOCK, "steps": 1}}
-    one.prepare(**rates)
-    four = Place(tmp_path / "four", t5_folder, translation_data)
-    more = {**rates, "attention": [0.25, 0.5], "linear": [0.3, 0.5], "grid": True}
-    four.prepare(**more)
-    assert len(four.scheme.roots) == 4
-    passes = [place.tune(**given).summary["teacher_passes"] for place, given in ((one, rates), (four, more))]
-    assert passes[0] == passes[1] == repaired.manifest["summary"]["teacher_passes"] > 0
+    place = pruned.copy(tmp_path / "other")
+    given: dict[str, Any] = {**rates, "grid": grid, "block": {**BLOCK, "steps": 1}}
+    place.prepare(**given)
+    assert len(place.scheme.roots) == (4 if grid else 1)
+    assert place.tune(**given).summary["teacher_passes"] == repaired.manifest["summary"]["teacher_passes"] > 0
 
 
 # A configuration that is added later ------------------------------------------------------------------------
@@ -394,28 +388,26 @@ def test_an_added_configuration_takes_the_shared_weights_and_no_step(
     for name, mask in keep.items():
         assert not dict(model.named_parameters())[name][~mask].any()
     # And one more after it begins from the same weights again.
-    most = {"attention": [*MORE["attention"], 0.5], "linear": [*MORE["linear"], 0.3]}
+    most: dict[str, Any] = {"attention": [*MORE["attention"], 0.5], "linear": [*MORE["linear"], 0.3]}
     here.prepare(**most)
     assert here.tune(**most).summary["joint"] == {"steps": 0, "from": before[SHARED]}
     assert all(equal(here.weights(i), weights[i]) for i in range(2))
     assert here.manifest["work"][SHARED] > 0  # somebody has paid for it
 
 
-def test_configurations_that_are_not_all_there_are_learnt_anew(here: Place) -> None:
-    before = here.addresses[SHARED]
-    other = {"attention": [0.25, 0.75], "linear": [0.3, 0.7]}
+def test_configurations_that_are_not_all_there_are_learnt_anew(bare: Place, tmp_path: Path) -> None:
+    here, before = bare.copy(tmp_path / "here"), bare.addresses[SHARED]
+    other: dict[str, Any] = {"attention": [0.25, 0.75], "linear": [0.3, 0.7], "block": {**BLOCK, "start": "pruned"}}
     here.prepare(**other)
     assert here.tune(**other).summary["joint"] == {"steps": STEPS, "from": None}
     assert here.addresses[SHARED] != before
 
 
-@pytest.mark.parametrize(
-    "changes", [{"block": {**BLOCK, "start": "pruned"}}, {"block": {**BLOCK, "damping": 0.5}}, {"seed": 1}]
-)
-def test_shared_weights_of_another_start_are_not_taken(here: Place, changes: dict[str, Any]) -> None:
+def test_shared_weights_of_another_start_are_not_taken(here: Place) -> None:
+    changes: dict[str, Any] = {**MORE, "block": {**BLOCK, "start": "pruned"}}
     before = here.addresses[SHARED]
-    here.prepare(**MORE, **changes)
-    assert here.tune(**MORE, **changes).summary["joint"] == {"steps": STEPS, "from": None}
+    here.prepare(**changes)
+    assert here.tune(**changes).summary["joint"] == {"steps": STEPS, "from": None}
     assert here.addresses[SHARED] != before
 
 
@@ -443,14 +435,6 @@ def test_models_are_built_and_fine_tuned_from_it(here: Place) -> None:
     control = composer.finetune_model(space, "baseline", 1)
     assert SHARED not in json.loads((control.output / "composer.json").read_text())["inputs"]["blocks"]
     assert control.summary["first_loss"] != pytest.approx(tuned.summary["first_loss"], rel=1e-3)
-
-
-def test_models_of_other_shared_weights_are_refused(here: Place) -> None:
-    composer.build_model(here.space(), 0)
-    changes: dict[str, Any] = {"block": {**BLOCK, "learning_rate": 0.02}}
-    here.tune(force=True, **changes)
-    with pytest.raises(OutputError, match=r"models/0: .*\(blocks: \d+ differ\)"):
-        composer.build_model(here.space(**changes), 0)
 
 
 def test_damaged_shared_weights_are_named(here: Place) -> None:

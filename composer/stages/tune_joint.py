@@ -23,7 +23,7 @@ from ..progress import SILENT, Bar, Progress
 from ..tasks.evaluation import mean_loss
 from ..tasks.task import Examples, Task
 from ..trainers.logits import Answers
-from ..trainers.whole import Book, ModelSettings, ModelTuning, plain, rank_and_size, train_whole
+from ..trainers.whole import Book, ModelSettings, ModelTuning, finite, plain, rank_and_size, train_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -175,7 +175,7 @@ class _JointBook(Book):
                 losses.append(mean_loss(model, self.task, self.valid))
             finally:
                 take_off(plain(model), before)
-            self.extra["each"].append({"step": step, "configuration": number, "valid_loss": losses[-1]})
+            self.extra["each"].append({"step": step, "configuration": number, "valid_loss": finite(losses[-1])})
         return sum(losses) / len(losses)
 
 

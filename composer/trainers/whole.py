@@ -80,8 +80,11 @@ def train_whole(
     """
     with quiet():
         trainer = WholeTrainer(task, model, arguments(book.settings, book.work, model), train, book, answers)
-        trainer.train(resume_from_checkpoint=book.resume())
+        checkpoint = book.resume()
+        if not book.out_of_patience:  # it may have been killed after its last step
+            trainer.train(resume_from_checkpoint=checkpoint)
         book.restore_best(model)
+    wait_for_all()  # the caller may delete the work folder
     return book.result
 
 
@@ -135,6 +138,11 @@ class Book(TrainerCallback, ABC):
         self.best: dict[str, Tensor] = {}
         self.train_seconds = self.valid_seconds = self.began = 0.0
 
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether so many evaluations brought nothing better that training ends."""
+        return self.patience is not None and self.stale >= self.patience
+
     @abstractmethod
     def measure(self, model: nn.Module, step: int) -> float:
         """The validation loss of ``model`` as it is after ``step`` steps."""
@@ -184,7 +192,7 @@ class Book(TrainerCallback, ABC):
         if state.global_step % self.every == 0 or last:
             self._validate(kwargs["model"], state.global_step, state.epoch or 0.0)
             control.should_save = not last
-            control.should_training_stop |= self.patience is not None and self.stale >= self.patience
+            control.should_training_stop |= self.out_of_patience
         loss = self.result.rows[-1]["valid_loss"]
         self.bar.advance("diverged" if loss is None else f"validation loss {loss:.4f}")
         return control
@@ -260,6 +268,12 @@ def is_main_process() -> bool:
 def rank_and_size() -> tuple[int, int]:
     """Which of how many processes this one is."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wait_for_all() -> None:
+    """Return when every process of a launcher has come here."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def finite(loss: float | None) -> float | None:

@@ -65,8 +65,8 @@ def digest_of(weights: dict[str, Tensor]) -> str:
 
 
 def test_two_processes_make_one_joint_library(tmp_path: Path) -> None:
-    given = {"model": "demo", "folder": str(tmp_path), "attention": [0.25, 0.5, 0.5], "linear": [0.3, 0.5, 0.3]}
-    recipe = composer.load_recipe(given=given, file=False)
+    rates = {"attention": [0.5, 0.75, 0.5], "linear": [0.8, 0.8, 0.9], "targets": ["encoder.block.0.*"]}
+    recipe = composer.load_recipe(given={"model": "demo", "folder": str(tmp_path), **rates}, file=False)
     composer.generate_config(recipe)
     composer.generate_scheme(recipe)
     composer.prune(recipe)
