@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate-config": ("scheme:generate_config", "Write pruning configurations from lists of rates."),
     "generate-scheme": ("scheme:generate_scheme", "Plan which pieces the configurations share."),
     "show": ("scheme:show", "Show a scheme or a model as a table and a picture."),
+    "plan": ("plan:plan", "Tell beforehand what a run takes and whether it pays."),
     "prune": ("blocks:prune", "Prune every variant once, into a library."),
     "finetune": ("blocks:finetune", "Fine-tune the shared blocks, or whole models."),
     "build-model": ("blocks:build_model", "Compose a configuration's model from the library."),

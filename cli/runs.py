@@ -116,8 +116,8 @@ def run(
         compose run t5.yaml -o t5-run
         compose run t5.yaml --steps 200 --seed 1
     """
-    _check_rates(config, rates)
-    source = _recipe_file(file, common.recipe)
+    check_rates(config, rates)
+    source = recipe_file(file, common.recipe)
     common = replace(common, recipe=source)
     flags = (rates, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
@@ -187,7 +187,7 @@ def _run(recipe: Recipe, console: Console, *, dry_run: bool, force: bool) -> Non
     console.show(outcome, comparison(outcome))
 
 
-def _check_rates(config: Path | None, rates: Generating) -> None:
+def check_rates(config: Path | None, rates: Generating) -> None:
     """Configurations are given, or made from rates."""
     from composer.errors import RecipeError
 
@@ -196,7 +196,7 @@ def _check_rates(config: Path | None, rates: Generating) -> None:
         raise RecipeError(f"--{name}: not together with -c/--config" for name in given)
 
 
-def _recipe_file(given: Path | None, flag: Path | None) -> Path:
+def recipe_file(given: Path | None, flag: Path | None) -> Path:
     """The file that ``run`` takes its recipe from.
 
     Raises:

@@ -23,7 +23,7 @@ from composer.tasks.options import DataOptions
 from .conftest import Compose
 
 ORDER = [
-    *("download", "generate-config", "generate-scheme", "show"),
+    *("download", "generate-config", "generate-scheme", "show", "plan"),
     *("prune", "finetune", "build-model"),
     *("evaluate", "predict", "plot", "compare"),
     *("run", "demo"),

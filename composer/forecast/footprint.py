@@ -1,0 +1,122 @@
+"""How many bytes the work on a scheme takes, on disk and in memory: from headers and sizes, no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from math import prod
+
+from ..fingerprint import tensor_entries
+from ..layout import LEVELS, Layout, Projection
+from ..models.base import BaseModel
+from ..scheme import Node, Scheme
+
+FLOAT, DOUBLE, MASK = 4, 8, 1
+BESIDE = 1500
+"""Bytes of a stored block beside its tensors: the head with the lineage, checksum, seconds and losses."""
+LEARNING = 4
+"""A parameter that learns: itself, its gradient and AdamW's two averages."""
+SCRATCH = 6
+"""Matrices, float64, that a selection or a solve holds at once."""
+EXACT = 2**24
+"""Scores of a larger target are kept in float64 (see :mod:`composer.criteria.obs`)."""
+
+
+class Footprint:
+    """Sizes of one base model and the blocks of a scheme."""
+
+    def __init__(self, base: BaseModel, scheme: Scheme) -> None:
+        self.layout, self.scheme = base.layout, scheme
+        self.sizes = {entry.name: entry.size for entry in tensor_entries(base.folder)}
+        self.model = FLOAT * sum(self.sizes.values())
+        for target in base.layout.targets:  # a checkpoint may name them otherwise
+            self.sizes |= {name: size for p in target.projections for name, size in _owned(p).items()}
+
+    def pruned(self, node: Node) -> int:
+        """File of a pruned variant, or of a sublayer's own masks."""
+        own = [p for path in node.rates for p in self.layout.target(path).projections]
+        return FLOAT * sum({name: size for p in own for name, size in _owned(p).items()}.values()) + self._beside(node)
+
+    def tuned(self, node: Node) -> int:
+        """File of a tuned block."""
+        return self.weights(node) + self._beside(node)
+
+    def weights(self, node: Node) -> int:
+        """All that the block owns, float32; no masks."""
+        block = self.layout.block(node.level, node.path)  # type: ignore[arg-type]
+        own = tuple(f"{path}." for path in block.owns)
+        names = (name for name in self.sizes if name.startswith(own) and not name.endswith(block.shared or "\0"))
+        return FLOAT * sum(self.sizes[name] for name in names)
+
+    def scores(self, path: str) -> int:
+        """File of a target's scores, for a criterion that keeps them."""
+        target = self.layout.target(path)
+        wide = target.kind == "attention" or target.units > EXACT
+        return (DOUBLE if wide else FLOAT) * target.units + BESIDE
+
+    @cached_property
+    def moments(self) -> int:
+        """Moments of all inputs that the scheme's projections read, those counted once that surely are one."""
+        return sum(DOUBLE * width**2 for width in self._inputs().values())
+
+    def own_moments(self, node: Node, k: int, *, solving: bool = False) -> int:
+        """Moments of what the last projection of the block's ``k``-th sublayer reads in the pruned block.
+
+        ``solving`` adds the inverse that solves share.
+        """
+        last = self.layout.ends(self.layout.block(node.level, node.path))[k].last  # type: ignore[arg-type]
+        width = last.in_features + 1
+        return DOUBLE * width * (width * (1 + solving) + last.out_features)
+
+    def scratch(self, paths: Iterable[str]) -> int:
+        """Intermediate matrices for the largest of these targets."""
+        shapes = (p for path in paths for p in self.layout.target(path).projections)
+        return max((SCRATCH * DOUBLE * p.in_features * max(p.in_features, p.out_features) for p in shapes), default=0)
+
+    def _beside(self, node: Node) -> int:
+        """The masks, heads' with those of their biases, and what belongs to any file."""
+        masked: dict[str, int] = {}
+        for target in map(self.layout.target, node.rates):
+            for p in target.projections:
+                masked |= _owned(p) if target.kind == "attention" else {p.weight: prod(p.stored)}
+        return MASK * sum(masked.values()) + BESIDE
+
+    def _inputs(self) -> dict[tuple[str, str], int]:
+        """Width of each input that is read, by a name for it."""
+        layout: Layout = self.layout.only(self.scheme.modules)
+        place = {path: block for block in self.layout.at("sublayer") for path in block.targets}
+        found: dict[tuple[str, str], int] = {}
+        for target in layout.targets:
+            block = place.get(target.path)
+            for p in target.projections:
+                crossing = target.kind == "attention" and p.stream != target.projections[0].stream
+                name: tuple[str, str]
+                if crossing:
+                    name = ("the other stream", p.stream)
+                elif block is not None and target.path != block.targets[-1]:
+                    name = ("start", block.path)
+                else:
+                    name = ("own", p.path)
+                found[name] = max(found.get(name, 0), p.in_features + p.bias)
+        return found
+
+
+def most(groups: Iterable[Sequence[int]]) -> int:
+    """The largest sum.
+
+    >>> most([[1, 2], [4], []])
+    4
+    """
+    return max((sum(group) for group in groups), default=0)
+
+
+def levels_of(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    """Nodes by level, finest first; levels without nodes are left out."""
+    nodes = list(nodes)
+    found = {level: [node for node in nodes if node.level == level] for level in LEVELS}
+    return {level: some for level, some in found.items() if some}
+
+
+def _owned(p: Projection) -> dict[str, int]:
+    bias = {f"{p.path}.bias": p.rows} if p.bias else {}
+    return {p.weight: prod(p.stored), **bias}

@@ -1,0 +1,122 @@
+"""What the libraries of a workspace hold of a scheme already, by the addresses that the stages themselves would use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..library import Library
+from ..models.base import DEMO
+from ..scheme import Scheme
+from ..workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Hashes of the nodes whose blocks are stored, and targets whose scores are; None where nobody can tell.
+
+    ``scheme``: the library of tuned blocks has this very scheme's record, so all that serves it is there.
+    """
+
+    pruned: frozenset[str] | None = frozenset()
+    tuned: frozenset[str] | None = frozenset()
+    scored: frozenset[str] = frozenset()
+    scheme: bool = False
+
+
+def stock_of(space: Workspace, plan: Scheme) -> Stock:
+    """Look what is there.
+
+    Digests of the data take part in addresses, so where something is stored the data are read. No model is loaded.
+    """
+    from ..criteria import CRITERIA
+
+    pruned, tuned = Library(space.pruned), Library(space.finetuned)
+    if not any(True for library in (pruned, tuned) for _ in library.addresses()):
+        return Stock()
+    named = bool(space.recipe.data) or space.base.name == DEMO
+    criterion = CRITERIA.get(space.recipe.criterion)
+    if criterion.needs and not named:
+        return Stock(None, None)
+    told = {"name": criterion.name, **({"calibration": space.sample_identity()} if criterion.needs else {})}
+    addresses = _pruned(space, plan, told)
+    held = frozenset(name for name, address in addresses.items() if address in pruned)
+    scored = _scored(pruned, plan, told) if criterion.needs else frozenset()
+    if not named:
+        return Stock(held, None, scored)
+    blocks = frozenset(name for name, address in _tuned(space, plan, addresses).items() if address in tuned)
+    return Stock(held, blocks, scored, tuned.manifest(plan.digest) is not None)
+
+
+class _Everything(Library):
+    """Claims to hold every address: a stage that makes what is missing makes nothing, and says where it would lie."""
+
+    def __contains__(self, address: object) -> bool:
+        return True
+
+    def verify(self, address: str, *, use: bool = True) -> None:
+        """Nobody looks."""
+
+
+def _pruned(space: Workspace, plan: Scheme, told: Mapping[str, Any]) -> dict[str, str]:
+    from torch import nn
+
+    from ..criteria import CRITERIA
+    from ..stages.prune import prune
+
+    settings = {name: value for name, value in told.items() if name != "name"}
+    return prune(
+        nn.Module(),
+        space.base.layout,
+        plan,
+        CRITERIA.get(space.recipe.criterion)(),
+        _Everything(space.pruned),
+        settings=settings,
+        dead_columns=space.recipe.dead_columns,
+    )
+
+
+def _scored(library: Library, plan: Scheme, told: Mapping[str, Any]) -> frozenset[str]:
+    """Targets whose scores by this criterion are kept."""
+    wanted = {"stage": "scores", "base": plan.fingerprint, "criterion": dict(told)}
+    lineages = (library.header(address).lineage for address in library.addresses())
+    return frozenset(x["target"] for x in lineages if {name: x.get(name) for name in wanted} == wanted)
+
+
+def _tuned(space: Workspace, plan: Scheme, pruned: Mapping[str, str]) -> dict[str, str]:
+    """Addresses of tuned blocks; before joint tuning those of the closed forms."""
+    from torch import nn
+
+    from ..calibration import Calibration
+    from ..stages.tune_blocks import head, tune_blocks
+    from ..trainers import TRAINERS
+    from ..trainers.trainer import BlockSettings
+
+    r = space.recipe
+    closed = getattr(TRAINERS.get(r.trainer), "in_context", False)
+    settings = BlockSettings(
+        trainer="least_squares" if closed else r.trainer,
+        seed=r.seed,
+        calibration_size=r.calibration_size,
+        **{name: value for name, value in r.block.model_dump().items() if name in BlockSettings.__dataclass_fields__},
+    )
+    train, valid = space.examples("train"), head(space.examples("valid"), r.block.valid_size)
+    nobody = nn.Linear(1, 1)
+    found = tune_blocks(
+        nobody,
+        space.base.layout,
+        plan,
+        trainer=TRAINERS.get(settings.trainer),
+        settings=settings,
+        task=space.task,
+        train=train,
+        valid=valid,
+        pruned=_Everything(space.pruned),
+        tuned=_Everything(space.finetuned),
+        addresses=pruned,
+        calibration=Calibration(nobody, space.task, train, space.base.layout, size=1),
+    )
+    return found.addresses

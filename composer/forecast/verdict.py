@@ -1,0 +1,93 @@
+"""Whether composing pays, and how few steps composed models must need for it: arithmetic on predicted seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RecipeError
+from ..jsonfile import read_json
+from ..ledger import pays_from
+
+ASSUMED = 0.25
+"""Share of the baseline's steps that composed models need, where nobody has measured it."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which share of the baseline's steps the composed models need to reach its final loss, and who says so."""
+
+    value: float
+    source: str
+
+    @classmethod
+    def of(cls, given: float | None, comparison: Path) -> Share:
+        """As given, else the mean of an earlier comparison's, else :data:`ASSUMED`.
+
+        Raises:
+            RecipeError: a share that is none.
+        """
+        if given is not None:
+            if not 0 <= given <= 1:
+                raise RecipeError(f"--share: got {given:g}; allowed: 0 to 1")
+            return cls(given, "given")
+        result = (read_json(comparison).get("result") or {}) if comparison.is_file() else {}
+        rows = [row for row in result.get("rows", []) if row.get("budgets")]
+        if not rows:
+            return cls(ASSUMED, "assumed; --share says otherwise")
+        shares = [row["share"] for row in rows]
+        never = f", of which {shares.count(None)} never reached it" if None in shares else ""
+        mean = sum(1.0 if share is None else share for share in shares) / len(shares)
+        return cls(mean, f"mean of {len(shares)} in {comparison.name}{never}")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Predicted seconds of both sides.
+
+    Attributes:
+        blocks: of the block phase for the first 1, 2, … configurations.
+        whole: of fine-tuning one configuration whole, as the baseline does.
+        compose: of composing one model.
+        search: of the learning-rate search, composed side less baseline.
+    """
+
+    blocks: Sequence[float]
+    whole: float
+    compose: float
+    search: float
+
+    def pays_from(self, share: float) -> int | None:
+        """As the ledger of a comparison has it; pruning is on both sides."""
+        gained = (1 - share) * self.whole - self.compose
+        return pays_from([self.search + blocks - k * gained for k, blocks in enumerate(self.blocks, 1)])
+
+    @property
+    def break_even(self) -> float:
+        """The largest share with which composing costs no more here; below 0: not even without a step."""
+        n = len(self.blocks)
+        return 1 - (self.search + self.blocks[-1] + n * self.compose) / (n * self.whole)
+
+
+def verdict_of(costs: Costs, share: Share, totals: dict[str, float]) -> dict[str, Any]:
+    """From how many configurations on composing pays, and the share up to which it pays here; with a sentence."""
+    here, start, most = len(costs.blocks), costs.pays_from(share.value), costs.break_even
+    ours, theirs = totals["composed"], totals["baseline"]
+    pays = (
+        f"composing pays from {start} configuration{'' if start == 1 else 's'} on; here there are {here}"
+        if start
+        else f"composing does not pay at these settings, however many configurations; here there are {here}"
+    )
+    ratio = f"{theirs / ours:.1f}x less" if ours <= theirs else f"{ours / theirs:.1f}x more"
+    bound = (
+        f"It pays here as long as composed models need at most {most:.0%} of the baseline's steps."
+        if most > 0
+        else "It would not pay here even if composed models needed no step at all."
+    )
+    text = (
+        f"If composed models need {share.value:.3g} of the baseline's steps ({share.source}), {pays}, "
+        f"with {ratio} work in all ({ours:.0f} s against {theirs:.0f} s). {bound}"
+    )
+    return {"pays_from": start, "here": here, "break_even_share": most, "text": text}

@@ -1,0 +1,220 @@
+"""The forecast against what the steps then do: what is made, how much of it, its bytes, its time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import composer
+from composer.errors import RecipeError
+from composer.forecast.blockwork import BLOCKS, Blocks, joint
+from composer.forecast.footprint import BESIDE, Footprint
+from composer.forecast.plan import forecast
+from composer.forecast.workload import Setting, Work
+from composer.library import Library
+from composer.models.base import BaseModel
+from composer.outcome import Outcome
+from composer.recipe import Recipe
+from composer.scheme import load_scheme
+from composer.trainers import TRAINERS
+
+FACTOR = 4.0
+"""Predicted seconds lie within so many times of those that were spent, on a machine whose load may change meanwhile."""
+
+Folder = Callable[[str], Path]
+RATES: dict[str, Any] = {"attention": [0.25, 0.5], "linear": [0.3, 0.5], "grid": True}
+CLOSED = {"criterion": "obs", "trainer": "least_squares", "calibration_size": 12}
+CLASSIC = {"criterion": "l1", "trainer": "distill", "block": {"steps": 5, "batch_size": 4, "patience": 99}}
+RECIPES = {
+    "t5, closed forms": ("t5", CLOSED),
+    "t5, layers too": ("t5", CLOSED | {"block_levels": ["module", "sublayer", "layer"], "criterion": "l1"}),
+    "t5, gradients": ("t5", CLASSIC),
+    "gated, in passes": ("gated", CLOSED | {"memory": 12_000}),
+    "distilbert, closed forms": ("distilbert", CLOSED | {"dead_columns": False}),
+    "distilbert, gradients": ("distilbert", CLASSIC | {"block_levels": ["layer"]}),
+}
+
+
+class Case:
+    """A recipe, the forecast before, what prune and block-level fine-tuning then did, and the forecast after."""
+
+    def __init__(self, folder: Path, model: Path, data: Path, options: dict[str, Any]) -> None:
+        self.folder = folder
+        self.start = {"model": str(model), "data": str(data), "folder": str(folder), "finetune": {"steps": 6}}
+        self.start |= {"max_source_length": 32, "max_target_length": 12, "valid_size": 8, **options}
+        self.before = forecast(self.recipe(**RATES))
+        self.pruned, self.tuned = self.work(**RATES)
+        self.after = forecast(self.recipe())
+
+    def recipe(self, **more: Any) -> Recipe:
+        return composer.load_recipe(given=self.start | more, file=False)
+
+    def work(self, **rates: Any) -> tuple[Outcome, Outcome]:
+        """Each step by itself, as the commands do it."""
+        composer.generate_config(self.recipe(**rates), force=True)
+        composer.generate_scheme(self.recipe(), force=True)
+        return composer.prune(self.recipe()), composer.finetune_blocks(self.recipe())
+
+
+@pytest.fixture(scope="module")
+def cases(
+    model_folder: Folder, translation_data: Path, classification_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Case]:
+    made = {}
+    for name, (model, options) in RECIPES.items():
+        data = classification_data if model == "distilbert" else translation_data
+        made[name] = Case(tmp_path_factory.mktemp("forecast") / "run", model_folder(model), data, options)
+    return made
+
+
+@pytest.fixture(params=RECIPES)
+def case(request: pytest.FixtureRequest, cases: dict[str, Case]) -> Case:
+    return cases[request.param]
+
+
+def pieces(told: dict[str, Any], work: str, which: str = "to_do") -> dict[str, float]:
+    return next(row[which] for row in told["work"] if row["work"].startswith(work))
+
+
+def tensors(library: Library, addresses: Iterable[str]) -> int:
+    """Bytes of all tensors of these blocks, by their files' heads."""
+    heads = [library.header(address).tensors.values() for address in addresses]
+    return sum(t["data_offsets"][1] - t["data_offsets"][0] for head in heads for t in head)
+
+
+def test_before_nothing_is_stored_and_afterwards_everything(case: Case) -> None:
+    held = {"pruned": Library(case.folder / "modules/pruned"), "finetuned": Library(case.folder / "modules/finetuned")}
+    for name, library in held.items():
+        before = [row for row in case.before["blocks"] if row["library"] == name]
+        after = [row for row in case.after["blocks"] if row["library"] == name]
+        (manifest,) = library.manifests().values()
+        assert sum(row["needed"] for row in before) == len(manifest["addresses"])
+        assert [row["stored"] for row in before] == [0] * len(before)
+        assert [row["to_do"] for row in before] == [row["needed"] for row in before] == [r["stored"] for r in after]
+        assert not any(row["to_do"] or row["bytes"] for row in after)
+    assert pieces(case.after, "prune") == pieces(case.after, "block-level") == {}
+    assert pieces(case.after, "prune", "pieces") == pieces(case.before, "prune")
+
+
+def test_bytes_are_those_of_the_files(case: Case) -> None:
+    for name in ("pruned", "finetuned"):
+        library = Library(case.folder / "modules" / name)
+        rows = [row for row in case.before["blocks"] if row["library"] == name]
+        files = sum(row["to_do"] for row in rows)
+        (manifest,) = library.manifests().values()
+        assert sum(row["bytes"] for row in rows) - files * BESIDE == tensors(library, manifest["addresses"].values())
+        beside = [sum(f.stat().st_size for f in library.files(a)) - tensors(library, [a]) for a in library.addresses()]
+        assert BESIDE / 4 < sum(beside) / len(beside) < 4 * BESIDE
+    stored = Library(case.folder / "modules" / "pruned")
+    scores = [a for a in stored.addresses() if stored.header(a).lineage["stage"] == "scores"]
+    assert case.before["disk"]["scores"] - len(scores) * BESIDE == tensors(stored, scores)
+    assert case.after["disk"]["scores"] == case.after["disk"]["blocks"] == 0
+
+
+def test_pieces_are_those_that_the_trainer_then_needs(case: Case) -> None:
+    work, recipe = pieces(case.before, "block-level"), case.recipe()
+    if recipe.trainer == "distill":
+        assert work["teach"] == case.tuned.summary["teacher_passes"]
+        assert work["learn"] == recipe.block.steps * case.tuned.summary["tuned"]
+        return
+    ends = 2 if "layer" in recipe.block_levels else 1
+    assert work["solve"] >= case.tuned.summary["tuned"] * 1
+    assert (work["solve"] == case.tuned.summary["tuned"]) == (ends == 1)
+    if recipe.memory is None:  # one batch is the whole sample; a command of its own gathers for itself
+        own = work["show"] + work.get("gather", 1)
+        assert own == case.tuned.summary["teacher_passes"]
+
+
+def test_another_configuration_is_only_its_own_blocks(cases: dict[str, Case]) -> None:
+    case = cases["t5, closed forms"]
+    more = {"attention": [0.25, 0.5, 0.25], "linear": [0.3, 0.5, 0.6], "grid": False}
+    told = forecast(case.recipe(**more))
+    pruned, tuned = case.work(**more)
+    left = {name: [row for row in told["blocks"] if row["library"] == name] for name in ("pruned", "finetuned")}
+    assert 0 < sum(row["to_do"] for row in left["pruned"]) == pruned.summary["made"]
+    assert "select" not in pieces(told, "prune"), "the scores are there"
+    assert pieces(told, "block-level")["solve"] == tuned.summary["tuned"]
+
+
+def test_without_data_only_what_they_decide_stays_open(cases: dict[str, Case]) -> None:
+    for name, known in (("t5, layers too", True), ("distilbert, closed forms", False)):
+        case = cases[name]
+        recipe = case.recipe().model_copy(update={"data": None})
+        stored = {row["library"]: row["stored"] for row in forecast(recipe)["blocks"]}
+        assert (stored["pruned"] is not None, stored["finetuned"] is None) == (known, True)
+
+
+def test_nothing_is_written_and_no_model_is_loaded(
+    tmp_path: Path, t5_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: BaseModel) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(BaseModel, "load", load)
+    recipe = Recipe(model=str(t5_folder), folder=tmp_path / "x", criterion="obs", trainer="least_squares")
+    told = forecast(recipe)
+    assert (told["configurations"], told["steps"], told["verdict"]) == (3, None, None)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RecipeError, match="--data: nothing given"):
+        forecast(recipe, time=True)
+
+
+def test_a_stored_scheme_of_other_configurations_is_planned_for(cases: dict[str, Case], tmp_path: Path) -> None:
+    case = cases["t5, gradients"]
+    scheme = (case.folder / "conf_prune.json").read_text()
+    (tmp_path / "conf_prune.json").write_text(scheme)
+    assert forecast(case.recipe(folder=str(tmp_path)))["blocks"] == case.before["blocks"]
+
+
+@pytest.mark.parametrize("trainer", ["nothing", "joint"])
+def test_a_trainer_that_there_is_not(trainer: str, t5_folder: Path) -> None:
+    if trainer in TRAINERS.names():
+        pytest.skip("there is")
+    with pytest.raises(composer.InputError, match=f"unknown trainer {trainer!r}"):
+        forecast(Recipe(model=str(t5_folder), trainer=trainer))
+
+
+def test_every_trainer_has_a_forecast() -> None:
+    assert {*TRAINERS.names()} <= {*BLOCKS}
+
+
+def test_joint_tuning_takes_its_steps_once_whatever_the_number_of_configurations(cases: dict[str, Case]) -> None:
+    case = cases["t5, closed forms"]
+    recipe = case.recipe(trainer="joint", block={"steps": 40, "batch_size": 8})
+    scheme, base = load_scheme(case.folder / "conf_prune.json"), BaseModel(case.start["model"])
+    setting = Setting(scheme, base.layout, recipe, Footprint(base, scheme), True, 4)
+    for n in (1, 2):
+        work = list(joint(Blocks(setting.tuned_nodes(), n, True), setting))
+        assert [w.count for w in work if w.unit == "step"] == [40]
+        assert [w.count for w in work if w.unit == "validate"] == [n * 5 * 4]
+        assert sum(w.count for w in work if w.unit == "solve") == len([w for w in work if w.unit == "solve"])
+    assert Work("step", 40, (8,), least=30.0) in work
+
+
+def test_predicted_seconds_are_near_those_that_were_spent(tmp_path: Path) -> None:
+    """Pruning, blocks and steps of the embedded model. Where they are not, the load of the machine may have changed
+    meanwhile: then a forecast made afterwards decides."""
+    options: dict[str, Any] = {"model": "demo", "data": "demo", "folder": str(tmp_path), "train_size": 600}
+    options |= {"criterion": "obs", "trainer": "least_squares", "calibration_size": 512, "valid_size": 16}
+    options |= {"attention": [0.25, 0.5], "linear": [0.5, 0.7], "finetune": {"steps": 10, "evaluations": 1}}
+    recipe = composer.load_recipe(given=options, file=False)
+    before = forecast(recipe, time=True)
+    json.dumps(before, allow_nan=False)
+    composer.generate_config(recipe)
+    composer.generate_scheme(recipe)
+    pruned, tuned = composer.prune(recipe).summary, composer.finetune_blocks(recipe).summary
+    whole = composer.finetune_model(recipe, "baseline", 1).summary
+    spent = {"prune": pruned["seconds"], "block-level": tuned["seconds"], "fine-tune every": 2 * whole["seconds"]}
+
+    if not near(before, spent):
+        assert near(forecast(recipe, time=True), spent), [row["seconds"] for row in before["work"]]
+    assert before["verdict"]["here"] == 2
+
+
+def near(told: dict[str, Any], spent: dict[str, float]) -> bool:
+    about = {name: row["seconds"][1] for name in spent for row in told["work"] if row["work"].startswith(name)}
+    return all(1 / FACTOR < about[name] / seconds < FACTOR for name, seconds in spent.items())
