@@ -48,11 +48,14 @@ def least_squares(blocks: Blocks, setting: Setting) -> Iterator[Work]:
             gathered = setting.passes == 1
         for node in wave:
             yield from _solves(node, setting)
+        for node in {_inputs(node, setting)[1:]: node for node in wave if _reads_base_inputs(node, setting)}.values():
+            yield Work("prepare", 1, (setting.like(node), 0), _effort(node, 0, setting))
         for k, classes in enumerate(rounds(own, setting)):
             split = parts([setting.sizes.own_moments(node, k) for node in classes], memory)
             yield Work("show", split)
             for node in classes:
                 yield Work("probe", 1, (setting.like(node), k), setting.sizes.weights(node))
+                yield Work("prepare", 1, (setting.like(node), k), _effort(node, k, setting))
 
 
 def joint(blocks: Blocks, setting: Setting) -> Iterator[Work]:
@@ -117,9 +120,14 @@ def memory_of_blocks(blocks: Blocks, setting: Setting) -> int:
 
 def _solves(node: Node, setting: Setting) -> Iterator[Work]:
     ends = setting.layout.ends(setting.layout.block(node.level, node.path))  # type: ignore[arg-type]
-    for k, end in enumerate(ends):
-        effort = end.last.in_features**2 * (end.last.in_features + 100 * end.last.out_features)
-        yield Work("solve", 1, (setting.like(node), k), effort)
+    for k in range(len(ends)):
+        yield Work("solve", 1, (setting.like(node), k), _effort(node, k, setting))
+
+
+def _effort(node: Node, k: int, setting: Setting) -> float:
+    """Operations of a solve or of what solves share, to compare sizes by."""
+    last = setting.layout.ends(setting.layout.block(node.level, node.path))[k].last  # type: ignore[arg-type]
+    return last.in_features**2 * (last.in_features + 100 * last.out_features)
 
 
 def _reads_base_inputs(node: Node, setting: Setting) -> bool:
@@ -128,6 +136,7 @@ def _reads_base_inputs(node: Node, setting: Setting) -> bool:
 
 
 def _inputs(node: Node, setting: Setting) -> tuple[str, ...]:
-    """What decides what the last projection reads."""
+    """What decides what the last projection reads: the block, the projection, what is pruned before it."""
     last = setting.targets_of(node)[-1]
-    return (node.path, *(child for child in node.children if last not in setting.scheme.nodes[child].rates))
+    before = (child for child in node.children if last not in setting.scheme.nodes[child].rates)
+    return (node.path, last, *before)

@@ -122,7 +122,8 @@ def test_pieces_are_those_that_the_trainer_then_needs(case: Case) -> None:
         assert work["learn"] == recipe.block.steps * case.tuned.summary["tuned"]
         return
     ends = 2 if "layer" in recipe.block_levels else 1
-    assert work["solve"] >= case.tuned.summary["tuned"] * 1
+    assert 0 < work["prepare"] <= work["solve"]
+    assert work["solve"] >= case.tuned.summary["tuned"]
     assert (work["solve"] == case.tuned.summary["tuned"]) == (ends == 1)
     if recipe.memory is None:  # one batch is the whole sample; a command of its own gathers for itself
         own = work["show"] + work.get("gather", 1)
@@ -163,7 +164,7 @@ def test_nothing_is_written_and_no_model_is_loaded(
         forecast(recipe, time=True)
 
 
-def test_a_stored_scheme_of_other_configurations_is_planned_for(cases: dict[str, Case], tmp_path: Path) -> None:
+def test_a_scheme_without_its_configurations_is_planned_for(cases: dict[str, Case], tmp_path: Path) -> None:
     case = cases["t5, gradients"]
     scheme = (case.folder / "conf_prune.json").read_text()
     (tmp_path / "conf_prune.json").write_text(scheme)
@@ -193,6 +194,24 @@ def test_joint_tuning_takes_its_steps_once_whatever_the_number_of_configurations
         assert [w.count for w in work if w.unit == "validate"] == [n * 5 * 4]
         assert sum(w.count for w in work if w.unit == "solve") == len([w for w in work if w.unit == "solve"])
     assert Work("step", 40, (8,), least=30.0) in work
+
+
+@pytest.mark.parametrize("name", ["t5, layers too", "gated, in passes", "distilbert, gradients"])
+def test_every_piece_can_be_timed_and_all_of_them_add_up(name: str, cases: dict[str, Case]) -> None:
+    case = cases[name]
+    before = sorted(case.folder.rglob("*"))
+    told = forecast(case.recipe(sweep=True, learning_rates=[0.1, 0.2]), time=True, share=0.5)
+    assert all(piece["seconds"] >= 0 for piece in told["each"])
+    for row in told["work"]:
+        least, about, most = row["seconds"]
+        assert 0 < least < about < most
+    for side, seconds in told["seconds"].items():
+        own = [row["seconds"][1] for row in told["work"] if row["side"] in (side, "both")]
+        assert seconds == pytest.approx(sum(own))
+    gap = told["seconds"]["composed"] - told["seconds"]["baseline"]
+    whole = next(row["seconds"][1] for row in told["work"] if row["work"].startswith("fine-tune every"))
+    assert told["verdict"]["break_even_share"] == pytest.approx(0.5 - gap / whole)
+    assert sorted(case.folder.rglob("*")) == before
 
 
 def test_predicted_seconds_are_near_those_that_were_spent(tmp_path: Path) -> None:
