@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
     from .console import Console
 
+Classic = Annotated[
+    bool,
+    Parameter(negative="", help="The original recipe: l1, each module distilled by itself [obs, closed forms]."),
+]
 DryRun = Annotated[bool, Parameter(help="Print the plan and do nothing.")]
 
 
@@ -89,6 +93,7 @@ def run(
     criterion: Criterion = None,
     dead_columns: DeadColumns = None,
     sweep: Sweep = None,
+    classic: Classic = False,
     rates: Generating = GENERATING,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
@@ -116,11 +121,13 @@ def run(
     common = replace(common, recipe=source)
     flags = (rates, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
-    fields |= {"dead_columns": dead_columns, "sweep": sweep}
-    with session(common, *flags, **fields, block_levels=levels(block_levels)) as (recipe, console):
+    fields |= {"dead_columns": dead_columns, "sweep": sweep, "block_levels": levels(block_levels)}
+    from composer import pipeline
+
+    with session(common, *flags, **_classic(fields) if classic else fields) as (recipe, console):
         if "folder" not in recipe.model_fields_set:
             recipe = recipe.model_copy(update={"folder": Path(source.stem)})
-        _run(recipe, console, dry_run=dry_run, force=force)
+        _run(pipeline.with_best(recipe), console, dry_run=dry_run, force=force)
 
 
 def demo(
@@ -130,6 +137,7 @@ def demo(
     criterion: Criterion = None,
     dead_columns: DeadColumns = None,
     sweep: Sweep = None,
+    classic: Classic = False,
     rates: Generating = GENERATING,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
@@ -155,8 +163,17 @@ def demo(
     with talking(talk) as console:
         fields: dict[str, Any] = {"criterion": criterion, "block_levels": levels(block_levels)}
         fields |= {"dead_columns": dead_columns, "sweep": sweep}
+        fields = _classic(fields) if classic else fields
         given = merge(rates, training, blocks, comparing, data, machine, **fields)
         _run(epochs_win(pipeline.demo_recipe(output, given), given), console, dry_run=dry_run, force=force)
+
+
+def _classic(fields: dict[str, Any]) -> dict[str, Any]:
+    """The original recipe beneath what was given as flags."""
+    from composer.pipeline import CLASSIC
+
+    said = {name: value for name, value in fields.items() if value is not None}
+    return {**fields, **CLASSIC, **said}
 
 
 def _run(recipe: Recipe, console: Console, *, dry_run: bool, force: bool) -> None:

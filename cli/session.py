@@ -41,7 +41,7 @@ def session(common: Common, *flags: Flags, **fields: Any) -> Iterator[tuple[Reci
 def merge(*flags: Flags, **fields: Any) -> dict[str, Any]:
     """What was given as flags, by field of the recipe."""
     for part in flags:
-        fields |= part.given()
+        fields |= {name: value for name, value in part.given().items() if value is not None or name not in fields}
     return fields
 
 

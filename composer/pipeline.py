@@ -17,6 +17,23 @@ from .workspace import Given, Workspace
 RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets", "granularity"}
 """A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
 
+BEST: dict[str, Any] = {"criterion": "obs", "trainer": "least_squares"}
+"""What ``compose run`` takes where its recipe says nothing: the way that measured best (README, docs/decisions.md)."""
+CLASSIC: dict[str, Any] = {
+    "criterion": "l1",
+    "trainer": "distill",
+    "dead_columns": False,
+    "sweep": False,
+    "block_levels": ["module"],
+}
+"""The original recipe: magnitudes, and every pruned module by itself distilled by gradients."""
+
+
+def with_best(recipe: Recipe) -> Recipe:
+    """The recipe with :data:`BEST` for everything of it that nobody has said."""
+    unsaid = {name: value for name, value in BEST.items() if name not in recipe.model_fields_set}
+    return recipe.model_copy(update=unsaid)
+
 
 def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> Outcome:
     """All steps of one recipe, from ``conf.json`` to ``report.html``."""

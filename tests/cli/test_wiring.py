@@ -237,3 +237,21 @@ def test_download(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     result = compose("download", "t5", "--revision", "main")
     assert asked == [("t5", Path("models/base"), {"revision": "main", "force": False, "quiet": False})]
     assert result.out == "models/base: google-t5/t5-small at c0ffeec0ffee, 242 MB in 1 file\n"
+
+
+def test_run_takes_what_measured_best_and_the_original_recipe_is_one_flag_away(
+    recorder: Recorder, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r.yaml").write_text("model: demo\ndata: demo\n")
+    Path("s.yaml").write_text("model: demo\ndata: demo\ncriterion: l1\n")
+    taken = []
+    for words in ("r.yaml", "s.yaml", "r.yaml --classic", "r.yaml --classic --trainer least_squares"):
+        taken.append(ran(recorder, compose, "run", *words.split())[1])
+        recorder.calls.clear()
+    best, said, classic, mixed = taken
+    assert (best.criterion, best.trainer) == ("obs", pipeline.BEST["trainer"])
+    assert (said.criterion, said.trainer) == ("l1", pipeline.BEST["trainer"])
+    assert (classic.criterion, classic.trainer, classic.dead_columns) == ("l1", "distill", False)
+    assert classic.block_levels == ["module"]
+    assert (mixed.criterion, mixed.trainer) == ("l1", "least_squares")

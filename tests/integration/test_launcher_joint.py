@@ -1,0 +1,114 @@
+"""The joint phase under torchrun: every process draws a configuration of its own, one library comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import composer
+from composer.library import Library
+from composer.models.base import BaseModel
+from composer.scheme import SHARED, load_scheme
+from composer.stages.compose import compose
+from composer.stages.tune_joint import drawn
+
+WORKER = '''
+"""The command line; each process notes what it has drawn and what it has learnt, and the one that writes is slow."""
+import hashlib, json, os, time
+from pathlib import Path
+
+import composer.joint
+from composer.library import Library
+from composer.stages import tune_joint as stage
+
+rank = os.environ["RANK"]
+draws = []
+learn, draw, put = composer.joint.tune_joint, stage.drawn, Library.put
+
+
+def noted(model, *given, **options):
+    done, each = learn(model, *given, **options)
+    state = sorted(model.named_parameters())
+    digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for _, p in state)).hexdigest()
+    Path(f"rank-{rank}.json").write_text(json.dumps({"weights": digest, "each": each, "draws": draws}))
+    return done, each
+
+
+def chosen(*given):
+    draws.append(draw(*given))
+    return draws[-1]
+
+
+def slow(library, lineage, *given, **options):
+    if lineage["stage"] in ("shared", "joint"):
+        time.sleep(2.0 if lineage["stage"] == "shared" else 0.05)
+    return put(library, lineage, *given, **options)
+
+
+composer.joint.tune_joint, stage.drawn, Library.put = noted, chosen, slow
+
+from composer.cli.app import main
+
+main()
+'''
+
+
+def digest_of(weights: dict[str, Tensor]) -> str:
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for _, value in sorted(weights.items()))).hexdigest()
+
+
+def test_two_processes_make_one_joint_library(tmp_path: Path) -> None:
+    given = {"model": "demo", "folder": str(tmp_path), "attention": [0.25, 0.5, 0.5], "linear": [0.3, 0.5, 0.3]}
+    recipe = composer.load_recipe(given=given, file=False)
+    composer.generate_config(recipe)
+    composer.generate_scheme(recipe)
+    composer.prune(recipe)
+    (tmp_path / "worker.py").write_text(WORKER)
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "worker.py")
+    words = ["finetune", "--level", "block", "--trainer", "joint", "--steps", "3", "--json"]
+    small = ["--batch-size", "4", "--train-size", "60", "--valid-size", "16", "--calibration-size", "16"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, *words, *small], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)  # one process speaks
+
+    # Both processes have learnt the same, and it is what was stored.
+    base, library, scheme = (
+        BaseModel("demo"),
+        Library(tmp_path / "modules" / "finetuned"),
+        load_scheme(tmp_path / "conf_prune.json"),
+    )
+    manifest = library.manifest(scheme.digest) or {}
+    addresses, notes = manifest["addresses"], [json.loads((tmp_path / f"rank-{i}.json").read_text()) for i in range(2)]
+    assert notes[0]["weights"] == notes[1]["weights"] == digest_of(library.get(addresses[SHARED]).weights)
+    assert notes[0]["each"] == notes[1]["each"] == library.stats(addresses[SHARED])["joint"]
+
+    # Six draws of two processes are two rounds of three configurations.
+    draws = [note["draws"] for note in notes]
+    assert draws == [[drawn(3, 0, step, rank, 2) for step in range(3)] for rank in range(2)]
+    assert sorted(draws[0] + draws[1]) == [0, 0, 1, 1, 2, 2]
+    mean = library.stats(addresses[SHARED])["mean"]
+    assert [row["step"] for row in mean] == [0, 1, 2, 3]
+    assert mean[-1]["valid_loss"] < mean[0]["valid_loss"]
+
+    # One library: whole, its record complete, and every configuration composes from it with exact counts.
+    assert said["joint"] == manifest["summary"]["joint"] == {"steps": 3, "from": None}
+    assert manifest["work"][SHARED] == library.stats(addresses[SHARED])["seconds"] > 0
+    assert manifest["summary"]["seconds"] == sum(manifest["work"].values())
+    for address in addresses.values():
+        library.verify(address)
+    assert not list((tmp_path / ".work").iterdir())
+    for i in range(3):
+        model = base.load()
+        keep = compose(model, base.layout, scheme, i, library, addresses)
+        parameters = dict(model.named_parameters())
+        assert all(torch.equal(parameters[name] == 0, ~mask) for name, mask in keep.items())
