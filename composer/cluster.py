@@ -35,24 +35,27 @@ class Cluster:
         needs, threads = self._needs(ray)
         task = ray.remote(_within).options(max_retries=RESTARTS, **needs)
         tasks = [task.remote(threads, work, share) for share in shares]
-        results: dict[int, Any] = {}
+        left, results = list(tasks), dict[Any, Any]()
         try:
-            while len(results) < len(tasks):
-                left = [one for i, one in enumerate(tasks) if i not in results]
-                done, _ = ray.wait(left, num_returns=1, timeout=POLL)
+            while left:
+                done, left = ray.wait(left, num_returns=1, timeout=POLL)
                 for one in done:
-                    results[tasks.index(one)] = ray.get(one).given()
+                    results[one] = ray.get(one).given()
                 watch()
-        except ray.exceptions.RayError as bad:
-            raise WorkerError(f"--cluster: {_said(ray, bad)}; finished work is kept") from None
-        finally:
-            for i, one in enumerate(tasks):
-                if i not in results:
-                    ray.cancel(one, force=True)
-        return [results[i] for i in range(len(shares))]
+        except BaseException as bad:
+            if not self._ours:
+                for one in left:  # by force, Ray 2.60 may abort this very process when the task ends meanwhile
+                    ray.cancel(one, force=False)
+            if isinstance(bad, ray.exceptions.RayError):
+                raise WorkerError(f"--cluster: {_said(ray, bad)}; finished work is kept") from None
+            raise
+        return [results[one] for one in tasks]
 
     def close(self, *, at_once: bool = False) -> None:
-        """See :class:`composer.executors.Executor`; a connection that was there before stays."""
+        """See :class:`composer.executors.Executor`; Ray ends the tasks of who leaves.
+
+        A connection that was there before stays.
+        """
         if self._ours:
             import ray
 

@@ -91,17 +91,30 @@ def test_errors_come_back_as_they_are(cluster: Cluster) -> None:
         cluster.run(shares.err, [1], nothing)
 
 
-def test_ctrl_c_ends_tasks_in_the_middle(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ours", [True, False])
+def test_ctrl_c_ends_tasks_in_the_middle(cluster: Cluster, tmp_path: Path, ours: bool) -> None:
+    """Also where the connection is another's, and stays."""
+    cluster.run(shares.square, [1], nothing)
+    used = cluster if ours else Cluster("local", 2, device="cpu")
+
     def impatient() -> None:
         if [*tmp_path.glob("*.pid")]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cluster.run(shares.sleep, [tmp_path], impatient)
-    deadline = time.monotonic() + 30
-    while any(psutil.pid_exists(int(path.stem)) for path in tmp_path.glob("*.pid")):
-        assert time.monotonic() < deadline
+        used.run(shares.sleep, [tmp_path], impatient)
+    used.close(at_once=True)
+    assert workers_are_free(tmp_path)
+
+
+def workers_are_free(folder: Path) -> bool:
+    """Whether no worker is in the task that left its number in ``folder`` any more."""
+    deadline, pids = time.monotonic() + 30, [int(path.stem) for path in folder.glob("*.pid")]
+    while any(process.pid in pids for process in workers()):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)
+    return bool(pids)
 
 
 def recipe(folder: str, model: Path, data: Path, **given: object) -> Recipe:
