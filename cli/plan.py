@@ -32,7 +32,7 @@ from .options import (
     Training,
     levels,
 )
-from .runs import check_rates, recipe_file
+from .runs import Classic, check_rates, classic_beneath, recipe_file
 from .session import session
 from .tables import Sheet, Shown
 
@@ -66,6 +66,7 @@ def plan(
     criterion: Criterion = None,
     dead_columns: DeadColumns = None,
     sweep: Sweep = None,
+    classic: Classic = False,
     rates: Generating = GENERATING,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
@@ -94,9 +95,12 @@ def plan(
     flags = (rates, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
     fields |= {"dead_columns": dead_columns, "sweep": sweep, "block_levels": levels(block_levels)}
+    fields = classic_beneath(fields) if classic else fields
     with session(replace(common, recipe=source), *flags, **fields) as (recipe, console):
         from composer.forecast.plan import forecast
+        from composer.pipeline import with_best
 
+        recipe = with_best(recipe) if file else recipe  # as `compose run RECIPE` would take it
         if file and "folder" not in recipe.model_fields_set:
             recipe = recipe.model_copy(update={"folder": Path(file.stem)})
         told = forecast(recipe, time=time, share=share, progress=console.progress)

@@ -124,7 +124,7 @@ def run(
     fields |= {"dead_columns": dead_columns, "sweep": sweep, "block_levels": levels(block_levels)}
     from composer import pipeline
 
-    with session(common, *flags, **_classic(fields) if classic else fields) as (recipe, console):
+    with session(common, *flags, **classic_beneath(fields) if classic else fields) as (recipe, console):
         if "folder" not in recipe.model_fields_set:
             recipe = recipe.model_copy(update={"folder": Path(source.stem)})
         _run(pipeline.with_best(recipe), console, dry_run=dry_run, force=force)
@@ -163,12 +163,12 @@ def demo(
     with talking(talk) as console:
         fields: dict[str, Any] = {"criterion": criterion, "block_levels": levels(block_levels)}
         fields |= {"dead_columns": dead_columns, "sweep": sweep}
-        fields = _classic(fields) if classic else fields
+        fields = classic_beneath(fields) if classic else fields
         given = merge(rates, training, blocks, comparing, data, machine, **fields)
         _run(epochs_win(pipeline.demo_recipe(output, given), given), console, dry_run=dry_run, force=force)
 
 
-def _classic(fields: dict[str, Any]) -> dict[str, Any]:
+def classic_beneath(fields: dict[str, Any]) -> dict[str, Any]:
     """The original recipe beneath what was given as flags."""
     from composer.pipeline import CLASSIC
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .library import Library, address_of
 from .progress import Progress
+from .runs import settings_of
 from .scheme import SHARED, Scheme
 from .stages.compose import cover
 from .stages.tune_joint import Variant, tune_joint
@@ -25,24 +26,16 @@ if TYPE_CHECKING:
 
     from .tasks.task import Examples
 
-FIELDS = ("steps", "batch_size", "learning_rate", "patience")
-"""The block settings that shape ``θ``."""
-
 
 def joint_settings(space: Workspace) -> ModelSettings:
     """Settings of the joint phase: those of blocks, with the schedule of whole models."""
-    block, whole = space.recipe.block, space.recipe.finetune
-    return ModelSettings(
+    block = space.recipe.block
+    return replace(
+        settings_of(space),
         steps=block.steps,
         batch_size=block.batch_size,
         learning_rate=block.learning_rate,
-        warmup=whole.warmup,
-        weight_decay=whole.weight_decay,
-        clip=whole.clip,
         evaluations=block.evaluations,
-        seed=space.recipe.seed,
-        precision=space.recipe.precision,
-        distill=whole.distill,
     )
 
 
@@ -64,6 +57,7 @@ class Joint:
         self.settings = joint_settings(space)
         covers = [cover(plan, i, self.addresses) for i in range(len(plan.roots))]
         self.names = [[node.hash for node in nodes] for nodes in covers]
+        self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
         """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done."""
@@ -76,7 +70,7 @@ class Joint:
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())
         addresses = {SHARED: shared}
-        for name in dict.fromkeys(name for names in self.names for name in names):
+        for name in self.blocks:
             addresses[name] = self._derive(name, shared, weights, base)
         wait_for_all()
         return addresses, done
@@ -90,12 +84,8 @@ class Joint:
             address = manifest.get("addresses", {}).get(SHARED)
             if not address or address not in self.library:
                 continue
-            held = self.library.get(address).lineage
-            comparable = {**held, "configurations": None, "start": None} == {
-                **fresh,
-                "configurations": None,
-                "start": None,
-            }
+            held = self.library.header(address).lineage
+            comparable = {**fresh, "configurations": held["configurations"], "start": held["start"]} == held
             begun = all(start in fresh["start"] for start in held["start"])  # with these blocks, not with other ones
             if comparable and begun and set(held["configurations"]) <= roots:
                 earlier.append((len(held["configurations"]), address, held))
@@ -105,18 +95,13 @@ class Joint:
         return held, address
 
     def _told(self, configurations: list[str], start: list[list[str]]) -> dict[str, Any]:
-        settings = {name: value for name, value in asdict(self.settings).items() if name != "evaluations"}
         data = {"train": self.space.examples("train").digest, "valid": self.valid.digest}
         return {
             "stage": "shared",
             "base": self.plan.fingerprint,
             "configurations": configurations,
             "start": sorted(start),
-            "settings": {
-                **settings,
-                "evaluations": self.settings.evaluations,
-                "patience": self.space.recipe.block.patience,
-            },
+            "settings": {**asdict(self.settings), "patience": self.space.recipe.block.patience},
             "data": data,
         }
 
@@ -126,7 +111,7 @@ class Joint:
         model = space.fresh_model()
         base = dict(model.named_parameters())
         variants: dict[str, Variant] = {}
-        for name in dict.fromkeys(name for names in self.names for name in names):
+        for name in self.blocks:
             artefact = self.source.get(self.addresses[name])
             variants[name] = Variant.of(artefact.weights, artefact.masks, base)
         work = space.folder / ".work" / f"joint-{address_of(lineage)[:12]}"

@@ -177,6 +177,3 @@ class _JointBook(Book):
                 take_off(plain(model), before)
             self.extra["each"].append({"step": step, "configuration": number, "valid_loss": finite(losses[-1])})
         return sum(losses) / len(losses)
-
-
-__all__ = ["Configuration", "Variant", "drawn", "put_on", "take_off", "tune_joint"]

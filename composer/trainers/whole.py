@@ -262,7 +262,7 @@ class Book(TrainerCallback, ABC):
 
 def is_main_process() -> bool:
     """Whether this process writes files; a launcher such as torchrun starts several."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank_and_size()[0] == 0
 
 
 def rank_and_size() -> tuple[int, int]:

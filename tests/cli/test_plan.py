@@ -73,6 +73,21 @@ def test_a_recipe_is_planned_for_as_run_would_take_it(
     assert asked[0][1] == {"time": False, "share": None}
 
 
+def test_a_recipe_gets_the_defaults_of_run_and_classic_those_of_the_original(
+    asked: list[tuple[Recipe, dict[str, Any]]], compose: Compose
+) -> None:
+    Path("t5.yaml").write_text("seed: 2\n")
+    Path("own.yaml").write_text("criterion: wanda\n")
+    for words in (["plan", "t5.yaml"], ["plan", "own.yaml"], ["plan", "t5.yaml", "--classic"]):
+        assert compose(*words).status == 0
+    assert [(recipe.criterion, recipe.dead_columns) for recipe, _ in asked] == [
+        ("obs", True),
+        ("wanda", True),
+        ("l1", False),
+    ]
+    assert asked[2][0].trainer == "distill"
+
+
 @pytest.mark.usefixtures("asked")
 def test_what_is_shown(compose: Compose) -> None:
     said = " ".join(compose("plan").out.split())
