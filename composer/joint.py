@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .library import Library, address_of
 from .progress import Progress
+from .recipe import as_for_one_model
 from .runs import settings_of
 from .scheme import SHARED, Scheme
 from .stages.compose import cover
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 
 
 def joint_settings(space: Workspace) -> ModelSettings:
-    """Settings of the joint phase: those of blocks, with the schedule of whole models."""
-    block = space.recipe.block
+    """Settings of the joint phase: what is not said of blocks is as for one whole model."""
+    block, whole = space.recipe.block, settings_of(space)
+    told = as_for_one_model(block, space.recipe.finetune, whole.steps)
     return replace(
-        settings_of(space),
-        steps=block.steps,
-        batch_size=block.batch_size,
-        learning_rate=block.learning_rate,
+        whole,
+        steps=told.steps,
+        batch_size=told.batch_size,
+        learning_rate=told.learning_rate,
         evaluations=block.evaluations,
     )
 

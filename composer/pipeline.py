@@ -17,7 +17,7 @@ from .workspace import Given, Workspace
 RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets", "granularity"}
 """A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
 
-BEST: dict[str, Any] = {"criterion": "obs", "trainer": "least_squares"}
+BEST: dict[str, Any] = {"criterion": "obs", "trainer": "joint"}
 """What ``compose run`` takes where its recipe says nothing: the way that measured best (README, docs/decisions.md)."""
 CLASSIC: dict[str, Any] = {
     "criterion": "l1",

@@ -55,7 +55,7 @@ class BlockOptions(Options):
     """Block-level fine-tuning."""
 
     steps: Size = 100
-    """At most so many steps for each block."""
+    """At most so many steps for each block; joint: for all configurations together, as many as one model gets."""
     batch_size: Size = 32
     """Examples per step."""
     learning_rate: Positive = 1e-3
@@ -93,6 +93,21 @@ class ModelOptions(Options):
     """Weight of the base model's answers in the loss, of whole models on both sides and of joint tuning."""
     evaluations: Size = 8
     """How often the validation loss is measured, spread over the steps; the best weights are kept."""
+
+
+def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None) -> BlockOptions:
+    """Options of joint tuning: all configurations together get what one model gets, where nothing else was said.
+
+    Args:
+        steps: of one whole model; None where epochs cannot be counted yet.
+    """
+    unsaid: dict[str, int | float | None] = {
+        "steps": steps,
+        "batch_size": whole.batch_size,
+        "learning_rate": whole.learning_rate,
+    }
+    given = {name: value for name, value in unsaid.items() if value and name not in block.model_fields_set}
+    return block.model_copy(update=given)
 
 
 class Recipe(Options, DataOptions):

@@ -8,6 +8,7 @@ from typing import Any
 from ..criteria import CRITERIA
 from ..models.base import DEMO
 from ..progress import SILENT, Progress
+from ..recipe import as_for_one_model
 from ..scheme import Node
 from ..trainers import TRAINERS
 from ..workspace import Given, Workspace
@@ -50,10 +51,12 @@ class Plan:
         needs = bool(CRITERIA.get(r.criterion).needs)
         valid = min(r.block.valid_size, r.valid_size or r.block.valid_size)
         valid = min(valid, len(space.examples("valid"))) if read else valid
+        self.steps = self._steps()
+        if r.trainer == "joint":
+            r = r.model_copy(update={"block": as_for_one_model(r.block, r.finetune, self.steps)})
         self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), needs, valid)
         self.stock: Stock = stock_of(space, scheme)
         self.n = len(scheme.roots)
-        self.steps = self._steps()
 
     def told(self) -> dict[str, Any]:
         """All but seconds."""
