@@ -67,9 +67,7 @@ def infer_task(config: dict[str, Any]) -> str:
     )
 
 
-def open_task(
-    options: DataOptions, model_folder: Path, config: dict[str, Any], implied: str | None = None
-) -> Task:
+def open_task(options: DataOptions, model_folder: Path, config: dict[str, Any], implied: str | None = None) -> Task:
     """Make the task that ``options`` name, with the tokenizer of ``model_folder``.
 
     Args:

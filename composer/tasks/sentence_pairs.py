@@ -32,6 +32,8 @@ class SentencePairsTask(ABC):
 
     name: str
     main_metric = "bleu"
+    lowercase = False
+    """Whether metrics compare without case, for models that know none."""
 
     def __init__(self, options: DataOptions) -> None:
         self.options = options
@@ -87,7 +89,8 @@ class SentencePairsTask(ABC):
         answers = self._translated(model, [feature["input_ids"] for feature in data.features], batch_size)
         seconds = time.perf_counter() - start
         references = [list(data.references)]
-        bleu, chrf = BLEU(trg_lang=self._metric_language()), CHRF()
+        bleu = BLEU(trg_lang=self._metric_language(), lowercase=self.lowercase)
+        chrf = CHRF(lowercase=self.lowercase)
         metrics = {
             "bleu": float(bleu.corpus_score(answers, references).score),
             "chrf": float(chrf.corpus_score(answers, references).score),
