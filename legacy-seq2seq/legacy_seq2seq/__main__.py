@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from .model import Seq2Seq
 from .training import Epoch, Settings, train
 from .vocabulary import Vocabularies
 
+DEFAULTS = argparse.ArgumentDefaultsHelpFormatter
 DATA = Path(__file__).parents[2] / "shared" / "data" / "multi30k"
 SIZES = ("d_model", "heads", "encoder_layers", "decoder_layers", "d_ff", "dropout", "norm_first")
 
@@ -101,9 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     training = _command(commands, "train", _train, "train a model into a folder, or go on where it stopped")
     training.add_argument("--reverse", action="store_true", help="English to German")
-    training.add_argument("--min-frequency", type=int, default=2, help="rarer words are unknown")
-    _defaults_of(Config, SIZES, training)
-    _defaults_of(Settings, [field.name for field in fields(Settings)], training)
+    training.add_argument("--min-frequency", type=int, default=3, help="rarer words are unknown")
+    _flags_of(Config, SIZES, training)
+    _flags_of(Settings, [field.name for field in fields(Settings)], training)
     search = [_command(commands, "translate", _translate, "translate texts, or the lines of standard input")]
     search[0].add_argument("text", nargs="*")
     search.append(_command(commands, "evaluate", _evaluate, "loss and BLEU on a split, as JSON"))
@@ -117,24 +118,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name, run, help_):  # type: ignore
-    command = commands.add_parser(name, help=help_, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    what: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what, description=what, formatter_class=DEFAULTS)
     command.add_argument("folder", type=Path, help="the model's folder")
-    command.add_argument("--device", default="cpu")
+    command.add_argument("--device", default="cpu", help="of torch, such as cuda")
     command.set_defaults(run=run)
     return command
 
 
-def _defaults_of(cls: type, names: Sequence[str], command: argparse.ArgumentParser) -> None:
+def _flags_of(cls: type, names: Sequence[str], command: argparse.ArgumentParser) -> None:
     """One flag per field of a dataclass, with its default."""
     for field in fields(cls):
         if field.name not in names:
             continue
         flag = "--" + field.name.replace("_", "-")
         if isinstance(field.default, bool):
-            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default)
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=" ")
         else:
-            command.add_argument(flag, type=type(field.default), default=field.default)
+            command.add_argument(flag, type=type(field.default), default=field.default, help=" ")
 
 
 if __name__ == "__main__":

@@ -23,14 +23,14 @@ class Config:
 
     source_vocabulary: int
     target_vocabulary: int
-    d_model: int = 192
-    heads: int = 6
-    encoder_layers: int = 3
-    decoder_layers: int = 3
-    d_ff: int = 512
+    d_model: int = 128
+    heads: int = 4
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    d_ff: int = 256
     dropout: float = 0.1
     max_length: int = 128
-    norm_first: bool = False
+    norm_first: bool = True
     unk_id: int = UNK
     pad_id: int = PAD
     bos_id: int = BOS

@@ -85,8 +85,8 @@ def beam(
             found[int(running[place])].add(float(best[place, rank]) / length**length_penalty, words)
         go_on = ends.int().argsort(dim=1, stable=True)[:, :beams]
         totals = best.gather(1, go_on)
-        words = where.gather(1, go_on) % vocabulary
-        written = torch.cat((written[parents.gather(1, go_on).flatten()], words.view(-1, 1)), 1)
+        chosen = where.gather(1, go_on) % vocabulary
+        written = torch.cat((written[parents.gather(1, go_on).flatten()], chosen.view(-1, 1)), 1)
         open_ = [place for place, sentence in enumerate(running.tolist()) if found[sentence].count < beams]
         if len(open_) < len(running):
             rows = (first[open_] + torch.arange(beams, device=running.device)).flatten()

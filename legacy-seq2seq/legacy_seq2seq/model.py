@@ -39,6 +39,18 @@ def additive(masked: Tensor, like: Tensor) -> Tensor:
     return torch.zeros(masked.shape, dtype=like.dtype, device=masked.device).masked_fill_(masked, float("-inf"))
 
 
+def _encoder(config: Config) -> nn.TransformerEncoder:
+    """What ``nn.Transformer`` would build, kept to the plain path (see above)."""
+    layer = nn.TransformerEncoderLayer(
+        config.d_model, config.heads, config.d_ff, config.dropout, batch_first=True, norm_first=config.norm_first
+    )
+    norm = nn.LayerNorm(config.d_model)
+    encoder = nn.TransformerEncoder(layer, config.encoder_layers, norm, enable_nested_tensor=False)
+    for layer in encoder.layers:
+        layer.activation_relu_or_gelu = 0
+    return encoder
+
+
 class Seq2Seq(nn.Module):
     """Encoder-decoder over word ids; the target's ids are what the decoder has read so far, beginning with ``bos``.
 
@@ -58,11 +70,11 @@ class Seq2Seq(nn.Module):
             config.decoder_layers,
             config.d_ff,
             config.dropout,
+            custom_encoder=_encoder(config),
             batch_first=True,
             norm_first=config.norm_first,
         )
         self.generator = nn.Linear(config.d_model, config.target_vocabulary)
-        self._keep_to_the_plain_path()
         self._initialise()
 
     def forward(self, source_ids: Tensor, target_ids: Tensor) -> Tensor:
@@ -95,13 +107,6 @@ class Seq2Seq(nn.Module):
 
     def _padding(self, ids: Tensor, like: Tensor) -> Tensor:
         return additive(ids == self.config.pad_id, like)
-
-    def _keep_to_the_plain_path(self) -> None:
-        """See the module's docstring."""
-        encoder = self.transformer.encoder
-        encoder.enable_nested_tensor = encoder.use_nested_tensor = False
-        for layer in encoder.layers:
-            layer.activation_relu_or_gelu = 0
 
     def _initialise(self) -> None:
         """Glorot's uniform for matrices (``nn.Transformer`` does its own); embeddings of unit norm after scaling."""

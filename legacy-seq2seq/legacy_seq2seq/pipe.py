@@ -5,6 +5,7 @@ torchtext 0.18 is the last one and loads only beside torch 2.3; nothing that is 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +23,9 @@ def lines(file: Path) -> list[str]:
     if not has_torchtext():
         with file.open(encoding="utf-8", newline="\n") as stream:
             return [line.rstrip("\r\n") for line in stream]
-    from torchdata.datapipes.iter import FileOpener
-
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchdata says at import that its datapipes are deprecated
+        from torchdata.datapipes.iter import FileOpener
     return list(FileOpener([str(file)], mode="r", encoding="utf-8").readlines(return_path=False))
 
 

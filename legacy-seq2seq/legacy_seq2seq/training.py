@@ -23,9 +23,9 @@ from .vocabulary import Vocabularies
 class Settings:
     """How a model is trained. The rate rises for ``warm_up`` of all steps, then falls to zero in a straight line."""
 
-    epochs: int = 5
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    epochs: int = 4
+    batch_size: int = 32
+    learning_rate: float = 3e-3
     warm_up: float = 0.1
     label_smoothing: float = 0.1
     patience: int = 2
