@@ -63,7 +63,7 @@ class LegacyTranslationTask(SentencePairsTask):
         return _encoded([self.words.encode_target(text) for text in texts], self._target_length)
 
     def collate(self, features: Sequence[Feature]) -> Batch:
-        """``input_ids`` and ``attention_mask`` (batch, source), ``decoder_input_ids`` and ``labels`` (batch, target)."""
+        """``input_ids``, ``attention_mask`` (batch, source), ``decoder_input_ids`` and ``labels`` (batch, target)."""
         sources: list[Any] = [feature["input_ids"] for feature in features]
         batch = {"input_ids": pad(sources, self.config.pad_id), "attention_mask": attention_mask(sources)}
         if features and "labels" in features[0]:
