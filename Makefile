@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-ray lint format docs clean
+.PHONY: setup demo test test-ray test-legacy lint format docs clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,9 @@ test: setup
 test-ray: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration/test_ray.py
+
+test-legacy:
+	$(MAKE) -C legacy-seq2seq test
 
 lint: setup
 	$(BIN)/ruff check .

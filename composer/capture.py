@@ -141,11 +141,7 @@ def run_block(
 
 def owned(model: nn.Module, block: Block) -> list[str]:
     """Names of the parameters that ``block`` tunes: all inside it but those that other blocks read."""
-    return [
-        name
-        for name, _ in model.named_parameters()
-        if any(name.startswith(f"{path}.") for path in block.owns) and not name.endswith(block.shared or "\0")
-    ]
+    return [name for name, _ in model.named_parameters() if block.tunes(name)]
 
 
 def first_input(arguments: Arguments) -> Tensor:

@@ -48,13 +48,7 @@ class Cut:
     def at(self, rate: float, dead: Tensor | None = None) -> Pruned:
         """Weights and masks at ``rate``; ``dead`` as in :class:`composer.granularity.Keep`."""
         keep = Keep(self.shape, rate, dead)
-        names = [
-            name
-            for part in self.parts
-            for p in part.projections
-            for name in (p.weight, f"{p.path}.bias")
-            if name in self.parameters
-        ]
+        names = [name for part in self.parts for p in part.projections for name in p.parameters]
         weights = {name: self.parameters[name].detach().clone() for name in names}
         made: dict[str, Tensor] = {}
         if hasattr(self.criterion, "prune"):

@@ -11,7 +11,8 @@
         ├── DataError             data files, columns, splits
         ├── LibraryError          a missing or damaged block
         ├── OutputError           an output that exists and was made from other inputs
-        └── WorkerError           processes or a cluster that cannot do their part
+        ├── WorkerError           processes or a cluster that cannot do their part
+        └── PluginError           a plugin of another package that cannot be had
 
 Each carries one or more *problems*; a problem is one plain line that names the place (file, field),
 what was got and what is allowed. Only the command line formats them.
@@ -72,6 +73,10 @@ class OutputError(InputError):
 
 class WorkerError(InputError):
     """Workers (``--jobs``, ``--cluster``) that cannot be started, keep dying, or see other files."""
+
+
+class PluginError(InputError):
+    """A plugin of another package that cannot be imported, or whose name is taken."""
 
 
 def did_you_mean(got: str, known: Iterable[str], *, most: int = 1) -> str:

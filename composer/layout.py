@@ -30,6 +30,9 @@ class Projection:
     encoder's). ``transposed`` marks modules that store (in, out), as GPT-2's ``Conv1D`` does. ``part`` marks
     one of several matrices that a module holds on top of each other, as GPT-2's ``c_attn`` holds q, k and v:
     (its first row, rows of the whole). :meth:`of` and :meth:`bias_of` undo both.
+
+    ``path`` is the module that is called with the input rows. ``held`` names its weight and bias parameters where
+    another module holds them, as an attention may hold the packed weights of three projections.
     """
 
     path: str
@@ -39,11 +42,24 @@ class Projection:
     stream: Stream
     transposed: bool = False
     part: tuple[int, int] | None = None
+    held: tuple[str, str] | None = None
 
     @property
     def weight(self) -> str:
         """Name of the weight parameter."""
-        return f"{self.path}.weight"
+        return self.held[0] if self.held else f"{self.path}.weight"
+
+    @property
+    def bias_name(self) -> str | None:
+        """Name of the bias parameter; None where there is none."""
+        if not self.bias:
+            return None
+        return self.held[1] if self.held else f"{self.path}.bias"
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of its parameters: the weight's, then the bias's if there is one."""
+        return (self.weight, self.bias_name) if self.bias_name else (self.weight,)
 
     @property
     def rows(self) -> int:
@@ -111,7 +127,7 @@ class Block:
         targets: paths of the targets inside it, in execution order.
         chain: modules that compute it. The first is called as the model calls it; each further one gets
             the result before it. BERT's feed-forward is no single module: its chain has two.
-        owns: module paths whose parameters it tunes.
+        owns: paths of the modules whose parameters it tunes, or names of single parameters (:meth:`tunes`).
         tap: a module inside the chain whose *input* is the block's output (post-norm layers are compared
             before their LayerNorm); None takes the chain's result.
         residual: the result contains the block's input; what the block adds is result minus input.
@@ -128,6 +144,11 @@ class Block:
     residual: bool
     stream: Stream
     shared: tuple[str, ...] = ()
+
+    def tunes(self, name: str) -> bool:
+        """Whether the parameter called ``name`` is one that the block tunes."""
+        inside = any(name == path or name.startswith(f"{path}.") for path in self.owns)
+        return inside and not (self.shared and name.endswith(self.shared))
 
 
 @dataclass(frozen=True)

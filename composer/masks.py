@@ -36,8 +36,8 @@ def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
             continue
         rows = keep.repeat_interleave(p.out_features // target.heads)
         p.of(weight).copy_(rows[:, None])
-        if p.bias:
-            bias = masks.setdefault(f"{p.path}.bias", torch.ones(p.rows, dtype=torch.bool, device=keep.device))
+        if p.bias_name:
+            bias = masks.setdefault(p.bias_name, torch.ones(p.rows, dtype=torch.bool, device=keep.device))
             p.bias_of(bias).copy_(rows)
     return masks
 

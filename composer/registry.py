@@ -2,14 +2,24 @@
 
 A table row is ``name -> "package.module:object"``. Nothing is imported until :meth:`Registry.get`, so
 listing the criteria in ``--help`` costs nothing.
+
+Any installed package can add rows: its entry points of the registry's group are such rows, under the same names::
+
+    [project.entry-points."composer.tasks"]
+    my_task = "my_package.module:MyTask"
+
+They come after the table's rows, in the order of their names.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
 from importlib import import_module
 from typing import Generic, TypeVar, cast
 
-from .errors import InputError, did_you_mean
+from .errors import InputError, PluginError, did_you_mean
 
 T = TypeVar("T")
 
@@ -26,29 +36,71 @@ class Registry(Generic[T]):
     composer.errors.InputError: unknown number 'pie'; allowed: pi; did you mean 'pi'?
     """
 
-    def __init__(self, kind: str, table: dict[str, str]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, table: dict[str, str], group: str | None = None) -> None:
+        """See above.
+
+        Args:
+            kind: what one plugin is, for messages.
+            group: of the entry points by which other packages add rows; None takes none.
+        """
+        self.kind, self.group = kind, group
         self._table = dict(table)
 
     def names(self) -> tuple[str, ...]:
         """All names, in the order of the table."""
-        return tuple(self._table)
+        return (*self._table, *self._brought)
 
-    def add(self, name: str, target: str) -> None:
-        """Add a row; a name that is taken is a ``ValueError``."""
-        if name in self._table:
-            raise ValueError(f"{self.kind} {name!r} is registered already, as {self._table[name]}")
-        self._table[name] = target
+    def all(self) -> Iterator[T]:
+        """Every plugin, in the order of the table; other packages are looked for only when that is used up."""
+        yield from map(self.get, self._table)
+        yield from map(self.get, self._brought)
 
     def get(self, name: str) -> T:
         """Import and return the plugin called ``name``.
 
         Raises:
             InputError: no plugin has this name; the message lists those that exist.
+            PluginError: it is another package's, and is not there.
         """
-        if name not in self._table:
-            raise InputError(
-                f"unknown {self.kind} {name!r}; allowed: {', '.join(self._table)}" + did_you_mean(name, self._table)
-            )
-        module, _, attribute = self._table[name].partition(":")
+        if name in self._table:
+            return self._imported(self._table[name])
+        if name in self._brought:
+            package, row = self._brought[name]
+            try:
+                return self._imported(row)
+            except (ImportError, AttributeError) as bad:
+                raise PluginError(f"{self.kind} {name!r} of the package {package}: {row}: {bad}") from bad
+        names = self.names()
+        raise InputError(f"unknown {self.kind} {name!r}; allowed: {', '.join(names)}" + did_you_mean(name, names))
+
+    @property
+    def _brought(self) -> dict[str, tuple[str, str]]:
+        """Rows of other packages: name -> (package, row)."""
+        if self.group is None:
+            return {}
+        found: dict[str, tuple[str, str]] = {}
+        for name, package, row in _installed(self.group, tuple(sys.path)):
+            held = "composer" if name in self._table else found.get(name, (package, row))[0]
+            if held != package:
+                raise PluginError(
+                    f"{self.kind} {name!r}: the packages {held} and {package} both have one; uninstall one of them"
+                )
+            found.setdefault(name, (package, row))
+        return found
+
+    @staticmethod
+    def _imported(row: str) -> T:
+        module, _, attribute = row.partition(":")
         return cast(T, getattr(import_module(module), attribute))
+
+
+@lru_cache
+def _installed(group: str, path: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Entry points of one group in the folders of ``path``: (name, package, row), by name."""
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=group)
+    # A stable sort: a package that is found twice is the one that Python imports.
+    return sorted(
+        ((entry.name, entry.dist.name if entry.dist else "?", entry.value) for entry in found), key=lambda row: row[0]
+    )

@@ -227,7 +227,7 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]
 
     space, base = Workspace.of(recipe), BaseModel(model)
     options = DataOptions(**{n: getattr(space.recipe, n) for n in DataOptions.model_fields if n != "data"}, data="demo")
-    task = open_task(options, base.folder, base.config)
+    task = open_task(options, base.folder, base.config, base.task)
     return task.predict(base.load().to(space.device), texts)
 
 

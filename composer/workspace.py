@@ -131,7 +131,7 @@ class Workspace:
         recipe = self.recipe
         if not recipe.data and self.base.name == DEMO:
             recipe = recipe.model_copy(update={"data": DEMO})
-        return open_task(recipe.data_options, self.base.folder, self.base.config)
+        return open_task(recipe.data_options, self.base.folder, self.base.config, self.base.task)
 
     def examples(self, split: Split) -> Examples:
         """A split, read once; its digest also covers how it was tokenised."""

@@ -17,4 +17,5 @@ CRITERIA: Registry[type[Criterion]] = Registry(
         "taylor": "composer.criteria.taylor:Taylor",
         "obs": "composer.criteria.obs:Obs",
     },
+    group="composer.criteria",
 )

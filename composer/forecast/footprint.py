@@ -44,9 +44,7 @@ class Footprint:
     def weights(self, node: Node) -> int:
         """All that the block owns, float32; no masks."""
         block = self.layout.block(node.level, node.path)  # type: ignore[arg-type]
-        own = tuple(f"{path}." for path in block.owns)
-        names = (name for name in self.sizes if name.startswith(own) and not name.endswith(block.shared or "\0"))
-        return FLOAT * sum(self.sizes[name] for name in names)
+        return FLOAT * sum(size for name, size in self.sizes.items() if block.tunes(name))
 
     def scores(self, path: str) -> int:
         """File of a target's scores, for a criterion that keeps them."""
@@ -118,5 +116,5 @@ def levels_of(nodes: Iterable[Node]) -> dict[str, list[Node]]:
 
 
 def _owned(p: Projection) -> dict[str, int]:
-    bias = {f"{p.path}.bias": p.rows} if p.bias else {}
+    bias = {p.bias_name: p.rows} if p.bias_name else {}
     return {p.weight: prod(p.stored), **bias}

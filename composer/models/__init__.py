@@ -22,6 +22,7 @@ FAMILIES: Registry[Family] = Registry(
         "llama": "composer.models.llama:FAMILY",
         "opt": "composer.models.opt:FAMILY",
     },
+    group="composer.families",
 )
 
 
@@ -31,7 +32,7 @@ def family_of(config: ModelConfig, where: str) -> Family | None:
     Raises:
         ModelError: sizes that the family needs and the file lacks.
     """
-    for family in map(FAMILIES.get, FAMILIES.names()):
+    for family in FAMILIES.all():
         if config.get("model_type") in family.model_types:
             given = (key for key in family.optional if config.get(key) is not None)
             wrong = [key for key in (*family.sizes, *given) if not _is_size(config.get(key))]
@@ -47,7 +48,7 @@ def _is_size(value: Any) -> bool:
 
 def known_types() -> list[str]:
     """Every ``model_type`` that a family's table serves, sorted."""
-    return sorted(name for family in map(FAMILIES.get, FAMILIES.names()) for name in family.model_types)
+    return sorted(name for family in FAMILIES.all() for name in family.model_types)
 
 
 def layout_of(config: ModelConfig, where: str = "config.json") -> Layout:

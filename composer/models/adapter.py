@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..layout import Block, Kind, Layout, Projection, Stream, Target
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ModelConfig = dict[str, Any]
 """A parsed ``config.json``."""
@@ -43,6 +47,36 @@ class Layer:
     tap: str | None = None
 
 
+class Storage(Protocol):
+    """How the models of a family are read from their folders and written to new ones.
+
+    A folder holds ``config.json`` with a ``model_type``, and its weights as safetensors (``model.safetensors``, or
+    shards with their index): layout, fingerprint and sizes are read from these files. Targets have the same parameter
+    names in the files and in the module.
+    """
+
+    library: str
+    """Name of the library whose models these are (``library_name`` of a model card)."""
+
+    def load(self, folder: Path, config: ModelConfig, layout: Layout) -> nn.Module:
+        """The model in float32. The module may differ from the family's own, as long as it computes the same:
+        a projection whose path no module has, or whose module is never called, can be given one here.
+
+        Raises:
+            ModelError: what is there is no such model, or lacks the weights of a target of ``layout``.
+        """
+        ...
+
+    def save(self, model: nn.Module, folder: Path, source: Path, config: ModelConfig) -> None:
+        """Write a model that :meth:`load` made from ``source`` into the empty ``folder``, with all that stands beside
+        its weights there (configuration, vocabulary): whoever could read ``source`` can read it."""
+        ...
+
+    def example(self, config: ModelConfig) -> str:
+        """How to load ``<this folder>``, in one expression (for model cards)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Family:
     """A model family.
@@ -54,6 +88,8 @@ class Family:
         sizes: configuration keys that ``layers`` reads; a missing one is reported before it is called.
         optional: further sizes, which may be missing or null.
         shared: suffixes of parameters that stand inside one block and are read by others.
+        storage: how folders are read and written; None is for ordinary Hugging Face folders.
+        task: name of the task of its models, where that does not follow from the architecture in ``config.json``.
     """
 
     name: str
@@ -62,6 +98,8 @@ class Family:
     sizes: tuple[str, ...]
     shared: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    storage: Storage | None = None
+    task: str | None = None
 
 
 def attention(
@@ -148,8 +186,19 @@ def make_layout(family: Family, config: ModelConfig) -> Layout:
 
 def leaf(target: Target) -> Block:
     """The block of one target by itself."""
-    owns = tuple(dict.fromkeys(p.path for p in target.projections))
+    owns = tuple(dict.fromkeys(name for p in target.projections for name in (p.held or (p.path,))))
     return Block("module", target.path, (target.path,), (target.path,), owns, None, False, target.projections[0].stream)
 
 
-__all__ = ["Family", "Kind", "Layer", "ModelConfig", "Sublayer", "attention", "leaf", "linear", "make_layout"]
+__all__ = [
+    "Family",
+    "Kind",
+    "Layer",
+    "ModelConfig",
+    "Storage",
+    "Sublayer",
+    "attention",
+    "leaf",
+    "linear",
+    "make_layout",
+]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
-from ..fingerprint import fingerprint, tensor_entries, weight_files
+from ..fingerprint import fingerprint, tensor_entries
 from ..jsonfile import read_json
 from ..layout import Layout, Projection
-from . import layout_of
-from .adapter import ModelConfig
-from .anything import model_class
+from . import family_of, layout_of
+from .adapter import Family, ModelConfig, Storage
+from .hugging_face import HuggingFace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,19 +20,9 @@ if TYPE_CHECKING:
 DEMO = "demo"
 """The name of the embedded model."""
 
-AUTO_CLASSES = (
-    ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
-    ("ForSequenceClassification", "AutoModelForSequenceClassification"),
-    ("ForMaskedLM", "AutoModelForMaskedLM"),
-    ("ForCausalLM", "AutoModelForCausalLM"),
-    ("LMHeadModel", "AutoModelForCausalLM"),
-    ("MTModel", "AutoModelForSeq2SeqLM"),
-)
-"""End of an architecture's name -> the class with which anyone loads such a folder (for model cards)."""
-
 
 class BaseModel:
-    """A Hugging Face folder that Composer reads.
+    """A model folder that Composer reads: a Hugging Face folder, or what a family's own storage reads.
 
     Raises:
         ModelError: no folder, no ``config.json``, an unknown family, weights that are not safetensors.
@@ -58,9 +46,24 @@ class BaseModel:
         return config
 
     @cached_property
+    def family(self) -> Family | None:
+        """The family that serves it; None where no table does."""
+        return family_of(self.config, str(self.folder / "config.json"))
+
+    @cached_property
     def layout(self) -> Layout:
         """Targets and blocks, from ``config.json`` alone."""
         return layout_of(self.config, str(self.folder / "config.json"))
+
+    @cached_property
+    def storage(self) -> Storage:
+        """How it is read and written."""
+        return (self.family and self.family.storage) or HuggingFace()
+
+    @property
+    def task(self) -> str | None:
+        """Name of its task, where its family has one of its own."""
+        return self.family.task if self.family else None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -73,43 +76,15 @@ class BaseModel:
         return sum(entry.size for entry in tensor_entries(self.folder))
 
     def load(self) -> nn.Module:
-        """The model in float32 and evaluation mode, checked against the layout, without its cache."""
-        import torch
-        import transformers
-        from safetensors import SafetensorError
-
-        tensor_entries(self.folder)  # .bin alone and damaged files are refused before transformers sees them
-        # Composed models are loaded often; the progress bar of each load would drown everything else.
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            model, info = model_class(self.config).from_pretrained(
-                self.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as bad:
-            raise ModelError(f"{self.folder}: cannot be loaded: {str(bad).splitlines()[0]}") from bad
-        _check_complete(info["missing_keys"], self.layout, self.name)
-        for module in model.modules():  # T5's stacks have configurations of their own
-            if hasattr(getattr(module, "config", None), "use_cache"):
-                # A block is run again on captured arguments; a cache among them would grow.
-                module.config.use_cache = False
+        """The model in float32 and evaluation mode, checked against the layout."""
+        tensor_entries(self.folder)  # .bin alone and damaged files are refused before anybody else sees them
+        model = self.storage.load(self.folder, self.config, self.layout)
         check_layout(model, self.layout, self.name)
         return model.eval()
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write ``model`` as an ordinary Hugging Face folder, with this folder's tokenizer files."""
-        config: Any = model.config
-        kept = config.__dict__.pop("use_cache", None)  # the Trainer sets it also where the family has none
-        if hasattr(type(config), "use_cache"):
-            config.use_cache = self.config.get("use_cache", True)
-        try:
-            model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
-        finally:
-            if kept is not None:
-                config.use_cache = kept
-        weights = {path.name for path in weight_files(self.folder)}
-        for path in sorted(self.folder.iterdir()):
-            if path.is_file() and _is_tokenizer_file(path.name) and path.name not in weights:
-                shutil.copyfile(path, folder / path.name)
+        """Write ``model`` as a folder of the same kind as this one, with what stands beside the weights here."""
+        self.storage.save(model, folder, self.folder, self.config)
 
 
 def demo_folder() -> Path:
@@ -123,32 +98,21 @@ def check_layout(model: nn.Module, layout: Layout, name: str) -> None:
     Raises:
         ModelError: a rule that matches no module, or one of another shape; never silently skipped.
     """
-    modules = dict(model.named_modules())
-    problems = [p for t in layout.targets for q in t.projections if (p := _mismatch(modules, q))]
+    modules, parameters = set(dict(model.named_modules())), dict(model.named_parameters(remove_duplicate=False))
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    problems = [p for t in layout.targets for q in t.projections if (p := _mismatch(modules, shapes, q))]
     if problems:
         raise ModelError([f"{name}: {problem}" for problem in problems[:5]])
 
 
-def _check_complete(missing: Iterable[str], layout: Layout, name: str) -> None:
-    """Refuse a target that the checkpoint lacks: transformers would fill it with random numbers."""
-    lost = set(missing) & {p.weight for t in layout.targets for p in t.projections}
-    if lost:
-        raise ModelError([f"{name}: the checkpoint has no weights for {weight!r}" for weight in sorted(lost)[:5]])
-
-
-def _mismatch(modules: dict[str, nn.Module], projection: Projection) -> str | None:
-    module = modules.get(projection.path)
-    if module is None:
+def _mismatch(modules: set[str], shapes: dict[str, tuple[int, ...]], projection: Projection) -> str | None:
+    if projection.path not in modules:
         return f"the model has no module {projection.path!r} that its family's table names"
-    shape, wanted = tuple(module.get_parameter("weight").shape), projection.stored
+    shape, wanted = shapes.get(projection.weight), projection.stored
     if shape != wanted:
         return f"{projection.path!r} has a weight of shape {shape}; its family's table says {wanted}"
-    if (getattr(module, "bias", None) is not None) != projection.bias:
+    bias = projection.held[1] if projection.held else f"{projection.path}.bias"
+    if (bias in shapes) != projection.bias:
         has, says = ("no bias", "one") if projection.bias else ("a bias", "none")
         return f"{projection.path!r} has {has}; its family's table says {says}"
     return None
-
-
-def _is_tokenizer_file(name: str) -> bool:
-    exact = {"vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"}
-    return name in exact or name.startswith(("tokenizer", "chat_template")) or name.endswith((".model", ".spm"))

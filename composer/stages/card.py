@@ -6,7 +6,7 @@ from ..models.base import BaseModel
 from ..scheme import Node
 
 CARD = """---
-library_name: transformers
+library_name: {library}
 tags: [pruned, composer]
 base_model: {base}
 ---
@@ -15,7 +15,7 @@ base_model: {base}
 
 Made with Composer: {how}.
 {masked}
-Load it like any other model: `transformers.{auto}.from_pretrained("<this folder>")`.
+Load it like any other model: `{example}`.
 
 | target | rate removed |
 |---|---|
@@ -33,14 +33,11 @@ large and the model as slow as the dense one until it is shrunk or run by a kern
 
 def model_card(base: BaseModel, root: Node | None, sparsity: float, how: str) -> str:
     """The text of ``README.md``; ``root`` is None for a dense model."""
-    from ..models.base import AUTO_CLASSES
-
-    architecture = (base.config.get("architectures") or [""])[0]
-    auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), architecture or "AutoModel")
     rates = root.rates if root else {}
     choices = root.choices if root else {}
     how_pruned = {path: f" ({', '.join(choice.values())})" for path, choice in choices.items()}
     rows = "\n".join(f"| `{p}` | {rate:g}{how_pruned.get(p, '')} |" for p, rate in rates.items()) or "| (none) | 0 |"
     masked = MASKED if rates else ""
     percent = f"{sparsity:.1%}"
-    return CARD.format(base=base.folder.name, percent=percent, how=how, masked=masked, auto=auto, rows=rows)
+    loading = {"library": base.storage.library, "example": base.storage.example(base.config)}
+    return CARD.format(base=base.folder.name, percent=percent, how=how, masked=masked, rows=rows, **loading)

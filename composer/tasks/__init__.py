@@ -24,8 +24,12 @@ TASKS: Registry[Callable[[DataOptions, Any, dict[str, Any]], Task]] = Registry(
         "masked_language_model": "composer.tasks.masked_language_model:MaskedLanguageModelTask",
         "question_answering": "composer.tasks.question_answering:QuestionAnsweringTask",
     },
+    group="composer.tasks",
 )
-"""Task name -> class, made with (options, tokenizer, config.json as a dict)."""
+"""Task name -> class, made with (options, tokenizer, config.json as a dict).
+
+A class whose models have no Hugging Face tokenizer says with ``vocabulary(model_folder)`` what it gets in its place.
+"""
 
 SUFFIXES = {
     "ForConditionalGeneration": "translation",
@@ -63,16 +67,19 @@ def infer_task(config: dict[str, Any]) -> str:
     )
 
 
-def open_task(options: DataOptions, model_folder: Path, config: dict[str, Any]) -> Task:
-    """Make the task that ``options`` name (or ``config`` implies), with the tokenizer of ``model_folder``.
+def open_task(options: DataOptions, model_folder: Path, config: dict[str, Any], implied: str | None = None) -> Task:
+    """Make the task that ``options`` name, with the tokenizer of ``model_folder``.
+
+    Args:
+        implied: the task where the options name none; None takes what ``config`` implies.
 
     Raises:
         InputError: no task of this name.
         DataError: the task cannot be inferred, or the options do not fit the model.
         ModelError: no tokenizer in the folder, or one with more tokens than the model.
     """
-    make = TASKS.get(options.task or infer_task(config))
-    tokenizer = load_tokenizer(model_folder)
+    make = TASKS.get(options.task or implied or infer_task(config))
+    tokenizer = getattr(make, "vocabulary", load_tokenizer)(model_folder)
     size = config.get("vocab_size")
     if size is not None and len(tokenizer) > size:
         raise ModelError(f"{model_folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocab_size is {size}")

@@ -12,4 +12,5 @@ TRAINERS: Registry[type[BlockTrainer]] = Registry(
         "joint": "composer.trainers.joint:Joint",
         "least_squares": "composer.trainers.least_squares:LeastSquares",
     },
+    group="composer.trainers",
 )

@@ -47,6 +47,8 @@ class Answers:
             handle.remove()
         output = seen[-1]
         logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+        if isinstance(output, Tensor):
+            logits = output
         if logits is None:
             raise ModelError("--distill: the model's output has no logits to learn from")
         return loss, logits

@@ -95,7 +95,7 @@ class Moments:
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:
     """The projection's weight as (out, in), whatever way the module stores it, and the bias as a last column."""
     weight = last.of(parameters[last.weight].detach())
-    return torch.cat([weight, parameters[f"{last.path}.bias"].detach()[:, None]], 1) if last.bias else weight
+    return torch.cat([weight, parameters[last.bias_name].detach()[:, None]], 1) if last.bias_name else weight
 
 
 def kept(masks: Mapping[str, Tensor], last: Projection, device: torch.device) -> Tensor:
@@ -109,6 +109,6 @@ def kept(masks: Mapping[str, Tensor], last: Projection, device: torch.device) ->
 
 def separated(weight: Tensor, last: Projection) -> dict[str, Tensor]:
     """Parameters by name, as the module stores them: the inverse of :func:`matrix`."""
-    bias = {f"{last.path}.bias": weight[:, -1].clone()} if last.bias else {}
+    bias = {last.bias_name: weight[:, -1].clone()} if last.bias_name else {}
     body = weight[:, :-1] if last.bias else weight
     return {last.weight: (body.T if last.transposed else body).contiguous().clone(), **bias}

@@ -101,13 +101,14 @@ class WholeTrainer(Trainer):
         answers: Answers | None,
     ) -> None:
         self.task, self.book, self.answers = task, book, answers
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=list(train.features),
-            data_collator=task.collate,
-            callbacks=[book],
-        )
+        with _own_config_hidden(model):
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=list(train.features),
+                data_collator=task.collate,
+                callbacks=[book],
+            )
         self.remove_callback(transformers.PrinterCallback)
 
     def compute_loss(
@@ -319,6 +320,18 @@ def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Training
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=device.type == "cuda",
     )
+
+
+@contextmanager
+def _own_config_hidden(model: nn.Module) -> Iterator[None]:
+    """The Trainer writes ``use_cache`` into whatever is called ``config``, also where that is not transformers'."""
+    held = {} if isinstance(model, transformers.PreTrainedModel) else vars(model)
+    config = held.pop("config", None)
+    try:
+        yield
+    finally:
+        if config is not None:
+            held["config"] = config
 
 
 @contextmanager
