@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from joint import configurations, losses
+from common import losses, plan
+from joint import configurations
 from torch import Tensor
 
 from composer import steps
-from composer.config import Configurations, write_configurations
 from composer.jsonfile import write_json
 from composer.progress import SILENT
 from composer.provenance import machine, versions
@@ -59,8 +59,7 @@ def workspace(given: argparse.Namespace, name: str, rates: list[dict[str, Any]],
         **extra,
     }
     space = Workspace(load_recipe(None, options, file=False))
-    write_configurations(space.conf, Configurations(configurations=rates, model=model))
-    steps.generate_scheme(space, force=True)
+    plan(space, rates, force=True)
     return space
 
 

@@ -16,16 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common import losses, plan
+
 from composer import steps
-from composer.config import Configurations, write_configurations
 from composer.jsonfile import write_json
 from composer.library import Library
 from composer.provenance import machine, versions
 from composer.recipe import load_recipe
 from composer.runs import settings_of, trial
-from composer.stages.compose import compose
 from composer.start import start_of
-from composer.tasks.evaluation import mean_loss
 from composer.workspace import Workspace
 
 RATES = [(0.5, 0.7), (0.25, 0.5), (0.75, 0.8), (0.25, 0.7), (0.5, 0.5), (0.25, 0.3), (0.5, 0.8), (0.75, 0.5)]
@@ -64,20 +63,8 @@ def workspace(given: argparse.Namespace, folder: Path, n: int, **extra: Any) -> 
         **extra,
     }
     space = Workspace(load_recipe(None, options, file=False))
-    write_configurations(space.conf, Configurations(configurations=configurations(n), model=options["model"]))
-    steps.generate_scheme(space)
+    plan(space, configurations(n))
     return space
-
-
-def losses(space: Workspace, modules: Path) -> list[float]:
-    """Validation loss of every configuration as it comes from a library."""
-    plan, library = space.scheme(), Library(modules)
-    addresses, found = space.addresses(library, plan), []
-    for i in range(len(plan.roots)):
-        model = space.fresh_model()
-        compose(model, space.base.layout, plan, i, library, addresses)
-        found.append(mean_loss(model, space.task, space.examples("valid")))
-    return found
 
 
 def baselines(space: Workspace, n: int, rates: list[float]) -> dict[str, Any]:

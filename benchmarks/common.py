@@ -1,0 +1,43 @@
+"""What the benchmarks have in common: a planned workspace, models composed from a library and their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from composer import steps
+from composer.config import Configurations, write_configurations
+from composer.library import Library
+from composer.stages.compose import compose
+from composer.tasks.evaluation import mean_loss
+from composer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def plan(
+    space: Workspace, configurations: Sequence[Mapping[str, Any]], *, name: str = "conf", force: bool = False
+) -> Path:
+    """Write configurations and their scheme, ``<name>.json`` and ``<name>_prune.json``; returns the scheme's path."""
+    config, scheme = space.folder / f"{name}.json", space.folder / f"{name}_prune.json"
+    given = Configurations(configurations=[dict(one) for one in configurations], model=space.recipe.model)
+    write_configurations(config, given)
+    steps.generate_scheme(space, config=config, output=scheme, force=force)
+    return scheme
+
+
+def composed(space: Workspace, modules: Path, scheme: Path | None = None) -> Iterator[nn.Module]:
+    """Every configuration's model as it comes from a library, one after the other."""
+    planned, library = space.scheme(scheme), Library(modules)
+    addresses = space.addresses(library, planned)
+    for i in range(len(planned.roots)):
+        model = space.fresh_model()
+        compose(model, space.base.layout, planned, i, library, addresses)
+        yield model
+
+
+def losses(space: Workspace, modules: Path) -> list[float]:
+    """Validation loss of every configuration as it comes from a library."""
+    return [mean_loss(model, space.task, space.examples("valid")) for model in composed(space, modules)]
