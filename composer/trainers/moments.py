@@ -95,7 +95,7 @@ class Moments:
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:
     """The projection's weight as (out, in), whatever way the module stores it, and the bias as a last column."""
     weight = last.of(parameters[last.weight].detach())
-    return torch.cat([weight, parameters[f"{last.path}.bias"].detach()[:, None]], 1) if last.bias else weight
+    return torch.cat([weight, last.bias_of(parameters[f"{last.path}.bias"].detach())[:, None]], 1) if last.bias else weight
 
 
 def kept(masks: Mapping[str, Tensor], last: Projection, device: torch.device) -> Tensor:
