@@ -46,7 +46,9 @@ class Bench:
         """The base model's, or its targets that were named."""
         whole, targets = self.space.base.layout, self.space.recipe.targets
         if not whole.listed and not targets:
-            raise ConfigError(f"--targets: nothing given; no table for {whole.family} models: name what is meant by globs")
+            raise ConfigError(
+                f"--targets: nothing given; no table for {whole.family} models: name what is meant by globs"
+            )
         return whole
 
     @cached_property

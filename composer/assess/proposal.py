@@ -59,7 +59,12 @@ def assess_proposal(bench: Bench, sensitivity: Mapping[str, Any]) -> dict[str, A
     }
     write_json(bench.folder / "proposal.json", content)
     rows = [
-        {"target": p, "rate": rates.get(p, 0), "removed": choice.removed.get(p, 0), "total": layout.target(p).parameters}
+        {
+            "target": p,
+            "rate": rates.get(p, 0),
+            "removed": choice.removed.get(p, 0),
+            "total": layout.target(p).parameters,
+        }
         for p in bench.paths
     ]
     write_csv(bench.folder / "proposal.csv", rows, COLUMNS)
@@ -108,7 +113,6 @@ def write_conf(bench: Bench, rates: Mapping[str, float], criterion: str) -> Assi
     content = Configurations(model=bench.space.stored_name(path.parent), configurations=[named])
     write_configurations(path, content)
     return resolve(read_configurations(path), bench.layout, where=str(path))[0]
-
 
 
 def _specs(bench: Bench, rates: Mapping[str, float], criterion: str) -> dict[str, Spec]:
