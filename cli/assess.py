@@ -52,7 +52,7 @@ def assess(
         rates=parse_rates(rates) if rates else RATES,
         criteria=tuple(criteria or CRITERIA_SHOWN),
         sparsity=sparsity,
-        parts=tuple(parts or PARTS),  # type: ignore[arg-type]
+        parts=tuple(parts or PARTS),
     )
     with session(common, data, model=model, seed=seed) as (recipe, console):
         outcome = work(recipe, settings, output, force=force, progress=console.progress)

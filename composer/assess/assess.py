@@ -46,9 +46,8 @@ def assess(
     found: dict[str, Any] = {}
     for part in PARTS:
         if part in settings.parts:
-            if (made := _make(part, bench, found)) is not None:
-                found[part] = made
-                write_page(folder)
+            found[part] = _make(part, bench, found)
+            write_page(folder)
     return Outcome(folder / PAGE, True, summary(found, folder))
 
 
@@ -65,7 +64,7 @@ def _open(bench: Bench) -> None:
         write_json(bench.folder / RECORD, record(inputs, model=bench.space.base.name))
 
 
-def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any] | None:
+def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
     if part == "weights":
         from .weights import assess_weights
 
@@ -74,11 +73,17 @@ def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any] 
         from .sensitivity import assess_sensitivity
 
         return assess_sensitivity(bench)
-    if part == "proposal":
-        from .proposal import assess_proposal
+    if part == "curves":
+        from .curves import assess_curves
 
-        return assess_proposal(bench, found.get("sensitivity") or _held(bench))
-    return None
+        return assess_curves(bench)
+    if part == "calibration":
+        from .calibrations import assess_calibrations
+
+        return assess_calibrations(bench)
+    from .proposal import assess_proposal
+
+    return assess_proposal(bench, found.get("sensitivity") or _held(bench))
 
 
 def _held(bench: Bench) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Point = tuple[int, float]
 """Weights removed, and the rise of the loss."""
@@ -62,7 +63,7 @@ def choose(table: Mapping[str, Sequence[Point]], units: Mapping[str, int], goal:
     segments = sorted(
         (_price(low, high), order, i, target)
         for order, (target, hull) in enumerate(hulls.items())
-        for i, (low, high) in enumerate(zip(hull, hull[1:], strict=False))
+        for i, (low, high) in enumerate(pairwise(hull))
     )
     removed, left = dict.fromkeys(hulls, 0), goal
     for _, _, i, target in segments:
@@ -77,7 +78,7 @@ def choose(table: Mapping[str, Sequence[Point]], units: Mapping[str, int], goal:
 
 def rise_at(hull: Sequence[Point], count: int) -> float:
     """The rise on a hull, between its points in proportion."""
-    for low, high in zip(hull, hull[1:], strict=False):
+    for low, high in pairwise(hull):
         if count <= high[0]:
             return low[1] + (count - low[0]) * _price(low, high)
     return hull[-1][1]

@@ -203,9 +203,10 @@ class Knife:
     def _heads_before(self, path: str, ways: Sequence[Way]) -> Target | None:
         """The target pruned by heads that the linear target at ``path`` reads, if there is one in its sublayer."""
         for way in ways:
-            if way.shape.kind == "head" and way.path != path:
-                if self.layout.out_projection(way.path).path == self.layout.target(path).projections[0].path:
-                    return self.layout.target(way.path)
+            if way.shape.kind != "head" or way.path == path:
+                continue
+            if self.layout.out_projection(way.path).path == self.layout.target(path).projections[0].path:
+                return self.layout.target(way.path)
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Assignment, Configurations, Spec, read_configurations, resolve, write_configurations
@@ -94,7 +93,7 @@ def uniform_rates(layout: Layout, paths: Iterable[str], goal: int) -> dict[str, 
     """
     paths = list(paths)
     share = goal / layout.parameters(paths)
-    rates = {path: share for path in paths}
+    rates = dict.fromkeys(paths, share)
     linear = [path for path in paths if layout.target(path).kind == "linear"]
     left = goal - sum(layout.target(path).removed_weights(share) for path in paths if path not in linear)
     total = layout.parameters(linear)
@@ -109,7 +108,7 @@ def write_conf(bench: Bench, rates: Mapping[str, float], criterion: str) -> Assi
     """Write ``conf.json`` and read it back as the next command will; the criterion stands in it, so that the masks
     are the measured ones."""
     path = bench.folder / CONF
-    named = dict(_specs(bench, rates, criterion))
+    named: dict[str, float | Spec] = {**_specs(bench, rates, criterion)}
     content = Configurations(model=bench.space.stored_name(path.parent), configurations=[named])
     write_configurations(path, content)
     return resolve(read_configurations(path), bench.layout, where=str(path))[0]
