@@ -151,8 +151,8 @@ def _names(picture: Picture, pair: Row) -> None:
 def pixels(picture: Row) -> Any:
     """Colours of the cells, (rows, columns, RGBA): the mean of what is removed, opaque where all is."""
     parts = {name: shares(picture[name]) for name in COLOURS}
-    opacity = sum(parts.values())
-    colours = sum(share[..., None] * np.array(to_rgb(COLOURS[name])) for name, share in parts.items())
+    opacity = np.sum(list(parts.values()), axis=0)
+    colours: Any = sum(share[..., None] * np.array(to_rgb(COLOURS[name])) for name, share in parts.items())
     mixed = colours / np.maximum(opacity, 1e-9)[..., None]
     return np.clip(np.concatenate([mixed, opacity[..., None]], axis=2), 0, 1)
 

@@ -47,7 +47,7 @@ def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SI
     with ExitStack() as files:
         sources = open_sources(names, files)
         keys = shared(sources)
-        pairs: list[dict[str, Any]] = [{"a": a.name, "b": b.name, "rows": []} for a, b in combinations(sources, 2)]
+        rows: list[list[dict[str, Any]]] = [[] for _ in combinations(names, 2)]
         totals = [0] * len(sources)
         with progress.bar("masks", len(keys)) as bar:
             for key in keys:
@@ -55,10 +55,10 @@ def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SI
                 removed = [source.removed(key) for source in sources]
                 for i, matrices in enumerate(removed):
                     totals[i] += sum(int(matrix.sum()) for matrix in matrices)
-                for pair, (a, b) in zip(pairs, combinations(removed, 2), strict=True):
-                    pair["rows"].append(_row(piece, a, b))
+                for found, (a, b) in zip(rows, combinations(removed, 2), strict=True):
+                    found.append(_row(piece, a, b))
                 bar.advance(piece.name)
-    count = sum(row["total"] for row in pairs[0]["rows"])
+    count = sum(row["total"] for row in rows[0])
     if none := [name for name, total in zip(names, totals, strict=True) if not total]:
         raise ModelError([f"{name}: nothing is removed: none of its {count:,} target weights is 0" for name in none])
     content = {
@@ -66,11 +66,11 @@ def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SI
         "model": ", ".join(names),
         "provenance": record({"models": list(names)}),
         "models": list(names),
-        "pairs": [_pair(pair) for pair in pairs],
+        "pairs": [_pair(*pair, found) for pair, found in zip(combinations(names, 2), rows, strict=True)],
     }
     write_json(folder / "masks.json", content)
-    rows = [{"a": pair["a"], "b": pair["b"], **row} for pair in content["pairs"] for row in pair["rows"]]
-    write_csv(folder / "masks.csv", rows, COLUMNS)
+    flat = [{"a": pair["a"], "b": pair["b"], **row} for pair in content["pairs"] for row in pair["rows"]]
+    write_csv(folder / "masks.csv", flat, COLUMNS)
     return content
 
 
@@ -91,9 +91,8 @@ def _stacked(matrices: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([np.pad(matrix, ((0, 0), (0, width - matrix.shape[1]))) for matrix in matrices])
 
 
-def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
+def _pair(a: str, b: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A pair with its sums over layers and in all; only the pictures that differ most stay."""
-    rows = pair["rows"]
     for row in differing(rows)[PICTURES:]:
         row["picture"] = None
     layers = [
@@ -102,7 +101,7 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
     ]
     sums = _sums(rows)
     whole = {f"{name}_all": sums.pop(name) for name in ("jaccard", "chance")}
-    return {"a": pair["a"], "b": pair["b"], **whole, **sums, "layers": layers, "rows": rows}
+    return {"a": a, "b": b, **whole, **sums, "layers": layers, "rows": rows}
 
 
 def _sums(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,12 +18,11 @@ PAGE = "assess.html"
 NAMES = ("proposal", "sensitivity", "curves", "weights", "calibration")
 """Files of an assessment, in the order of the page."""
 HINTS = {
-    "weights": ("Weights: histograms, cutoffs, outliers", "compose assess --parts weights"),
-    "sensitivity": ("Sensitivity of every target and head", "compose assess --parts sensitivity"),
-    "curves": ("Metric and seconds against the rate", "compose assess --parts curves --rates 0:0.9:0.1"),
-    "calibration": ("Calibration sets against tasks", "compose assess --calibration a.jsonl b.jsonl"),
-    "proposal": ("A proposal for a wished sparsity", "compose assess --parts proposal --sparsity 0.5"),
+    "weights": ("Weights: histograms, cutoffs, outliers", "--parts weights"),
+    "sensitivity": ("Sensitivity of every target and head", "--parts sensitivity"),
+    "proposal": ("A proposal for a wished sparsity", "--parts sensitivity proposal --sparsity 0.5"),
 }
+"""What makes a part that is missing."""
 
 Row = Mapping[str, Any]
 
@@ -46,8 +45,9 @@ def write_page(folder: Path, *, pictures: bool = True) -> Path:
         for name, part in parts.items():
             part.save(folder, folder / f"{name}.json")
     sections = [part.section for part in parts.values()]
-    missing = [HINTS[name] for name in NAMES if name not in held]
     first = next(iter(held.values()))
+    call = f"compose assess {first.get('model')} -o {folder}"
+    missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in held]
     proposal = held.get("proposal")
     components.write_page(
         folder / PAGE,

@@ -106,7 +106,7 @@ def curve_figure(curves: Row, value: str, label: str, *, dense: Any, show: Calla
         for i, (name, points) in enumerate(series(curves["rows"], value).items()):
             filled = name[2]
             colour = PALETTE[_index(curves["rows"], name) % len(PALETTE)]
-            looks = {
+            looks: dict[str, Any] = {
                 "color": colour if filled else canvas.blend(colour, GREY, 0.6),
                 "marker": MARKERS[i % len(MARKERS)],
             }

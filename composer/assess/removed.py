@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class Source(Protocol):
     """Where masks come from."""
 
     name: str
-    pieces: Mapping[str, Piece]
+    pieces: dict[str, Piece]
     """By what identifies them in every source of the same sort, in execution order."""
 
     def removed(self, key: str) -> list[Matrix]:
@@ -111,7 +111,9 @@ def open_sources(names: Sequence[str], files: ExitStack) -> list[Source]:
     if len(set(sorts)) > 1:
         model, library = names[sorts.index(False)], names[sorts.index(True)]
         raise ModelError(f"{model} is a model and {library} a library; needed: models only, or libraries only")
-    return [LibrarySource(name) if sorts[0] else ModelSource(name, files) for name in names]
+    if sorts[0]:
+        return [LibrarySource(name) for name in names]
+    return [ModelSource(name, files) for name in names]
 
 
 def shared(sources: Sequence[Source]) -> list[str]:

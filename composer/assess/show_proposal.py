@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..stages.report.components import Column, Section, Table, Tile, amount, dig, number, percent
+from ..stages.report.components import Cell, Column, Figure, Section, Table, Tile, amount, dig, number, percent
 from . import grids
 from .drawn import Drawing, Part, figure, rise, table, unit_of
 
@@ -27,8 +27,8 @@ def part(content: Row, targets: Sequence[str]) -> Part:
     )
     caption = "The proposed rate of every target: layers from left to right, what stands in them from top to bottom."
     columns = [Column("target", numeric=False), Column("rate")]
-    rows = [[path, percent(rate, 2)] for path, rate in rates.items()]
-    parts = [
+    rows: list[list[str | Cell]] = [[path, percent(rate, 2)] for path, rate in rates.items()]
+    parts: list[Table | Figure] = [
         loss_table(content),
         figure("proposal-rates", caption, [drawing]),
         table("proposal-targets", f"All {len(rows)} rates as a table", columns, rows, folded=True),

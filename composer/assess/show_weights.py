@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..stages.report.components import Cell, Column, Section, Table, dig, number, percent
+from ..stages.report.components import Cell, Column, Figure, Section, Table, dig, number, percent
 from ..stages.report.labels import short_name
 from . import plots
 from .drawn import Drawing, Part, figure, table
@@ -29,7 +29,7 @@ def part(content: Mapping[str, Any]) -> Part:
         Drawing("weights-cutoffs", cut, "Share of weights below any cutoff", below(content)),
     ]
     layers = [Drawing("weights-layers", layered, "The same histogram for every layer", "Numbers in the table below.")]
-    parts = [
+    parts: list[Table | Figure] = [
         figure(
             "weights-overview",
             "Left: how large the weights are; the first bin holds all that is smaller, zeros too. Right: the share of "
@@ -80,7 +80,7 @@ def outlier_table(content: Mapping[str, Any]) -> Table:
         Column("outliers", "weights over 6 standard deviations"),
         Column("per million", "weights"),
     ]
-    cells = [
+    cells: list[list[str | Cell]] = [
         [
             Cell(short_name([row["target"]]), note=row["target"]),
             number(row["max_abs"], 3),
@@ -136,7 +136,7 @@ def column_table(content: Mapping[str, Any]) -> Table:
         Column("largest / median", "times"),
         Column("top 1 % of columns", "of the squared norm"),
     ]
-    rows = []
+    rows: list[list[str | Cell]] = []
     for row in content["columns"]:
         norms, share = row["norms"], row["norms"]["top_share"]
         ratio = norms["max"] / norms["median"] if norms["median"] else None
