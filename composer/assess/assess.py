@@ -39,7 +39,7 @@ def assess(
         InputError: settings that do not fit the model or the data.
     """
     bench = Bench(recipe, settings, folder, force=force, progress=progress)
-    settings.check_shapes(bench.layout)
+    settings.check_model(bench.layout, bench.paths)
     _open(bench)
     from .page import write_page
 

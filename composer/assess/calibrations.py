@@ -13,7 +13,7 @@ from ..criteria import CRITERIA
 from ..errors import ConfigError, DataError
 from ..jsonfile import write_json
 from ..stats import write_csv
-from ..tasks.formats import READERS
+from ..tasks.formats import READERS, TEXT_READERS
 from ..workspace import Workspace
 from .bench import Bench, first
 from .curves import Point, assigned_to
@@ -83,8 +83,8 @@ def opened(bench: Bench, place: str) -> Iterator[Workspace]:
     if not path.is_file():
         yield Workspace(bench.space.recipe.model_copy(update={"data": place}))
         return
-    if path.suffix not in READERS:
-        raise DataError(f"--calibration: {place}: is no table; allowed: {', '.join(READERS)}, or a folder")
+    if path.suffix not in (allowed := {**READERS, **TEXT_READERS}):
+        raise DataError(f"--calibration: {place}: cannot be read; allowed: {', '.join(allowed)}, or a folder")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / f"train{path.suffix}").symlink_to(path.resolve())
         try:

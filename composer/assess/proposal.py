@@ -14,6 +14,7 @@ from .bench import Bench
 from .greedy import Choice, Point, choose, rate_of
 from .journal import Journal
 from .sensitivity import rises
+from .settings import beyond
 
 if TYPE_CHECKING:
     from ..progress import Bar
@@ -80,10 +81,7 @@ def propose(rows: Iterable[tuple[str, int, float]], layout: Layout, goal: int, t
         return choose(table, units, goal)
     except ValueError:
         most = sum(max(removed for removed, _ in points) for points in table.values())
-        raise ConfigError(
-            f"--sparsity: got {goal / total:g}; the highest of --rates removes {most / total:.4f} of the weights; "
-            "allowed: less, or a higher rate among --rates"
-        ) from None
+        raise ConfigError(beyond(goal / total, most / total)) from None
 
 
 def uniform_rates(layout: Layout, paths: Iterable[str], goal: int) -> dict[str, float]:

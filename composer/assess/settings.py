@@ -17,11 +17,15 @@ Part = Literal["weights", "sensitivity", "curves", "calibration", "proposal"]
 PARTS: tuple[Part, ...] = get_args(Part)
 """In the order in which they are made: the first answers first."""
 
-RATES = (0.25, 0.5, 0.75, 0.9)
+RATES = (0.25, 0.5, 0.75)
 CRITERIA_SHOWN = ("l1", "obs")
 GRANULARITIES = ("unstructured",)
+LINEAR = "unstructured, per-row, row, column, neuron, N:M (2:4 keeps 2 of 4), RxC (4x4 blocks)"
+"""Granularities of linear targets; attention targets lose heads."""
 EXAMPLES = 96
-SCORED = 48
+"""Validation examples of all losses."""
+SCORED = 32
+"""Of these, how many the metric and the seconds of curves look at: generation is what takes longest."""
 CALIBRATION = 256
 
 
@@ -48,9 +52,17 @@ class Settings:
     scored: int = SCORED
     repair: bool = True
     heads: bool = True
-    parts: tuple[Part, ...] = PARTS
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
+        """Name all parts that can be made where none was asked for; then check everything.
+
+        Raises:
+            ConfigError: every problem, in a line each.
+        """
+        if not self.parts:
+            made = tuple(part for part in PARTS if part != "calibration" or self.calibrations)
+            object.__setattr__(self, "parts", made)
         problems: list[str] = []
         for check in (self._check_rates, self._check_names, self._check_parts):
             try:
@@ -60,21 +72,31 @@ class Settings:
         if problems:
             raise ConfigError(problems)
 
-    def check_shapes(self, layout: Layout) -> None:
-        """Refuse granularities that no linear target of the model can have, and pairs that make no sense.
+    def check_model(self, layout: Layout, paths: Sequence[str]) -> None:
+        """Refuse what no model, or not this one, can be asked for, before anything is measured.
+
+        Args:
+            paths: the targets that are looked at.
 
         Raises:
-            ConfigError: naming the granularity.
+            ConfigError: naming the flag.
         """
         for name in self.granularities:
             shape = parse_shape(name)
-            usable = [c for c in self.criteria if shape.kind in CRITERIA.get(c).shapes]
-            if not usable:
+            if not any(shape.kind in CRITERIA.get(c).shapes for c in self.criteria):
                 allowed = [c for c in CRITERIA.names() if shape.kind in CRITERIA.get(c).shapes]
                 raise ConfigError(
                     f"--granularities: {name!r} makes no sense with --criteria {' '.join(self.criteria)}; "
                     f"allowed with it: {', '.join(allowed)}"
                 )
+            linear = [path for path in paths if layout.target(path).kind == "linear"]
+            problems = [shape.problem(layout, path, shape.density_removed if shape.b else 0.5) for path in linear]
+            if linear and all(problems):
+                raise ConfigError(f"--granularities: {name!r} fits no target of this model; {problems[0]}")
+        if {"sensitivity", "proposal"} <= {*self.parts}:
+            most = sum(layout.target(path).removed_weights(max(self.rates)) for path in paths)
+            if round(self.sparsity * (total := layout.parameters(paths))) > most:
+                raise ConfigError(beyond(self.sparsity, most / total))
 
     def _check_rates(self) -> None:
         check_rates("--rates", list(self.rates))
@@ -85,13 +107,14 @@ class Settings:
         problems = []
         for name in self.criteria:
             try:
-                CRITERIA.get(name)
+                if CRITERIA.get(name).shapes == {"global"}:
+                    problems.append(f"--criteria: got {name!r}, which sets its own rates; allowed: one that takes them")
             except InputError as unknown:
                 problems += [f"--criteria: {problem}" for problem in unknown.problems]
         for name in self.granularities:
             try:
-                if parse_shape(name).kind == "head":
-                    problems.append("--granularities: got 'head', the default of attention targets")
+                if parse_shape(name).kind in ("head", "global"):
+                    problems.append(f"--granularities: got {name!r}; allowed: {LINEAR}")
             except ConfigError as unknown:
                 problems += [f"--granularities: {problem}" for problem in unknown.problems]
         if problems:
@@ -103,6 +126,18 @@ class Settings:
             raise ConfigError(
                 f"--parts: got {unknown[0]!r}; allowed: {', '.join(PARTS)}{did_you_mean(unknown[0], PARTS)}"
             )
+        if "calibration" in self.parts and not self.calibrations:
+            raise ConfigError("--calibration: nothing given; name one or more files, folders or hub datasets")
+        if "calibration" not in self.parts and (self.calibrations or self.evaluations):
+            raise ConfigError("--calibration: not together with --parts that leave calibration out")
+
+
+def beyond(sparsity: float, most: float) -> str:
+    """What is wrong with a sparsity above the highest one that was, or will be, measured."""
+    return (
+        f"--sparsity: got {sparsity:g}; the highest of --rates removes {most:.4f} of the weights; "
+        "allowed: less, or a higher rate among --rates"
+    )
 
 
 def parse_rates(words: Sequence[str]) -> tuple[float, ...]:
