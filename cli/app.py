@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("measure:evaluate", "Measure models on the task's test data."),
     "predict": ("measure:predict", "Try a model on a text, or on lines of standard input."),
     "plot": ("measure:plot", "Draw the loss curves of any number of runs."),
+    "assess": ("assess:assess", "Show what can go from a model, and what it costs."),
+    "masks": ("masks:masks", "Compare what two or more pruned models removed."),
     "compare": ("measure:compare", "Compare composed models with baselines; write the report."),
     "run": ("runs:run", "Do all of it from one recipe, skipping what is done."),
     "demo": ("runs:demo", "Do all of it on the embedded model and corpus."),

@@ -183,12 +183,7 @@ class _Source:
 
     def _cut(self, way: _Way, grams: Mapping[str, Gram], slopes: Slopes | None) -> Cut:
         def statistics(part: Target) -> dict[str, Any]:
-            drawn = {} if self.seed is None else {"seed": self.seed}
-            return {
-                **_moments(self.layout, part, self.parameters, grams),
-                **_slopes(part, self.parameters, slopes),
-                **drawn,
-            }
+            return statistics_of(self.layout, part, self.parameters, grams, slopes, self.seed)
 
         return Cut(self.layout, way.path, way.shape, way.criterion, self.parameters, statistics)
 
@@ -205,16 +200,33 @@ class _Source:
 
     def _inputs(self, some: Iterable[_Way]) -> list[str]:
         """Projections whose moments a target's criteria may look at."""
-        found: dict[str, None] = {}
-        for way in some:
-            for part in way.shape.parts(self.layout, way.path):
-                out = [self.layout.out_projection(part.path).path] if part.kind == "attention" else []
-                found |= dict.fromkeys([*(p.path for p in part.projections), *out])
-        return list(found)
+        return list(dict.fromkeys(path for way in some for path in inputs_of(self.layout, way.path, way.shape)))
 
     @staticmethod
     def _needs(some: Iterable[_Way], statistic: str) -> bool:
         return any(statistic in way.criterion.needs for way in some)
+
+
+def inputs_of(layout: Layout, path: str, shape: Shape) -> list[str]:
+    """Projections whose moments a criterion may look at for the target at ``path``, cut in this shape."""
+    found: dict[str, None] = {}
+    for part in shape.parts(layout, path):
+        out = [layout.out_projection(part.path).path] if part.kind == "attention" else []
+        found |= dict.fromkeys([*(p.path for p in part.projections), *out])
+    return list(found)
+
+
+def statistics_of(
+    layout: Layout,
+    part: Target,
+    parameters: Mapping[str, Tensor],
+    moments: Mapping[str, Gram],
+    slopes: Slopes | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """What a criterion sees of one part of a target; see :data:`composer.criteria.criterion.Stats`."""
+    drawn = {} if seed is None else {"seed": seed}
+    return {**_moments(layout, part, parameters, moments), **_slopes(part, parameters, slopes), **drawn}
 
 
 def _moments(

@@ -95,7 +95,9 @@ class Moments:
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:
     """The projection's weight as (out, in), whatever way the module stores it, and the bias as a last column."""
     weight = last.of(parameters[last.weight].detach())
-    return torch.cat([weight, parameters[last.bias_name].detach()[:, None]], 1) if last.bias_name else weight
+    if not last.bias_name:
+        return weight
+    return torch.cat([weight, last.bias_of(parameters[last.bias_name].detach())[:, None]], 1)
 
 
 def kept(masks: Mapping[str, Tensor], last: Projection, device: torch.device) -> Tensor:

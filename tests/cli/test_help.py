@@ -25,7 +25,7 @@ from .conftest import Compose
 ORDER = [
     *("download", "generate-config", "generate-scheme", "show", "plan"),
     *("prune", "finetune", "build-model"),
-    *("evaluate", "predict", "plot", "compare"),
+    *("evaluate", "predict", "plot", "assess", "masks", "compare"),
     *("run", "demo"),
     "library",
 ]

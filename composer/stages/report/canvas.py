@@ -15,7 +15,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from ...errors import InputError
@@ -81,13 +81,14 @@ def save(figure: Figure, output: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=144, metadata=metadata)
 
 
-def inline(figure: Figure, name: str, label: str, *, scale: float = 1.0) -> str:
+def inline(figure: Figure, name: str, label: str, *, scale: float = 1.0, description: str = "") -> str:
     """A figure as an ``<svg>`` element for a page.
 
     Args:
         name: prefix of all ids in it, so that several figures fit on one page.
         label: what a screen reader says.
         scale: how large it is shown where there is room.
+        description: what a screen reader says after that, when it is asked to.
     """
     file = io.StringIO()
     with style(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -101,9 +102,11 @@ def inline(figure: Figure, name: str, label: str, *, scale: float = 1.0) -> str:
     for colour, variable in VARIABLES.items():
         svg = re.sub(rf"{colour}\b", f"var({variable})", svg)
     width, height = (round(float(x), 1) for x in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
-    head = f'<svg role="img" aria-label="{escape(label)}" style="stroke-linejoin: round" viewBox='
+    told = f'<desc id="{name}-description">{escape(description)}</desc>' if description else ""
+    about = f' aria-describedby="{name}-description"' if description else ""
+    head = f'<svg role="img" aria-label="{escape(label)}"{about} style="stroke-linejoin: round" viewBox='
     head += f'"0 0 {width} {height}" width="{width * scale:g}" height="{height * scale:g}" '
-    head += 'xmlns="http://www.w3.org/2000/svg">'
+    head += f'xmlns="http://www.w3.org/2000/svg">{told}'
     return head + svg[svg.index(">") + 1 :]
 
 
@@ -136,3 +139,13 @@ def loss_axis(axes: Axes, values: Sequence[float], label: str) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
+
+
+def legend(figure: FigureBase, handles: Sequence[Any], columns: int) -> None:
+    """Below the axes, where it covers nothing."""
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=min(columns, len(handles)),
+        fontsize=8,
+    )

@@ -46,13 +46,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row is the row's heading. ``total`` counts summing rows at the end."""
+    """A table; the first cell of each row is the row's heading. ``total`` counts summing rows at the end.
+
+    ``folded`` hides it behind its caption until it is wanted: the numbers of a picture beside it.
+    """
 
     name: str
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     total: int = 0
+    folded: bool = False
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -70,12 +74,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """One or more drawings under one caption. ``svgs`` are trusted: they go into the page unescaped."""
+    """One or more drawings under one caption. ``svgs`` are trusted: they go into the page unescaped.
+
+    ``wide`` ones keep their size and scroll; ``size`` (small or tiny) says how many stand side by side.
+    """
 
     name: str
     caption: str
     svgs: Sequence[str]
     wide: bool = False
+    size: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,3 +207,9 @@ def plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def provenance_facts(record: Any) -> list[tuple[str, str]]:
+    """What a record says about how a result can be repeated."""
+    names = {"versions": "Versions", "machine": "Machine", "seed": "Seed", "data": "Data"}
+    return [(text, plain(dig(record, key)) or DASH) for key, text in names.items()]

@@ -41,6 +41,21 @@ def short_name(paths: Sequence[str]) -> str:
     return " ".join(["layer", *common] if common and common[0].isdigit() else common) or paths[0]
 
 
+def place(path: str) -> tuple[str, str, str]:
+    """Where a target stands: its stack, the number of its layer, its role there.
+
+    >>> place("decoder.block.2.layer.1.EncDecAttention.o")
+    ('dec', '2', 'cross-attn out')
+    >>> place("transformer.h.10.attn.c_proj"), place("lm_head")
+    (('', '10', 'attn c_proj'), ('', '', 'lm_head'))
+    """
+    words = _words(path)
+    at = next((i for i, word in enumerate(words) if word.isdigit()), None)
+    if at is None:
+        return "", "", " ".join(words)
+    return " ".join(words[:at]), words[at], " ".join(words[at + 1 :]) or "layer"
+
+
 def _words(path: str) -> list[str]:
     parts = path.split(".")
     words: list[str] = []

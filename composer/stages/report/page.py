@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ...scheme import Scheme
 from . import tables
 from .components import (
-    DASH,
     Figure,
     Section,
     Table,
@@ -21,6 +20,7 @@ from .components import (
     fraction,
     number,
     plain,
+    provenance_facts,
     seconds,
     write_page,
 )
@@ -73,7 +73,7 @@ def write_report(
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
         command=dig(comparison, "provenance", "command"),
-        provenance=_provenance(comparison),
+        provenance=provenance_facts(comparison.get("provenance")),
         recipe=json.dumps(recipe, indent=2, ensure_ascii=False, default=str),
     )
 
@@ -189,9 +189,3 @@ def _find(value: Any, *keys: str) -> Any:
         found = dig(value, key)
         value = found if found is not None else dig(value, key.replace("_", "-"))
     return value
-
-
-def _provenance(comparison: dict[str, Any]) -> list[tuple[str, str]]:
-    provenance = comparison.get("provenance") or {}
-    names = {"versions": "Versions", "machine": "Machine", "seed": "Seed", "data": "Data"}
-    return [(text, plain(provenance.get(key)) or DASH) for key, text in names.items()]

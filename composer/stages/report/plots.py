@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -62,11 +62,11 @@ def loss_figure(runs: Sequence[Curve], blocks: Sequence[Curve] = (), *, x: Seque
             for axes, name in zip(np.ravel(parts[0].subplots(1, len(x))), x, strict=True):
                 _draw_runs(axes, runs, looks, name)
             handles = [_handle(look, curve.label) for curve, look in zip(runs, looks, strict=True)]
-            _legend(parts[0], handles + _keys(), columns)
+            canvas.legend(parts[0], handles + _keys(), columns)
         if blocks:
             for axes, name in zip(np.ravel(parts[-1].subplots(1, len(x))), x, strict=True):
                 draw_levels(axes, blocks, name)
-            _legend(parts[-1], axes.get_legend_handles_labels()[0], columns - 1)
+            canvas.legend(parts[-1], axes.get_legend_handles_labels()[0], columns - 1)
     return figure
 
 
@@ -86,7 +86,7 @@ def comparison_figure(panels: Sequence[Panel], *, dense: float | None = None, x:
             _draw_panel(axes, panel, dense, x)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
-        _legend(figure, _panel_keys(panels, dense), 3)
+        canvas.legend(figure, _panel_keys(panels, dense), 3)
     return figure
 
 
@@ -96,7 +96,7 @@ def block_figure(blocks: Sequence[Curve]) -> Figure:
         figure = Figure(figsize=(4.6, 3.3), layout="constrained")
         axes = figure.subplots()
         draw_levels(axes, blocks, "step")
-        _legend(figure, axes.get_legend_handles_labels()[0], 1)
+        canvas.legend(figure, axes.get_legend_handles_labels()[0], 1)
     return figure
 
 
@@ -238,13 +238,3 @@ def _keys() -> list[Line2D]:
         thin,
         Line2D([], [], color=INK, linewidth=1.8, marker="o", markersize=4.5, label="thick: validation"),
     ]
-
-
-def _legend(figure: FigureBase, handles: Sequence[Any], columns: int) -> None:
-    """Below the axes, where it covers nothing."""
-    figure.legend(
-        handles=list(handles),
-        loc="outside lower center",
-        ncols=min(columns, len(handles)),
-        fontsize=8,
-    )

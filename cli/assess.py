@@ -1,0 +1,110 @@
+"""The command that tells what can go: assess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from . import tables
+from .format import number, percent
+from .options import COMMON, DATA, Common, Data, Force, Seed, Words
+from .session import session
+from .tables import Shown
+
+DEFAULT = Path("assessment")
+
+
+def assess(
+    model: Annotated[str, Parameter("MODEL", help="Model folder, or 'demo'.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(["-o", "--output"], help="Folder of everything [assessment].")] = DEFAULT,
+    rates: Annotated[Words | None, Parameter(metavar="RATE...", help="Rates, or 0:0.9:0.1 [0.25 0.5 0.75].")] = None,
+    criteria: Annotated[
+        Words | None, Parameter(help="Compared by the curves; sensitivity takes the first [l1 obs].")
+    ] = None,
+    granularities: Annotated[
+        Words | None, Parameter(help="Of linear targets, for the curves: row, 2:4, … [unstructured].")
+    ] = None,
+    calibration: Annotated[
+        Words | None, Parameter(help="Compare these calibration sets: files, folders, hub datasets [none].")
+    ] = None,
+    evaluation: Annotated[
+        Words | None, Parameter(help="Folders or hub datasets that they are measured on beside --data [none].")
+    ] = None,
+    repair: Annotated[bool, Parameter(negative="--no-repair", help="Refit what is left, too [yes].")] = True,
+    sparsity: Annotated[float, Parameter(help="Of the proposal and the calibration matrix [0.5].")] = 0.5,
+    parts: Annotated[
+        Words | None, Parameter(help="Of weights, sensitivity, curves, calibration, proposal [all].")
+    ] = None,
+    data: Data = DATA,
+    seed: Seed = None,
+    force: Force = False,
+    common: Common = COMMON,
+) -> None:
+    """Show what can go from a model, and what it costs.
+
+    Weights; the loss when a single target or head is pruned, with and without
+    repair; loss, metric and seconds against the rate; calibration sets against
+    data; and a proposal of rates as conf.json. A repeated command goes on where
+    it was.
+
+    Example
+
+        compose assess models/base --data multi30k
+        compose assess models/base --data multi30k --parts weights sensitivity
+        compose assess models/base --data c4 --calibration a.jsonl b.jsonl
+    """
+    from composer.assess.assess import assess as work
+    from composer.assess.settings import CRITERIA_SHOWN, GRANULARITIES, RATES, Settings, parse_rates
+
+    settings = Settings(
+        rates=parse_rates(rates) if rates else RATES,
+        criteria=tuple(criteria or CRITERIA_SHOWN),
+        granularities=tuple(granularities or GRANULARITIES),
+        calibrations=tuple(calibration or ()),
+        evaluations=tuple(evaluation or ()),
+        sparsity=sparsity,
+        repair=repair,
+        parts=tuple(parts or ()),  # type: ignore[arg-type]
+    )
+    with session(common, data, model=model, seed=seed) as (recipe, console):
+        outcome = work(recipe, settings, output, force=force, progress=console.progress)
+        console.show(outcome, _shown(outcome.summary))
+
+
+def _shown(told: Any) -> Shown:
+    if curves := told.get("curves"):
+        yield _curves(curves)
+    if calibration := told.get("calibration"):
+        yield _calibration(calibration)
+    if proposal := told.get("proposal"):
+        sheet = tables.Sheet("Proposal", ["model"], ["sparsity", "loss"])
+        sheet.add_row("dense", percent(0.0), number(proposal["dense_loss"]))
+        sheet.add_row("proposal", percent(proposal["reached"]), number(proposal["measured_loss"]))
+        sheet.add_row("uniform rate", percent(proposal["reached"]), number(proposal["uniform_loss"]))
+        yield sheet
+    if "calibration" not in told["parts"]:
+        yield "calibration: not made; it compares the sets named with --calibration"
+    yield f"page: {told['page']}"
+
+
+def _curves(told: Any) -> tables.Sheet:
+    dense = told["dense"]
+    metric = dense["metric"]["name"]
+    sheet = tables.Sheet("Curves", ["pruned by", "repaired"], ["removed", "loss", metric], told["speed_note"])
+    sheet.add_row("dense", "", percent(0.0), number(dense["loss"]), number(dense["metric"]["value"]))
+    for row in told["rows"]:
+        name, repaired = f"{row['criterion']}, {row['granularity']}", "yes" if row["repaired"] else "no"
+        sheet.add_row(name, repaired, percent(row["removed_share"]), number(row["loss"]), number(row["metric"]))
+    return sheet
+
+
+def _calibration(told: Any) -> tables.Sheet:
+    title = f"Calibration: {told['criterion']} at {told['rate']:g}"
+    sheet = tables.Sheet(title, ["calibrated on", "measured on"], ["loss", told["rows"][0]["metric_name"]])
+    for row in told["rows"]:
+        sheet.add_row(row["calibration"], row["task"], number(row["loss"]), number(row["metric"]))
+    return sheet

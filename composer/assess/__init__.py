@@ -1,0 +1,1 @@
+"""What can go, and what it costs: weights, sensitivities, curves and a proposal, as files and as one page."""

@@ -1,0 +1,102 @@
+"""The whole assessment: its parts in the order in which they answer, each into files, and the page after each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from ..jsonfile import read_json, write_json
+from ..outcome import Outcome
+from ..progress import SILENT, Progress
+from ..provenance import RECORD, is_current, record
+from ..recipe import Recipe
+from .bench import Bench
+from .settings import PARTS, Part, Settings
+
+PAGE = "assess.html"
+
+
+def assess(
+    recipe: Recipe,
+    settings: Settings,
+    folder: Path,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Make the parts that ``settings`` name in ``folder``, and ``assess.html`` from all that lies there.
+
+    Rows that were finished earlier under the same settings are taken from the journal in the folder; with all of them
+    there no model is loaded.
+
+    Args:
+        force: forget the journal, and replace the assessment of another model.
+
+    Raises:
+        OutputError: the folder holds the assessment of another model, or something else.
+        InputError: settings that do not fit the model or the data.
+    """
+    bench = Bench(recipe, settings, folder, force=force, progress=progress)
+    settings.check_model(bench.layout, bench.paths)
+    _open(bench)
+    from .page import write_page
+
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        if part in settings.parts:
+            found[part] = _make(part, bench, found)
+            write_page(folder)
+    return Outcome(folder / PAGE, True, summary(found, folder))
+
+
+def _open(bench: Bench) -> None:
+    """Say whose assessment the folder holds; another model's must not be mixed with it."""
+    inputs = {"base": bench.space.base.fingerprint}
+    if bench.folder.is_dir() and not any(bench.folder.iterdir()):
+        bench.folder.rmdir()
+    if not is_current(bench.folder, inputs, force=bench.force):
+        for name in (*PARTS, "heads"):
+            for suffix in (".json", ".csv"):
+                (bench.folder / name).with_suffix(suffix).unlink(missing_ok=True)
+        bench.folder.mkdir(parents=True, exist_ok=True)
+        write_json(bench.folder / RECORD, record(inputs, model=bench.space.base.name))
+
+
+def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
+    if part == "weights":
+        from .weights import assess_weights
+
+        return assess_weights(bench.space.base, bench.folder, progress=bench.progress)
+    if part == "sensitivity":
+        from .sensitivity import assess_sensitivity
+
+        return assess_sensitivity(bench)
+    if part == "curves":
+        from .curves import assess_curves
+
+        return assess_curves(bench)
+    if part == "calibration":
+        from .calibrations import assess_calibrations
+
+        return assess_calibrations(bench)
+    from .proposal import assess_proposal
+
+    return assess_proposal(bench, found.get("sensitivity") or _held(bench))
+
+
+def _held(bench: Bench) -> dict[str, Any]:
+    path = bench.folder / "sensitivity.json"
+    if not path.is_file():
+        raise OutputError(f"{path}: no such file; the proposal is made from it: name sensitivity among --parts")
+    held = read_json(path, OutputError)
+    if held.get("what") != "sensitivity":
+        raise OutputError(f"{path}: is no table of sensitivities; name sensitivity among --parts")
+    return dict(held)
+
+
+def summary(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the command prints: figures of each part that was made."""
+    told: dict[str, Any] = {"folder": str(folder), "page": str(folder / PAGE), "parts": list(found)}
+    return {**told, **{part: {k: v for k, v in made.items() if k != "provenance"} for part, made in found.items()}}

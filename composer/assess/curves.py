@@ -1,0 +1,154 @@
+"""Curves: loss, metric and seconds of whole models against the rate, by criterion and granularity; the dense model too.
+
+Every target is pruned at the same rate: attention by heads, linear targets in the granularity asked for, and as single
+weights where that does not fit. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..config import Assignment, Configurations, Spec, resolve
+from ..criteria import CRITERIA
+from ..jsonfile import write_json
+from ..layout import Layout
+from ..shapes import parse_shape
+from ..stats import write_csv
+from .bench import Bench
+
+COLUMNS = (
+    *("criterion", "granularity", "rate", "repaired", "removed_share"),
+    *("loss", "metric", "seconds", "seconds_per_example"),
+)
+REPEATS = 3
+"""Passes of which the fastest counts: what else runs on a machine can only make one slower."""
+
+NOISE = 0.1
+"""Times that differ by less than this share are called the same."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A whole model: every target at one rate."""
+
+    criterion: str
+    granularity: str
+    rate: float
+    repaired: bool
+
+
+def assess_curves(bench: Bench) -> dict[str, Any]:
+    """Write ``curves.json`` and its CSV; returns what the first one holds."""
+    from ..stages.report.tables import FALLING
+
+    asked = list(points(bench))
+    journal = bench.journal("curves", scored=bench.settings.scored)
+    with bench.progress.bar("curves", len(asked) + 1) as bar:
+        dense = journal.row(("dense",), lambda: _measured(bench, ()))
+        bar.advance("dense")
+        rows = []
+        for point in asked:
+            key = ("point", *asdict(point).values())
+            rows.append({**asdict(point), **journal.row(key, lambda point=point: _pruned(bench, point))})  # type: ignore[misc]
+            bar.advance(f"{point.criterion} {point.rate:g}")
+    name = bench.space.task.main_metric
+    metric = {"name": name, "value": dense["metric"], "higher_is_better": name not in FALLING}
+    content = {
+        **bench.header("curves", criteria=list(bench.settings.criteria), scored=bench.settings.scored),
+        "dense": {**dense, "metric": metric},
+        "rows": rows,
+        "examples": len(bench.examples),
+        "scored": len(bench.scored),
+        "unit": bench.unit,
+        "speed_note": speed_note(dense["seconds"], [row["seconds"] for row in rows], len(bench.scored)),
+    }
+    write_json(bench.folder / "curves.json", content)
+    write_csv(bench.folder / "curves.csv", rows, COLUMNS)
+    return content
+
+
+def points(bench: Bench) -> Iterator[Point]:
+    """What is measured; pairs of criterion and granularity that make no sense are left out, N:M has its one rate."""
+    for criterion in bench.settings.criteria:
+        for granularity in bench.settings.granularities:
+            shape = parse_shape(granularity)
+            if shape.kind not in CRITERIA.get(criterion).shapes:
+                continue
+            rates = (shape.density_removed,) if shape.kind == "N:M" else bench.settings.rates
+            for rate in rates:
+                for repaired in (False, True) if bench.settings.repair else (False,):
+                    yield Point(criterion, granularity, rate, repaired)
+
+
+def assigned_to(bench: Bench, point: Point) -> Assignment:
+    """The configuration of a point, as if it stood in a ``conf.json``."""
+    layout = bench.layout
+    whole: dict[str, float | Spec] = {}
+    followers = _followers(layout, point.granularity)
+    for path in bench.paths:
+        target, shape = layout.target(path), parse_shape(point.granularity)
+        criterion = bench.criterion_of(target, point.criterion)
+        if path in followers:
+            continue
+        if target.kind == "attention" or shape.problem(layout, path, point.rate):
+            whole[path] = Spec(rate=point.rate, criterion=criterion)
+        else:
+            whole[path] = Spec(rate=point.rate, criterion=criterion, granularity=point.granularity)
+    return resolve(Configurations(configurations=[whole]), layout, where="--granularities")[0]
+
+
+def speed_note(dense: float, masked: Sequence[float], examples: int) -> str:
+    """What the seconds say about masks and speed, in a sentence or two."""
+    said = f"Seconds are those of a forward pass over the same {examples} examples: {dense:.3g} s dense"
+    if not masked:
+        return f"{said}."
+    low, high = min(masked), max(masked)
+    said += f", {low:.3g} to {high:.3g} s with masks. "
+    reason = "a masked weight is a zero in a dense matrix, which is multiplied like any other"
+    if low > dense * (1 - NOISE):
+        return f"{said}Masks bring no speed here: {reason}."
+    return f"{said}The fastest is {dense / low:.2f} times as fast, though {reason}: look for what else differed."
+
+
+def _followers(layout: Layout, granularity: str) -> set[str]:
+    """Projections that follow the neurons of others and take no rate of their own."""
+    if granularity != "neuron":
+        return set()
+    wholes = [layout.feed_forward(path) for path in layout.paths]
+    return {p.path for whole in wholes if whole is not None for p in whole.projections[1:]}
+
+
+def _pruned(bench: Bench, point: Point) -> dict[str, Any]:
+    from .knife import removed_weights
+    from .replay import replaced
+
+    weights, removed = bench.knife.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
+    share = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
+    with replaced(bench.parameters, weights) as changed:
+        return {"removed_share": share, **_measured(bench, changed)}
+
+
+def _measured(bench: Bench, changed: Sequence[str]) -> dict[str, Any]:
+    """Loss, metric and seconds of the model as it now is; ``changed`` are the modules with other weights."""
+    task, data = bench.space.task, bench.scored
+    loss = bench.measure.loss(changed) if changed else bench.measure.dense
+    score = task.score(bench.model, data)
+    seconds = min(_seconds(bench) for _ in range(REPEATS))
+    return {
+        "loss": loss,
+        "metric": score.metrics[task.main_metric],
+        "seconds": seconds,
+        "seconds_per_example": seconds / len(data),
+    }
+
+
+def _seconds(bench: Bench) -> float:
+    """Of one forward pass; not of generation, which takes longer when a broken model does not come to an end."""
+    from ..tasks.evaluation import mean_loss
+
+    start = time.perf_counter()
+    mean_loss(bench.model, bench.space.task, bench.scored)  # its sums are read back: a device has finished
+    return time.perf_counter() - start

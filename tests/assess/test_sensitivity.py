@@ -1,0 +1,86 @@
+"""Sensitivities against pruning a fresh model by hand; exact counts; what is measured once stays measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from composer.assess.bench import Bench
+from composer.assess.journal import Journal
+from composer.assess.proposal import assess_proposal
+from composer.assess.sensitivity import assess_sensitivity
+from composer.config import read_configurations, resolve
+from composer.tasks.evaluation import mean_loss
+
+from .conftest import MakeBench
+
+
+def by_hand(bench: Bench, path: str, count: int) -> float:
+    """Loss of a fresh model, run whole, with the ``count`` smallest weights (or heads) of one target at zero."""
+    model, target = bench.space.fresh_model(), bench.layout.target(path)
+    modules: dict[str, Any] = dict(model.named_modules())
+    with torch.no_grad():
+        if target.kind == "linear":
+            weight = modules[path].weight
+            weight.view(-1)[weight.abs().view(-1).argsort(stable=True)[:count]] = 0
+        else:
+            parts = [modules[p.path] for p in target.projections]
+            width = parts[0].out_features // target.heads
+            sizes = sum(part.weight.abs().view(target.heads, -1).sum(1) for part in parts)
+            for head in sizes.argsort(stable=True)[:count].tolist():
+                for part in parts:
+                    part.weight[head * width : (head + 1) * width] = 0
+                    part.bias[head * width : (head + 1) * width] = 0
+    return mean_loss(model, bench.space.task, bench.examples)
+
+
+def test_each_row_is_the_loss_of_a_model_pruned_by_hand(make_bench: MakeBench) -> None:
+    bench = make_bench(rates=(0.25, 0.5), criteria=("l1",))
+    told = assess_sensitivity(bench)
+    assert [(row["target"], row["rate"]) for row in told["rows"]] == [(p, r) for p in bench.paths for r in (0.25, 0.5)]
+    for row in told["rows"]:
+        target = bench.layout.target(row["target"])
+        assert row["loss"] == pytest.approx(by_hand(bench, row["target"], round(row["rate"] * target.units)), abs=1e-6)
+        assert row["removed"] == round(row["rate"] * target.units) * (target.parameters // target.units)
+        assert row["total"] == target.parameters
+    assert told["dense"]["loss"] == pytest.approx(mean_loss(bench.model, bench.space.task, bench.examples), abs=1e-7)
+    assert len(told["heads"]) == sum(bench.layout.target(path).heads for path in bench.paths if "attention" in path)
+
+
+def test_a_second_run_measures_only_what_is_missing(make_bench: MakeBench) -> None:
+    first = make_bench(rates=(0.5,), criteria=("l1",), heads=False)
+    one = assess_sensitivity(first)
+    more = make_bench(rates=(0.25, 0.5), criteria=("l1",), heads=False)
+    two = assess_sensitivity(more)
+    assert [row for row in two["rows"] if row["rate"] == 0.5] == one["rows"]
+    again = make_bench(rates=(0.25, 0.5), criteria=("l1",), heads=False)
+    assert assess_sensitivity(again)["rows"] == two["rows"]
+    assert "model" not in vars(again)  # nothing was missing: nothing was loaded
+
+
+def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "rows", {"a": 1})
+    journal.row(("x", 1), lambda: {"loss": 1.0})
+    journal.row(("x", 2), lambda: {"loss": 2.0})
+    journal.path.write_bytes(journal.path.read_bytes()[:-4])
+    back = Journal(tmp_path, "rows", {"a": 1})
+    assert (back.holds("x", 1), back.holds("x", 2)) == (True, False)
+    assert back.row(("x", 2), lambda: {"loss": 3.0}) == {"loss": 3.0}
+    assert len(Journal(tmp_path, "rows", {"a": 1})) == 2
+    assert len(Journal(tmp_path, "rows", {"a": 2})) == 0
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.37, 0.6])
+def test_the_proposal_is_exact_and_a_configuration(sparsity: float, make_bench: MakeBench) -> None:
+    bench = make_bench(rates=(0.25, 0.5, 0.75), criteria=("l1",), heads=False, sparsity=sparsity)
+    told = assess_proposal(bench, assess_sensitivity(bench))
+    total = bench.layout.parameters(bench.paths)
+    read = resolve(read_configurations(bench.folder / "conf.json"), bench.layout)[0]
+    removed = sum(bench.layout.target(path).removed_weights(said.rate) for path, said in read.items())  # type: ignore[union-attr]
+    assert removed == round(sparsity * total)
+    assert told["reached"] == removed / total
+    assert {path: said.rate for path, said in read.items()} == told["rates"]  # type: ignore[union-attr]
+    assert told["measured_loss"] == told["measured"]["repaired"]
