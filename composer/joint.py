@@ -39,6 +39,21 @@ def joint_settings(space: Workspace) -> ModelSettings:
     )
 
 
+def joint_rows(stats: Mapping[str, Any], plan: Scheme) -> list[dict[str, Any]]:
+    """Rows of ``stats/joint.csv`` from what was recorded beside ``θ``: each configuration's losses over joint steps.
+
+    Configurations get the numbers that they have in ``plan``, whatever they had in the scheme that ``θ`` was learnt
+    for, and have no rows when they were not in that; seconds are those of all configurations together.
+    """
+    names, whole = stats.get("configurations", plan.roots), {row["step"]: row for row in stats["mean"]}
+    return [
+        {**whole[row["step"]], "train_loss": None, **row, "configuration": i}
+        for i, name in enumerate(plan.roots)
+        for row in stats["joint"]
+        if name in names and row["configuration"] == names.index(name)
+    ]
+
+
 class Joint:
     """The joint phase of one scheme; ``start`` is the library that blocks begin from, with its addresses."""
 
@@ -60,13 +75,19 @@ class Joint:
         self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
-        """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done."""
+        """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done.
+
+        That is ``steps`` that ``θ`` has learnt, over how many ``configurations``, how many of the steps were ``made``
+        now, and the address of the earlier ``θ`` that was taken.
+        """
         lineage, found = self._lineage()
         shared = address_of(lineage)
-        done: dict[str, Any] = {"steps": 0, "from": found}
+        made = 0
         if shared not in self.library:
-            done["steps"] = self._learn(lineage)
+            made = self._learn(lineage)
             wait_for_all()  # one process has stored what all of them read
+        steps = int(self.library.stats(shared).get("steps", made))
+        done = {"steps": steps, "made": made, "configurations": len(lineage["configurations"]), "from": found}
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())
         addresses = {SHARED: shared}
@@ -131,6 +152,7 @@ class Joint:
         steps = int(tuned.rows[-1]["step"])
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
+            stats["configurations"] = list(self.plan.roots)
             self.library.put(lineage, base, {}, stats=stats)
             shutil.rmtree(work, ignore_errors=True)
         return steps

@@ -11,6 +11,7 @@ from typing import Any
 from .jsonfile import write_text
 
 COLUMNS = ("step", "epoch", "train_loss", "valid_loss", "train_seconds", "valid_seconds")
+JOINT_COLUMNS = ("configuration", *COLUMNS)
 BLOCK_COLUMNS = ("level", "path", "rates", "node", *COLUMNS)
 
 

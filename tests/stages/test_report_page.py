@@ -123,6 +123,8 @@ def stats(folder: Path, count: int = 3) -> dict[str, Path]:
         found[name].write_text(HEADER + "0,0,,3.5,0,0\n10,1,2.5,2.0,4,1\n", encoding="utf-8")
     found["block"] = folder / "block.csv"
     found["block"].write_text(f"level,path,rates,node,{HEADER}module,a,0.5,n,0,0,,0.5,0,0\n", encoding="utf-8")
+    found["joint"] = folder / "joint.csv"
+    found["joint"].write_text(f"configuration,{HEADER}0,0,0,,3.5,0,0\n0,9,0,2,2.5,9,0\n", encoding="utf-8")
     found["model-9"] = folder / "not-there.csv"
     return found
 
@@ -143,6 +145,7 @@ def test_a_full_report(tmp_path: Path) -> None:
             assert f"{value:.3f}" in page.html
         assert f"{31.5 + i:.1f}" in page.html
         assert f"Configuration {i}, validation loss in nats. Composed: from 3.500 to 2.000." in page.html
+    assert "Validation loss by configuration against joint steps. 0: from 3.500 to 2.500." in page.html
     assert "Composed models win." in page.html
     assert "compose run &amp;&amp; compose compare" in page.html
     assert "Composing pays from 2 configurations. This run has 3." in page.html

@@ -52,6 +52,18 @@ def _say(panel: plots.Panel) -> str:
     return " ".join(text)
 
 
+def joint_figure(joint: Sequence[Curve]) -> Figure:
+    """The joint phase, per configuration."""
+    caption = (
+        "Each step draws one configuration and teaches what all of them share: the validation loss of every "
+        "configuration as it went, composed from the shared weights as they were."
+    )
+    losses = {curve.configuration: curve.line("valid_loss", "step")[1] for curve in joint}
+    said = [f"{i}: from {number(some[0], 3)} to {number(some[-1], 3)}." for i, some in losses.items() if some]
+    label = " ".join(["Validation loss by configuration against joint steps.", *said])
+    return Figure("joint-phase", caption, [canvas.inline(plots.joint_figure(joint), "joint", label)])
+
+
 def block_figure(blocks: Sequence[Curve]) -> Figure:
     """The block phase, per level."""
     caption = (
