@@ -39,21 +39,6 @@ def joint_settings(space: Workspace) -> ModelSettings:
     )
 
 
-def joint_rows(stats: Mapping[str, Any], plan: Scheme) -> list[dict[str, Any]]:
-    """Rows of ``stats/joint.csv`` from what was recorded beside ``θ``: each configuration's losses over joint steps.
-
-    Configurations get the numbers that they have in ``plan``, whatever they had in the scheme that ``θ`` was learnt
-    for, and have no rows when they were not in that; seconds are those of all configurations together.
-    """
-    names, whole = stats.get("configurations", plan.roots), {row["step"]: row for row in stats["mean"]}
-    return [
-        {**whole[row["step"]], "train_loss": None, **row, "configuration": i}
-        for i, name in enumerate(plan.roots)
-        for row in stats["joint"]
-        if name in names and row["configuration"] == names.index(name)
-    ]
-
-
 class Joint:
     """The joint phase of one scheme; ``start`` is the library that blocks begin from, with its addresses."""
 

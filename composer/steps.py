@@ -132,13 +132,13 @@ def finetune_blocks(
         found, work = done.addresses, {name: seconds_of(library, address) for name, address in done.addresses.items()}
         joint: dict[str, Any] = {}
         if trainer.in_context:
-            from .joint import Joint, joint_rows
-            from .stats import JOINT_COLUMNS, write_csv
+            from .joint import Joint
+            from .stats import JOINT_COLUMNS, joint_rows, write_csv
 
             begin = (library, found) if r.block.start == "repaired" else (start, leaves)
             found, joint = Joint(space, plan, begin, library, examples["valid"], progress).run()
             work[SHARED] = seconds_of(library, found[SHARED])
-            write_csv(curves, joint_rows(library.stats(found[SHARED]), plan), JOINT_COLUMNS)
+            write_csv(curves, joint_rows(library.stats(found[SHARED]), plan.roots), JOINT_COLUMNS)
         else:
             curves.unlink(missing_ok=True)  # of another trainer
     seconds = write_block_stats(library, {**found, **done.addresses}, stats)

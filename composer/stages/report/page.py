@@ -118,6 +118,7 @@ def _sections(
     budgets = _filled(tables.budget_table(comparison))
     yield Section("budget", "How much of the budget is needed", "", budgets)
     ledger = _filled(tables.ledger_table(comparison)) if comparison.get("ledger") else []
+    ledger += drawings.cost_figures(comparison)
     yield Section("cost", "What it cost", _cost_lead(comparison), ledger)
     yield Section("rates", "Learning rates", "", _filled(tables.search_table(comparison)))
     parts: list[Table | Figure] = _filled(tables.sharing_table(comparison))
