@@ -97,15 +97,22 @@ def _search(search: dict[str, Any]) -> Shown:
 
 
 def _ledger(ledger: dict[str, Any]) -> Sheet:
-    caption = f"steps: seconds divided by those of one dense training step ({duration(ledger['step_seconds'])})"
-    shown = Sheet("All work", ["work", "side"], ["time", "steps"], caption)
+    caption = "trained: optimiser steps, of all models together; dense: time in steps of the dense model "
+    caption += f"({duration(ledger['step_seconds'])} each)"
+    masks = ledger.get("masks") or {}
+    if masks.get("criterion"):
+        caption += f"; masks: {masks['criterion']}, {'the same' if masks['same'] else 'not the same'} on both sides"
+    shown = Sheet("All work", ["work", "side"], ["of", "trained", "time", "dense"], caption)
     for row in ledger["rows"]:
-        shown.add_row(row["work"], row["side"], duration(row["seconds"]), f"{row['steps']:,.0f}")
+        counts = (NONE if row.get(name) is None else f"{row[name]:,}" for name in ("of", "trained"))
+        shown.add_row(row["work"], row["side"], *counts, duration(row["seconds"]), f"{row['steps']:,.0f}")
     shown.add_section()
     for side in ("baseline", "composed"):
         total = ledger.get(side) or {}
         steps = total.get("steps")
-        shown.add_row("in all", side, duration(total.get("seconds")), NONE if steps is None else f"{steps:,.0f}")
+        shown.add_row(
+            "in all", side, "", "", duration(total.get("seconds")), NONE if steps is None else f"{steps:,.0f}"
+        )
     return shown
 
 

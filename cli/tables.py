@@ -124,13 +124,13 @@ def pruned(outcome: Outcome) -> Shown:
 
 def tuned_blocks(outcome: Outcome) -> Shown:
     """What `finetune --level block` made."""
-    made = outcome.summary
-    yield finished(
-        outcome,
-        f"{plural(made['blocks'], 'block')}, {made['tuned']:,} tuned with "
-        f"{plural(made['teacher_passes'], 'teacher batch', 'teacher batches')} in {duration(made['seconds'])}; "
-        f"curves in {made['stats']}",
-    )
+    made, joint = outcome.summary, outcome.summary.get("joint")
+    text = f"{plural(made['blocks'], 'block')}, {made['tuned']:,} tuned with "
+    text += plural(made["teacher_passes"], "teacher batch", "teacher batches")
+    if joint:
+        text += f", then {plural(joint['steps'], 'joint step')} over {plural(joint['configurations'], 'configuration')}"
+        text += "" if joint["made"] else " made before"
+    yield finished(outcome, f"{text} in {duration(made['seconds'])}; curves in {made['stats']}")
 
 
 def tuned_model(outcome: Outcome) -> Shown:

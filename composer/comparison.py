@@ -17,6 +17,7 @@ from .provenance import held_result, machine, versions
 from .runs import evaluate_models, finetune_model, settings_of, trial
 from .scheme import SHARED
 from .start import start_of
+from .stats import curve_of, joint_rows
 from .workspace import Kind, Workspace
 
 SIDES: tuple[Kind, Kind] = ("baseline", "composed")
@@ -107,13 +108,15 @@ class Comparison:
         if not baseline or not full:
             return []
         if full["first_loss"] <= baseline["loss"]:
-            return [{"share": 0.0, "steps": 0, "loss": full["first_loss"], "reached": True, "seconds": 0.0}]
+            none = {"share": 0.0, "steps": 0, "loss": full["first_loss"], "reached": True, "seconds": 0.0}
+            return [{**none, "curve": [[0.0, full["first_loss"]]]}]
         settings = settings_of(self.space)
         rows: list[dict[str, Any]] = []
         for share in sorted({*self.space.recipe.budgets, 1.0}):
             steps = max(1, round(share * settings.steps))
             if rows and rows[-1]["steps"] == steps:
                 continue  # few steps: two shares that come to the same number
+            name = f"model-{i}"
             if share == 1:
                 result = full
                 loss = full["loss"]
@@ -136,6 +139,7 @@ class Comparison:
                     "loss": loss,
                     "reached": reached,
                     "seconds": result["seconds"],
+                    "curve": self._curve(name),
                 }
             )
             if reached:
@@ -163,7 +167,13 @@ class Comparison:
             "seconds": result["seconds"],
             "compose_seconds": result["compose_seconds"],
             "learning_rate": result["learning_rate"],
+            "curve": self._curve(self.space.stats_file(kind, i).stem),
         }
+
+    def _curve(self, name: str) -> list[list[float]]:
+        """A run's seconds and validation losses; empty where its table is lost."""
+        path = self.space.folder / "stats" / f"{name}.csv"
+        return curve_of(path) if path.is_file() else []
 
     def _measured(self, folder: Path, train: bool) -> dict[str, Any] | None:
         """Test metrics of a model; the loss in tables is always the validation loss."""
@@ -183,8 +193,9 @@ class Comparison:
 
     def _work(self, rows: list[dict[str, Any]], search: dict[str, Any]) -> dict[str, Any]:
         """The figures that the ledger adds up."""
-        pruned = Library(self.space.pruned).manifest(self.scheme.digest) or {}
-        seconds = (Library(self.space.finetuned).manifest(self.scheme.digest) or {}).get("work", {})
+        library, digest = Library(self.space.finetuned), self.scheme.digest
+        pruned, tuned = Library(self.space.pruned).manifest(digest) or {}, library.manifest(digest) or {}
+        seconds, addresses = tuned.get("work", {}), tuned.get("addresses", {})
         first = [
             {
                 name: seconds.get(name, 0.0)
@@ -192,7 +203,40 @@ class Comparison:
             }
             for i in range(self.n)
         ]
-        return {"prune": pruned.get("seconds", 0.0), "blocks": first, "rows": rows, "search": search}
+        leaves = pruned.get("addresses", {})
+        same = tuned.get("inputs", {}).get("pruned") == leaves
+        return {
+            "prune": pruned.get("seconds", 0.0),
+            "blocks": first,
+            "rows": rows,
+            "search": search,
+            "joint": self._joint(library.stats(addresses[SHARED])) if SHARED in addresses else None,
+            "block_steps": self._block_steps(library, tuned),
+            "counts": {"variants": len(self.scheme.at("module")), "blocks": tuned.get("summary", {}).get("blocks")},
+            "masks": {"criterion": pruned.get("inputs", {}).get("criterion", {}).get("name"), "same": same},
+        }
+
+    def _joint(self, stats: dict[str, Any]) -> dict[str, Any]:
+        """What the joint phase took, and every configuration's loss as it went."""
+        rows = {(row["step"], row["configuration"]): row["valid_loss"] for row in joint_rows(stats, self.scheme.roots)}
+        curve = [
+            {
+                "step": row["step"],
+                "seconds": row["train_seconds"],
+                "mean": row["valid_loss"],
+                "losses": [rows.get((row["step"], i)) for i in range(self.n)],
+            }
+            for row in stats["mean"]
+        ]
+        told = {"seconds": stats["seconds"], "steps": stats["steps"], "curve": curve}
+        return {**told, "configurations": len({row["configuration"] for row in stats["joint"]})}
+
+    def _block_steps(self, library: Library, tuned: dict[str, Any]) -> int | None:
+        """Steps of all blocks together, each counted for itself; None for a trainer that takes none."""
+        if tuned.get("inputs", {}).get("settings", {}).get("trainer") != "distill":
+            return None
+        rows = [library.stats(address).get("rows") for address in dict.fromkeys(tuned["addresses"].values())]
+        return sum(some[-1]["step"] for some in rows if some)
 
     def _provenance(self) -> dict[str, Any]:
         space = self.space

@@ -62,13 +62,19 @@ class Joint:
         self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
-        """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done."""
+        """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done.
+
+        That is ``steps`` that ``θ`` has learnt, over how many ``configurations``, how many of the steps were ``made``
+        now, and the address of the earlier ``θ`` that was taken.
+        """
         lineage, found = self._lineage()
         shared = address_of(lineage)
-        done: dict[str, Any] = {"steps": 0, "from": found}
+        made = 0
         if shared not in self.library:
-            done["steps"] = self._learn(lineage)
+            made = self._learn(lineage)
             wait_for_all()  # one process has stored what all of them read
+        steps = int(self.library.stats(shared).get("steps", made))
+        done = {"steps": steps, "made": made, "configurations": len(lineage["configurations"]), "from": found}
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())
         addresses = {SHARED: shared}
@@ -133,6 +139,7 @@ class Joint:
         steps = int(tuned.rows[-1]["step"])
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
+            stats["configurations"] = list(self.plan.roots)
             self.library.put(lineage, base, {}, stats=stats)
             shutil.rmtree(work, ignore_errors=True)
         return steps

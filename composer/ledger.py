@@ -3,66 +3,89 @@
 from __future__ import annotations
 
 import math
-from itertools import accumulate
+from collections.abc import Iterator
 from typing import Any
+
+from .growth import block_seconds, charged, lines, totals
+
+JOINT = "joint tuning, all configurations together"
+"""The row of what all configurations learn as one network."""
 
 
 def ledger_of(work: dict[str, Any], dense: dict[str, Any]) -> dict[str, Any]:
     """Add up what each side did.
 
-    The composed side pays for pruning, the block phase, its learning-rate search, composing, and for each
-    configuration the smallest budget that reached the baseline's loss (the whole budget where none did).
-    The baseline pays for pruning, its search and its fine-tuning. Validation passes of model-level runs, and
+    The composed side pays for pruning, the block phase with its joint steps, its learning-rate search, composing, and
+    for each configuration the smallest budget that reached the baseline's loss (the whole budget where none did).
+    The baseline pays for pruning, its search and its fine-tuning. Validation passes of whole models, and
     the smaller budgets that were tried on the way, are measurements and count for neither.
 
     Args:
-        work: ``prune`` (seconds), ``blocks`` (per configuration: node hash -> seconds), ``rows``, ``search``.
+        work: ``prune`` (seconds), ``blocks`` (per configuration: node hash -> seconds, the joint phase's among them),
+            ``rows``, ``search``; where they are known, ``joint`` (``seconds``, ``steps``, ``configurations``,
+            ``curve``), ``counts`` (how many ``variants`` and ``blocks``), ``block_steps`` and ``masks``.
         dense: the dense row; its run says what one step costs.
 
     Returns:
-        ``rows`` (work, side, seconds, steps), totals per side, ``pays_from`` and ``here``. A step is the
-        measured seconds of one dense training step in the same run.
+        ``rows``: ``work``, ``side``, ``seconds``, ``steps`` (the same in dense training steps, by the measured
+        seconds of one in the same run), ``trained`` (optimiser steps that were made; None where none are) and ``of``
+        (how many models, blocks, trials). Then totals per side; ``growth`` (totals for the first 1, 2, …
+        configurations), ``lines`` (losses on the way there); ``pays_from``, ``here`` and ``masks``.
     """
     rows, search = work["rows"], work["search"]
+    told = {"here": len(rows), "masks": work.get("masks")}
     control = dense.get("finetuned")
     if not control or any(not row["baseline"] or not row["finetuned"] for row in rows):
-        return {
-            "step_seconds": None,
-            "rows": [],
-            "baseline": None,
-            "composed": None,
-            "pays_from": None,
-            "here": len(rows),
-        }
+        empty = dict.fromkeys(("step_seconds", "baseline", "composed", "pays_from"))
+        return {**empty, "rows": [], "growth": [], "lines": [], **told}
     step = control["seconds"] / control["steps"]
-    spent_blocks: list[dict[str, float]] = list(accumulate(work["blocks"], lambda a, b: {**a, **b}))
-    blocks = [sum(seconds.values()) for seconds in spent_blocks]
-    composed = [_composed_seconds(row) for row in rows]
-    baseline = [row["baseline"]["seconds"] for row in rows]
-    trials = {side: _search_seconds(side, search, rows) for side in ("baseline", "composed")}
+    trials = {side: _trials(side, search, rows) for side in ("baseline", "composed")}
+    searched = {side: sum(float(trial["seconds"]) for trial in some) for side, some in trials.items()}
     entries = [
-        ("prune every variant", "both", work["prune"]),
-        ("block-level fine-tuning, once for all", "composed", blocks[-1]),
-        ("compose the models", "composed", sum(row["finetuned"]["compose_seconds"] for row in rows)),
-        ("learning-rate search", "baseline", trials["baseline"]),
-        ("learning-rate search", "composed", trials["composed"]),
-        ("fine-tune every configuration whole", "baseline", sum(baseline)),
-        ("fine-tune composed models until they reach the baseline's loss", "composed", sum(composed)),
+        {**entry, "steps": entry["seconds"] / step} for entry in _entries(work, trials, searched) if entry["seconds"]
     ]
-    total = {
-        side: sum(seconds for _, owner, seconds in entries if owner in (side, "both"))
-        for side in ("baseline", "composed")
-    }
-    fixed = trials["composed"] - trials["baseline"]
-    gaps = [fixed + spent + sum(composed[: k + 1]) - sum(baseline[: k + 1]) for k, spent in enumerate(blocks)]
+    growth = totals(work, searched, step)
     return {
         "step_seconds": step,
-        "rows": [{"work": w, "side": s, "seconds": t, "steps": t / step} for w, s, t in entries if t],
-        "baseline": {"seconds": total["baseline"], "steps": total["baseline"] / step},
-        "composed": {"seconds": total["composed"], "steps": total["composed"] / step},
-        "pays_from": pays_from(gaps),
-        "here": len(rows),
+        "rows": entries,
+        "baseline": growth[-1]["baseline"],
+        "composed": growth[-1]["composed"],
+        "growth": growth,
+        "lines": lines(work, searched, step) if all(row["baseline"].get("curve") for row in rows) else [],
+        "pays_from": pays_from([k["composed"]["seconds"] - k["baseline"]["seconds"] for k in growth]),
+        **told,
     }
+
+
+def _entries(
+    work: dict[str, Any], trials: dict[str, list[dict[str, Any]]], searched: dict[str, float]
+) -> Iterator[dict[str, Any]]:
+    """The ledger's lines: what, whose, how many, seconds, and optimiser steps where some were made."""
+    rows, counts, joint = work["rows"], work.get("counts") or {}, work.get("joint") or {}
+    runs = [charged(row) for row in rows]
+
+    def entry(what: str, side: str, seconds: float, of: int | None, trained: int | None = None) -> dict[str, Any]:
+        return {"work": what, "side": side, "seconds": seconds, "trained": trained, "of": of}
+
+    yield entry("prune every variant", "both", work["prune"], counts.get("variants"))
+    blocks = block_seconds(work)[-1] - joint.get("seconds", 0.0)
+    what = "block-level fine-tuning, once for all"
+    yield entry(what, "composed", blocks, counts.get("blocks"), work.get("block_steps"))
+    if joint:
+        yield entry(JOINT, "composed", joint["seconds"], joint["configurations"], joint["steps"])
+    composing = sum(row["finetuned"]["compose_seconds"] for row in rows)
+    yield entry("compose the models", "composed", composing, len(rows))
+    for side, some in trials.items():
+        yield entry("learning-rate search", side, searched[side], len(some), _steps(some))
+    alone = [row["baseline"] for row in rows]
+    seconds = sum(run["seconds"] for run in alone)
+    yield entry("fine-tune every configuration whole", "baseline", seconds, len(rows), _steps(alone))
+    what = "fine-tune composed models until they reach the baseline's loss"
+    yield entry(what, "composed", sum(run["seconds"] for run in runs), len(rows), _steps(runs))
+
+
+def _steps(runs: list[dict[str, Any]]) -> int:
+    return sum(run.get("steps") or 0 for run in runs)
 
 
 def pays_from(gaps: list[float]) -> int | None:
@@ -115,17 +138,9 @@ def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:
     return f"{start}, {end} {reach}, {cost} {last}; here there are {n}."
 
 
-def _search_seconds(side: str, search: dict[str, Any], rows: list[dict[str, Any]]) -> float:
-    """Seconds of a side's trials, less the winner where it is the middle configuration's own run."""
-    seconds = {t["learning_rate"]: float(t["seconds"]) for t in search[side]}
-    if not seconds:
-        return 0.0
-    if side == "baseline" or rows[search["configuration"]]["share"] in (None, 1.0):
-        seconds.pop(search["chosen"][side])
-    return sum(seconds.values())
-
-
-def _composed_seconds(row: dict[str, Any]) -> float:
-    if row["share"] is None:
-        return float(row["finetuned"]["seconds"])
-    return float(next(b["seconds"] for b in row["budgets"] if b["share"] == row["share"]))
+def _trials(side: str, search: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A side's trials, less the winner where it is the middle configuration's own run."""
+    tried = list(search[side])
+    if tried and (side == "baseline" or rows[search["configuration"]]["share"] in (None, 1.0)):
+        tried = [trial for trial in tried if trial["learning_rate"] != search["chosen"][side]]
+    return tried

@@ -79,7 +79,7 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
 
 
 def compare(recipe: Given, *, train: bool = True, force: bool = False, progress: Progress = SILENT) -> Outcome:
-    """The table that answers the question, and ``report.html``.
+    """The table that answers the question, ``report.html``, and the ledger as a picture, ``ledger.png``.
 
     Args:
         train: run what the table lacks; otherwise only tabulate what is there.
@@ -88,16 +88,21 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
 
     space = Workspace.of(recipe)
     table = Comparison(space, progress, force=force).make(train=train)
-    path, report = _comparison(space), space.folder / "report.html"
+    path, report, picture = _comparison(space), space.folder / "report.html", space.folder / "ledger.png"
     content = record({"scheme": space.scheme().digest}, result=table)
     before = read_json(path).get("result") if path.is_file() else None
-    fresh = before is None or digest_of(before) != digest_of(table) or not report.is_file()
+    drawn = report.is_file() and picture.is_file() >= bool(table["ledger"]["growth"])
+    fresh = before is None or digest_of(before) != digest_of(table) or not drawn
     if fresh:
         from .stages.report.page import write_report
 
         write_json(path, content)
         stats = {p.stem: p for p in sorted((space.folder / "stats").glob("*.csv"))}
         write_report(table, stats, space.scheme(), report, layout=space.base.layout)
+        if table["ledger"]["growth"]:
+            from .stages.report.costs import draw
+
+            draw(table["ledger"], picture)
     if train:  # otherwise the work of a run that was killed waits there to be gone on with
         shutil.rmtree(space.folder / ".work", ignore_errors=True)
     return Outcome(report, fresh, table)

@@ -103,7 +103,7 @@ def finetune_blocks(
 ) -> Outcome:
     """Tune every block of the scheme once, bottom-up, into ``modules/finetuned``; ``stats/block.csv``.
 
-    A trainer that works in context then lets all configurations learn as one network.
+    A trainer that works in context then lets all configurations learn as one network; ``stats/joint.csv``.
     """
     from .trainers import TRAINERS
 
@@ -122,8 +122,9 @@ def finetune_blocks(
         shaping = ("warmup", "weight_decay", "clip", "distill")
         inputs["finetune"] = {name: getattr(r.finetune, name) for name in shaping} | {"precision": r.precision}
     stats = space.folder / "stats" / "block.csv"
+    curves = space.folder / "stats" / "joint.csv"
     held = _manifest(library, plan, inputs, force)
-    if held and stats.is_file():
+    if held and stats.is_file() and curves.is_file() == trainer.in_context:
         return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
     library.sweep()
     with reported(library.folder):
@@ -132,10 +133,14 @@ def finetune_blocks(
         joint: dict[str, Any] = {}
         if trainer.in_context:
             from .joint import Joint
+            from .stats import JOINT_COLUMNS, joint_rows, write_csv
 
             begin = (library, found) if r.block.start == "repaired" else (start, leaves)
             found, joint = Joint(space, plan, begin, library, examples["valid"], progress).run()
             work[SHARED] = seconds_of(library, found[SHARED])
+            write_csv(curves, joint_rows(library.stats(found[SHARED]), plan.roots), JOINT_COLUMNS)
+        else:
+            curves.unlink(missing_ok=True)  # of another trainer
     seconds = write_block_stats(library, {**found, **done.addresses}, stats)
     summary = {
         "blocks": len(done.addresses),

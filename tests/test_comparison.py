@@ -177,12 +177,57 @@ def test_the_ledger_adds_up_the_tables_of_the_runs(compared: tuple[Workspace, di
     assert seconds["block-level", "composed"] == pytest.approx(sum(blocks))
 
 
+def test_a_reader_of_the_json_comes_to_the_same_sums(compared: tuple[Workspace, dict[str, Any]]) -> None:
+    """The table, anew and in another way: run by run, from nothing but ``results/comparison.json``."""
+    space, _ = compared
+    told = json.loads((space.folder / "results" / "comparison.json").read_text())["result"]
+    ledger, rows, search = told["ledger"], told["rows"], told["search"]
+    dense = told["dense"]["finetuned"]
+    lines = {(line["work"], line["side"]): line for line in ledger["rows"]}
+    prune = lines["prune every variant", "both"]["seconds"]
+    for k in range(1, len(rows) + 1):
+        total = {"baseline": prune, "composed": prune + ledger["growth"][k - 1]["blocks"]}
+        end: dict[str, list[float]] = {"baseline": [], "composed": []}
+        for row in rows[:k]:
+            runs = {budget["share"]: budget for budget in row["budgets"]}
+            run = row["finetuned"] if row["share"] is None else runs[row["share"]]
+            total["baseline"] += row["baseline"]["seconds"]
+            total["composed"] += row["finetuned"]["compose_seconds"] + run["seconds"]
+            end["baseline"].append(row["baseline"]["loss"])
+            end["composed"].append(run["loss"])
+        for side in total:
+            for tried in search[side]:
+                own = tried["learning_rate"] == search["chosen"][side]
+                middle = rows[search["configuration"]]
+                if not own or (side == "composed" and middle["share"] not in (None, 1.0)):
+                    total[side] += tried["seconds"]
+            wanted = ledger["growth"][k - 1][side]
+            assert wanted["seconds"] == pytest.approx(total[side])
+            assert wanted["steps"] == pytest.approx(total[side] * dense["steps"] / dense["seconds"])
+            last = ledger["lines"][k - 1][side][-1]
+            assert last["seconds"] == pytest.approx(total[side])
+            assert last["loss"] == pytest.approx(sum(end[side]) / k)
+    for side in ("baseline", "composed"):
+        assert ledger[side] == ledger["growth"][-1][side]
+        own = [line for (_, owner), line in lines.items() if owner in (side, "both")]
+        assert sum(line["seconds"] for line in own) == pytest.approx(ledger[side]["seconds"])
+    ahead = [k["composed"]["seconds"] <= k["baseline"]["seconds"] for k in ledger["growth"]]
+    assert (ledger["pays_from"] in (1, 2)) == ahead[-1]
+    assert lines["fine-tune every configuration whole", "baseline"]["trained"] == 2 * 4
+    blocks = lines["block-level fine-tuning, once for all", "composed"]
+    kept = [json.loads(p.read_text())["rows"] for p in space.finetuned.glob("*.stats.json")]
+    assert blocks["trained"] == sum(some[-1]["step"] for some in kept if some) > 0
+    assert blocks["of"] == sum(len(space.scheme().at(level)) for level in ("module", "sublayer"))
+    assert ledger["masks"] == {"criterion": "l1", "same": True}
+
+
 def test_files_that_it_leaves(compared: tuple[Workspace, dict[str, Any]]) -> None:
     space, table = compared
     assert not (space.folder / ".work").exists()
     kept = json.loads((space.folder / "results" / "comparison.json").read_text())
     assert kept["result"] == table
     assert "<html" in (space.folder / "report.html").read_text()
+    assert (space.folder / "ledger.png").read_bytes()[:4] == b"\x89PNG"
     models = sorted(path.name for path in (space.folder / "models").iterdir())
     assert models == ["0-baseline", "0-finetuned", "1-baseline", "1-finetuned", "dense"]
     results = {path.stem for path in (space.folder / "results").iterdir()}

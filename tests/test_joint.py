@@ -24,6 +24,7 @@ from composer.outcome import Outcome
 from composer.progress import SILENT, Bar, Progress
 from composer.scheme import SHARED, Scheme
 from composer.stages.compose import compose
+from composer.stages.report.curves import read_stats
 from composer.tasks.evaluation import mean_loss
 from composer.workspace import Workspace
 
@@ -38,6 +39,8 @@ SMALL: dict[str, Any] = {
     "max_source_length": 32,
     "max_target_length": 12,
 }
+LEARNT: dict[str, Any] = {"steps": STEPS, "made": STEPS, "configurations": 2, "from": None}
+"""What is told of a joint phase that was run."""
 HEADS, HEAD = 4, 3 * 4 * 12
 """Of the tests' T5: attention heads, and the weights of one in q, k and v."""
 
@@ -253,7 +256,7 @@ def test_it_begins_from_what_pruning_or_the_closed_forms_left(
 
 
 def test_the_record_and_the_table(repaired: Place, bare: Place) -> None:
-    assert repaired.manifest["summary"]["joint"] == {"steps": STEPS, "from": None}
+    assert repaired.manifest["summary"]["joint"] == LEARNT
     assert repaired.manifest["summary"]["tuned"] > 0
     assert repaired.manifest["summary"]["teacher_passes"] > 0
     assert (bare.manifest["summary"]["tuned"], bare.manifest["summary"]["teacher_passes"]) == (0, 0)
@@ -273,6 +276,40 @@ def test_the_work_adds_up(either: Place) -> None:
     assert blocks.keys() <= either.scheme.nodes.keys()
     assert all(seconds >= 0 for seconds in blocks.values())
     assert any(blocks.values()) == ("repaired" in str(either.folder))
+
+
+def test_the_table_of_the_joint_phase_has_every_configurations_losses(repaired: Place) -> None:
+    stats = repaired.library.stats(repaired.addresses[SHARED])
+    assert stats["configurations"] == list(repaired.scheme.roots)
+    with (repaired.folder / "stats" / "joint.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [(row["configuration"], row["step"]) for row in rows] == [(i, s) for i in "01" for s in "024"]
+    for row in rows:
+        own = [
+            r
+            for r in stats["joint"]
+            if (str(r["configuration"]), str(r["step"])) == (row["configuration"], row["step"])
+        ]
+        assert float(row["valid_loss"]) == own[0]["valid_loss"]
+        (mean,) = (r for r in stats["mean"] if str(r["step"]) == row["step"])
+        assert float(row["train_seconds"]) == mean["train_seconds"]
+        # Two steps are one for each configuration: together their losses are the mean's.
+        assert (row["train_loss"] == "") == (row["step"] == "0")
+    for mean in stats["mean"][1:]:
+        losses = [float(row["train_loss"]) for row in rows if row["step"] == str(mean["step"])]
+        assert sum(losses) / 2 == pytest.approx(mean["train_loss"], rel=1e-6)
+    assert [
+        (curve.kind, curve.configuration) for curve in read_stats(repaired.folder / "stats" / "joint.csv").curves
+    ] == [
+        ("joint", 0),
+        ("joint", 1),
+    ]
+
+
+def test_another_trainers_library_has_no_table_of_a_joint_phase(here: Place) -> None:
+    assert (here.folder / "stats" / "joint.csv").is_file()
+    here.tune(trainer="least_squares", force=True)
+    assert not (here.folder / "stats" / "joint.csv").exists()
 
 
 # Done once, and anew when something has changed --------------------------------------------------------------
@@ -295,9 +332,13 @@ def test_taken_again_it_does_nothing(here: Place, monkeypatch: pytest.MonkeyPatc
     assert not done.fresh
     assert {name: value for name, value in done.summary.items() if name != "stats"} == here.manifest["summary"]
     assert not here.tune(force=True).fresh
-    (here.folder / "stats" / "block.csv").unlink()  # a lost table is made again, and nothing else
-    assert here.tune().summary["joint"] == {"steps": 0, "from": None}
+    stats = here.folder / "stats"
+    tables = {name: (stats / name).read_bytes() for name in ("block.csv", "joint.csv")}
+    for name in tables:
+        (stats / name).unlink()  # a lost table is made again, and nothing else
+        assert here.tune().summary["joint"] == {**LEARNT, "made": 0}
     assert here.files() == before
+    assert {name: (stats / name).read_bytes() for name in tables} == tables
 
 
 @pytest.mark.parametrize(
@@ -316,7 +357,7 @@ def test_what_shapes_the_shared_weights_is_refused_when_it_changes_and_learnt_an
         here.tune(**changes)
     assert here.files() == files
     done = here.tune(force=True, **changes)
-    assert done.summary["joint"] == {"steps": STEPS, "from": None}
+    assert done.summary["joint"] == LEARNT
     assert here.addresses[SHARED] != before
 
 
@@ -380,17 +421,19 @@ def test_an_added_configuration_takes_the_shared_weights_and_no_step(
     with monkeypatch.context() as patch:
         nothing_is_learnt(patch)
         done = here.tune(**MORE)
-    assert done.summary["joint"] == {"steps": 0, "from": before[SHARED]}
+    assert done.summary["joint"] == {**LEARNT, "made": 0, "from": before[SHARED]}
     assert here.addresses[SHARED] == before[SHARED]
     assert before.items() < here.addresses.items()
     assert all(equal(here.weights(i), weights[i]) for i in range(2))
+    curves = read_stats(here.folder / "stats" / "joint.csv").curves
+    assert [curve.configuration for curve in curves] == [0, 1]  # those that have learnt
     model, keep = here.composed(2)
     for name, mask in keep.items():
         assert not dict(model.named_parameters())[name][~mask].any()
     # And one more after it begins from the same weights again.
     most: dict[str, Any] = {"attention": [*MORE["attention"], 0.5], "linear": [*MORE["linear"], 0.3]}
     here.prepare(**most)
-    assert here.tune(**most).summary["joint"] == {"steps": 0, "from": before[SHARED]}
+    assert here.tune(**most).summary["joint"] == {**LEARNT, "made": 0, "from": before[SHARED]}
     assert all(equal(here.weights(i), weights[i]) for i in range(2))
     assert here.manifest["work"][SHARED] > 0  # somebody has paid for it
 
@@ -399,7 +442,7 @@ def test_configurations_that_are_not_all_there_are_learnt_anew(bare: Place, tmp_
     here, before = bare.copy(tmp_path / "here"), bare.addresses[SHARED]
     other: dict[str, Any] = {"attention": [0.25, 0.75], "linear": [0.3, 0.7], "block": {**BLOCK, "start": "pruned"}}
     here.prepare(**other)
-    assert here.tune(**other).summary["joint"] == {"steps": STEPS, "from": None}
+    assert here.tune(**other).summary["joint"] == LEARNT
     assert here.addresses[SHARED] != before
 
 
@@ -407,7 +450,7 @@ def test_shared_weights_of_another_start_are_not_taken(here: Place) -> None:
     changes: dict[str, Any] = {**MORE, "block": {**BLOCK, "start": "pruned"}}
     before = here.addresses[SHARED]
     here.prepare(**changes)
-    assert here.tune(**changes).summary["joint"] == {"steps": STEPS, "from": None}
+    assert here.tune(**changes).summary["joint"] == {**LEARNT, "configurations": 3}
     assert here.addresses[SHARED] != before
 
 

@@ -19,18 +19,26 @@ NO_SEARCH: dict[str, Any] = {
 DENSE = {"untouched": None, "finetuned": {"seconds": 50.0, "steps": 100}}  # half a second for each step
 
 
-def row(baseline: float, composed: float, share: float | None, *, full: float = 0.0, composing: float = 1.0) -> Any:
+def row(baseline: float, composed: float, share: float | None, *, full: float = 0.0, composing: float = 0.0) -> Any:
     """A row in which the baseline took ``baseline`` seconds and the run that ``share`` names ``composed``."""
-    budgets = [{"share": 0.25, "steps": 25, "loss": 2.0, "reached": False, "seconds": 7.0}]
+    budgets = [
+        {"share": 0.25, "steps": 25, "loss": 2.0, "reached": False, "seconds": 7.0, "curve": [[0, 2.0], [7, 2.0]]}
+    ]
     if share is not None and share != 0.25:
         budgets.append({"share": share, "steps": 50, "loss": 1.0, "reached": True, "seconds": composed})
     if share == 0.25:
         budgets[0] |= {"reached": True, "seconds": composed}
+    budgets[-1]["curve"] = [[0.0, 2.0], [budgets[-1]["seconds"], 0.5]]
     return {
         "pruned": {"loss": 3.0},
         "composed": {"loss": 2.0},
-        "baseline": {"seconds": baseline, "loss": 1.0},
-        "finetuned": {"seconds": full or composed, "loss": 1.0, "compose_seconds": composing},
+        "baseline": {
+            "seconds": baseline,
+            "loss": 1.0,
+            "steps": 100,
+            "curve": [[0, 3], [baseline / 2, 1], [baseline, 4]],
+        },
+        "finetuned": {"seconds": full or composed, "loss": 1.0, "compose_seconds": composing, "steps": 100},
         "budgets": budgets,
         "share": share,
     }
@@ -62,7 +70,7 @@ def searched(configuration: int, baseline: dict[float, float], composed: dict[fl
 
 
 def test_two_configurations_by_hand() -> None:
-    rows = [row(40.0, 10.0, 0.25, full=39.0), row(44.0, 20.0, 0.5, full=43.0, composing=2.0)]
+    rows = [row(40.0, 10.0, 0.25, full=39.0, composing=1.0), row(44.0, 20.0, 0.5, full=43.0, composing=2.0)]
     ledger = ledger_of(work(rows, [{"a": 6.0, "b": 5.0}, {"b": 5.0, "c": 9.0}]), DENSE)
     assert ledger["step_seconds"] == 0.5
     assert seconds(ledger, "prune", "both") == 4
@@ -74,6 +82,62 @@ def test_two_configurations_by_hand() -> None:
     assert ledger["composed"] == {"seconds": 4 + 20 + 3 + 30, "steps": 2 * (4 + 20 + 3 + 30)}
     assert all(entry["steps"] == 2 * entry["seconds"] for entry in ledger["rows"])
     assert ledger["here"] == 2
+    spent = [(k["blocks"], k["baseline"]["seconds"], k["composed"]["seconds"]) for k in ledger["growth"]]
+    assert spent == [(11, 4 + 40, 4 + 11 + 1 + 10), (20, 4 + 84, 4 + 20 + 3 + 30)]
+    trained = {(entry["work"].split()[0], entry["side"]): (entry["trained"], entry["of"]) for entry in ledger["rows"]}
+    assert trained["fine-tune", "baseline"] == (200, 2)
+    assert trained["fine-tune", "composed"] == (25 + 50, 2)
+
+
+def test_composing_that_takes_long_delays_when_it_pays() -> None:
+    blocks = [{"a": 35.0}] * 3
+    quick, slow = ([row(40.0, 20.0, 0.5, composing=taken)] * 3 for taken in (0.0, 7.0))
+    assert ledger_of(work(quick, blocks), DENSE)["pays_from"] == 2
+    assert ledger_of(work(slow, blocks), DENSE)["pays_from"] == 3  # 35 lost, 13 gained with each
+
+
+JOINT_PHASE: dict[str, Any] = {
+    "seconds": 12.0,
+    "steps": 60,
+    "configurations": 2,
+    "curve": [
+        {"step": 0, "seconds": 0.0, "mean": 2.5, "losses": [2.0, 3.0]},
+        {"step": 30, "seconds": 6.0, "mean": 1.5, "losses": [2.2, 0.8]},
+        {"step": 60, "seconds": 12.0, "mean": 1.75, "losses": [1.5, 2.0]},
+    ],
+}
+
+
+def test_the_joint_phase_is_told_by_itself_and_counts_once() -> None:
+    rows = [row(40.0, 10.0, 0.25), row(40.0, 10.0, 0.25)]
+    given = work(rows, [{"a": 6.0, "shared": 12.0}, {"b": 5.0, "shared": 12.0}])
+    told = ledger_of(given | {"joint": JOINT_PHASE, "masks": {"criterion": "obs", "same": True}}, DENSE)
+    assert seconds(told, "block-level", "composed") == 6 + 5
+    (joint,) = (entry for entry in told["rows"] if "joint" in entry["work"])
+    assert (joint["side"], joint["seconds"], joint["trained"], joint["of"]) == ("composed", 12, 60, 2)
+    assert [k["blocks"] for k in told["growth"]] == [18, 23]
+    assert told["composed"]["seconds"] == 4 + 11 + 12 + 20
+    assert told["masks"] == {"criterion": "obs", "same": True}
+
+
+def test_lines_go_from_what_pruning_left_to_what_the_ledger_adds_up_to() -> None:
+    rows = [row(40.0, 10.0, 0.25, composing=1.0), row(44.0, 10.0, 0.5)]
+    given = work(rows, [{"a": 6.0, "shared": 12.0}, {"b": 5.0, "shared": 12.0}]) | {"joint": JOINT_PHASE}
+    told = ledger_of(given, DENSE)
+    one, two = told["lines"]
+
+    def points(line: dict[str, Any], side: str) -> list[tuple[float, float]]:
+        assert all(point["steps"] == 2 * point["seconds"] for point in line[side])
+        return [(point["seconds"], point["loss"]) for point in line[side]]
+
+    # Pruned; blocks made; 30 steps, the lowest mean of all; the last 30 made it worse; composed; finished.
+    assert points(one, "composed") == [(4, 3), (10, 2), (16, 2.2), (22, 2.2), (23, 2), (33, 0.5)]
+    assert points(two, "composed") == [(4, 3), (15, 2.5), (21, 1.5), (27, 1.5), (28, 2), (48, 0.5)]
+    assert points(one, "baseline") == [(4, 3), (24, 1), (44, 1)]  # its best weights are kept
+    assert points(two, "baseline") == [(4, 3), (46, 1), (88, 1)]
+    for line, total in zip(told["lines"], told["growth"], strict=True):
+        for side in ("baseline", "composed"):
+            assert points(line, side)[-1][0] == total[side]["seconds"]
 
 
 def test_the_totals_are_the_sums_of_their_rows() -> None:
@@ -131,6 +195,7 @@ def test_an_incomplete_table_has_no_ledger(missing: str) -> None:
     rows = [row(40.0, 10.0, 0.25), row(44.0, 20.0, 0.5) | {missing: None}]
     ledger = ledger_of(work(rows, [{}, {}]), DENSE)
     assert (ledger["rows"], ledger["baseline"], ledger["composed"]) == ([], None, None)
+    assert (ledger["growth"], ledger["lines"]) == ([], [])
     assert (ledger["pays_from"], ledger["step_seconds"], ledger["here"]) == (None, None, 2)
 
 

@@ -112,7 +112,8 @@ def tune_joint(
         answers: the base model's answers, to be learnt beside the labels.
 
     Returns:
-        The mean over configurations as it went, and rows ``step, configuration, valid_loss``.
+        The mean over configurations as it went, and rows ``step, configuration, train_loss, valid_loss`` (of training:
+        the mean over the configuration's steps since the row before, in this process; None without such a step).
     """
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
         book = _JointBook(task, valid, configurations, settings, patience, work, bar)
@@ -137,6 +138,7 @@ class _JointBook(Book):
         super().__init__(settings, work, bar, patience=patience)
         self.task, self.valid, self.configurations = task, valid, configurations
         self.extra: dict[str, Any] = {"each": []}
+        self._drawn: list[int] = []
         self._before: dict[str, Tensor] = {}
         self._masks: dict[str, Tensor] = {}
 
@@ -157,6 +159,7 @@ class _JointBook(Book):
     def prepare(self, model: nn.Module, step: int) -> None:
         """Compose the configuration that is drawn."""
         number = drawn(len(self.configurations), self.settings.seed, step, *rank_and_size())
+        self._drawn.append(number)
         configuration = self.configurations[number]
         self._masks = {name: mask for variant in configuration for name, mask in variant.masks.items()}
         self._before = put_on(plain(model), configuration)
@@ -175,5 +178,9 @@ class _JointBook(Book):
                 losses.append(mean_loss(model, self.task, self.valid))
             finally:
                 take_off(plain(model), before)
-            self.extra["each"].append({"step": step, "configuration": number, "valid_loss": finite(losses[-1])})
+            own = [loss for loss, drawn in zip(self.losses, self._drawn, strict=True) if drawn == number]
+            train = torch.stack(own).mean().item() if own else None
+            row = {"step": step, "configuration": number, "train_loss": finite(train), "valid_loss": finite(losses[-1])}
+            self.extra["each"].append(row)
+        self._drawn.clear()
         return sum(losses) / len(losses)

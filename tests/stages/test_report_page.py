@@ -14,6 +14,7 @@ from composer.errors import DataError
 from composer.generate import generate
 from composer.models import layout_of
 from composer.scheme import build_scheme
+from composer.stages.report import costs as plots
 from composer.stages.report.components import Cell, Column, Section, Table, pair, write_page
 from composer.stages.report.page import write_report
 from composer.stages.report.tables import result_table
@@ -84,6 +85,11 @@ def row(i: int) -> dict[str, Any]:
     }
 
 
+def costs(baseline: float, composed: float) -> dict[str, Any]:
+    sides = {"baseline": baseline, "composed": composed}
+    return {side: {"seconds": seconds, "steps": 4 * seconds} for side, seconds in sides.items()}
+
+
 def comparison(count: int = 3) -> dict[str, Any]:
     work = [{"work": "pruning", "side": "both", "seconds": 1.5, "steps": 5}]
     return {
@@ -103,6 +109,19 @@ def comparison(count: int = 3) -> dict[str, Any]:
             "composed": {"seconds": 200.0, "steps": 800},
             "pays_from": 2,
             "here": count,
+            "growth": [{"configurations": k, **costs(100.0 * k, 80 + 40.0 * k)} for k in range(1, count + 1)],
+            "lines": [
+                {
+                    "configurations": k,
+                    "baseline": [
+                        {"seconds": 0.0, "steps": 0, "loss": 3.0},
+                        {"seconds": 9.0 * k, "steps": 9, "loss": 2.0},
+                    ],
+                    "composed": [{"seconds": 1.0, "steps": 0, "loss": 3.0}, {"seconds": 5.0, "steps": 9, "loss": 1.9}],
+                }
+                for k in range(1, count + 1)
+            ],
+            "masks": {"criterion": "obs", "same": True},
         },
         "verdict": "Composed models win.",
         "provenance": {
@@ -123,6 +142,8 @@ def stats(folder: Path, count: int = 3) -> dict[str, Path]:
         found[name].write_text(HEADER + "0,0,,3.5,0,0\n10,1,2.5,2.0,4,1\n", encoding="utf-8")
     found["block"] = folder / "block.csv"
     found["block"].write_text(f"level,path,rates,node,{HEADER}module,a,0.5,n,0,0,,0.5,0,0\n", encoding="utf-8")
+    found["joint"] = folder / "joint.csv"
+    found["joint"].write_text(f"configuration,{HEADER}0,0,0,,3.5,0,0\n0,9,0,2,2.5,9,0\n", encoding="utf-8")
     found["model-9"] = folder / "not-there.csv"
     return found
 
@@ -143,9 +164,28 @@ def test_a_full_report(tmp_path: Path) -> None:
             assert f"{value:.3f}" in page.html
         assert f"{31.5 + i:.1f}" in page.html
         assert f"Configuration {i}, validation loss in nats. Composed: from 3.500 to 2.000." in page.html
+    assert "Validation loss by configuration against joint steps. 0: from 3.500 to 2.500." in page.html
     assert "Composed models win." in page.html
     assert "compose run &amp;&amp; compose compare" in page.html
     assert "Composing pays from 2 configurations. This run has 3." in page.html
+    assert "Masks: obs, the same on both sides." in page.html
+    assert "2: baseline 3.3 min, composed 2.7 min." in page.html
+
+
+def test_the_ledger_as_a_picture(tmp_path: Path) -> None:
+    ledger = comparison(5)["ledger"]
+    figure = plots.growth_figure(ledger)
+    both, pays = figure.axes[0].lines[:2], figure.axes[0].lines[2]
+    assert [list(line.get_xdata()) for line in both] == [[1, 2, 3, 4, 5]] * 2
+    assert [list(line.get_ydata()) for line in both] == [[100, 200, 300, 400, 500], [120, 160, 200, 240, 280]]
+    assert (pays.get_label(), list(pays.get_xdata())) == ("pays from 2", [2, 2])
+    lines = plots.quality_figure(ledger).axes[0].lines
+    labels = [line.get_label() for line in lines]
+    assert labels == [f"{k} {side}" for k in (1, 2, 4, 5) for side in ("alone", "composed")]
+    assert list(lines[4].get_xdata()) == [0, 36]
+    plots.draw(ledger | {"lines": []}, tmp_path / "a.png")
+    plots.draw(ledger | {"pays_from": 9}, tmp_path / "b.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:

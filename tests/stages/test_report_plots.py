@@ -38,6 +38,15 @@ def blocks(folder: Path) -> Path:
     return write(folder, "block.csv", BLOCK_HEADER + "".join(rows))
 
 
+def joint(folder: Path, count: int = 3) -> Path:
+    rows = [
+        f"{i},{step},0,{'' if step == 0 else 2.5},{3 + i - step / 10},{step},0\n"
+        for i in range(count)
+        for step in (0, 5, 10)
+    ]
+    return write(folder, "joint.csv", "configuration," + HEADER + "".join(rows))
+
+
 def size_of(png: Path) -> tuple[int, int]:
     data = png.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -48,15 +57,26 @@ def size_of(png: Path) -> tuple[int, int]:
 class TestReading:
     def test_rows_and_empty_fields(self, tmp_path: Path) -> None:
         stats = read_stats(write(tmp_path, "model-2.csv", RUN))
-        assert not stats.blocks
+        assert stats.kind == "run"
         assert stats.curves[0].points[0] == Point(0, None, 3.5, 0.0)
         assert (stats.curves[0].kind, stats.curves[0].configuration) == ("composed", 2)
 
     def test_blocks_are_told_apart_by_level_and_node(self, tmp_path: Path) -> None:
         stats = read_stats(blocks(tmp_path))
-        assert stats.blocks
+        assert stats.kind == "blocks"
         assert len(stats.curves) == 10
         assert {curve.level for curve in stats.curves} == {"module", "sublayer"}
+
+    def test_configurations_of_the_joint_phase(self, tmp_path: Path) -> None:
+        stats = read_stats(joint(tmp_path))
+        assert stats.kind == "joint"
+        assert [(c.kind, c.configuration, c.label) for c in stats.curves] == [
+            ("joint", i, f"{i} joint") for i in range(3)
+        ]
+        assert stats.curves[1].line("valid_loss", "step") == ([0, 5, 10], [4, 3.5, 3])
+        bad = write(tmp_path, "joint.csv", "configuration," + HEADER + "x,0,0,,1,0,0\n")
+        with pytest.raises(DataError, match=r"line 2, column configuration: got 'x'; needed: its number, from 0"):
+            read_stats(bad)
 
     def test_windows_line_ends_and_a_byte_order_mark(self, tmp_path: Path) -> None:
         path = write(tmp_path, "a.csv", "\ufeff" + RUN.replace("\n", "\r\n"))
@@ -103,7 +123,7 @@ class TestReading:
 class TestPlot:
     def test_png(self, tmp_path: Path) -> None:
         output = tmp_path / "new" / "loss.png"
-        plots.plot([*runs(tmp_path), blocks(tmp_path)], output)
+        plots.plot([*runs(tmp_path), blocks(tmp_path), joint(tmp_path)], output)
         width, height = size_of(output)
         assert width > 1200
         assert height > 900
@@ -149,6 +169,13 @@ class TestPlot:
 
 
 class TestFigures:
+    def test_the_joint_phase_has_a_line_for_each_configuration_and_their_mean(self, tmp_path: Path) -> None:
+        figure = plots.joint_figure(read_stats(joint(tmp_path)).curves)
+        lines = figure.axes[0].lines
+        assert [line.get_label() for line in lines] == ["0", "1", "2", "mean"]
+        assert lines[3].get_ydata() == pytest.approx([4, 3.5, 3])
+        assert len({line.get_color() for line in lines}) == 4
+
     def test_a_stopped_block_counts_with_its_best(self) -> None:
         curve = Curve("n", (Point(0, None, 0.5, 0.0), Point(10, None, 0.2, 1.0), Point(20, None, 0.4, 2.0)), "module")
         figure = plots.block_figure([curve, Curve("m", (Point(0, None, 0.3, 0.0),), "module")])

@@ -1,4 +1,4 @@
-"""Reading ``stats/*.csv``: the losses of a run, or of every block, step by step."""
+"""Reading ``stats/*.csv``: the losses of a run, of every block, or of every configuration of the joint phase."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from ...jsonfile import read_text
 
 COLUMNS = ("step", "epoch", "train_loss", "valid_loss", "train_seconds", "valid_seconds")
 BLOCK_COLUMNS = ("level", "path", "rates", "node")
+JOINT_COLUMNS = ("configuration",)
+KINDS: dict[tuple[str, ...], Told] = {
+    COLUMNS: "run",
+    BLOCK_COLUMNS + COLUMNS: "blocks",
+    JOINT_COLUMNS + COLUMNS: "joint",
+}
 SHOWN = 5  # problems of one file that are listed one by one
 
-Kind = Literal["composed", "baseline", "dense", "other"]
+Kind = Literal["composed", "baseline", "dense", "joint", "other"]
+Told = Literal["run", "blocks", "joint"]
+SIDES: dict[str, Kind] = {"model": "composed", "baseline": "baseline", "joint": "joint"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The rows of one run, or of one block (then ``level`` is set)."""
+    """The rows of one run, of one block (then ``level`` is set), or of one configuration of the joint phase."""
 
     name: str
     points: tuple[Point, ...]
@@ -67,11 +75,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Stats:
-    """What one file holds: either a single run, or the blocks of the block phase."""
+    """What one file holds: a single run, the blocks of the block phase, or the configurations of the joint phase."""
 
     path: Path
     curves: tuple[Curve, ...]
-    blocks: bool
+    kind: Told
 
 
 def read_all(paths: Sequence[Path]) -> list[Stats]:
@@ -98,11 +106,11 @@ def read_stats(path: Path, *, may_be_empty: bool = False) -> Stats:
     header = next(rows, (0, []))[1]
     if not header:
         raise DataError(f"{path}: is empty; needed: a header line {','.join(COLUMNS)} and rows below it")
-    blocks = tuple(header) == BLOCK_COLUMNS + COLUMNS
-    if not blocks and tuple(header) != COLUMNS:
+    kind = KINDS.get(tuple(header))
+    if kind is None:
         raise DataError(
             f"{path}: line 1: the columns are {','.join(header)!r}; needed: {','.join(COLUMNS)} "
-            f"(with {','.join(BLOCK_COLUMNS)} in front in block.csv)"
+            f"(with {','.join(BLOCK_COLUMNS)} in front in block.csv, {','.join(JOINT_COLUMNS)} in joint.csv)"
         )
     problems: list[str] = []
     points: dict[tuple[str, str], list[Point]] = {}
@@ -111,7 +119,11 @@ def read_stats(path: Path, *, may_be_empty: bool = False) -> Stats:
             problems.append(f"{path}: line {line}: {len(fields)} fields; the header has {len(header)}")
             continue
         row = dict(zip(header, fields, strict=True))
-        before = points.setdefault((row["level"], row["node"]) if blocks else ("", path.stem), [])
+        if kind == "joint" and not row["configuration"].isdecimal():
+            got = row["configuration"]
+            problems.append(f"{path}: line {line}, column configuration: got {got!r}; needed: its number, from 0")
+            continue
+        before = points.setdefault(_place(row, kind, path), [])
         point = _point(row, f"{path}: line {line}", before, problems)
         if point is not None:
             before.append(point)
@@ -121,7 +133,14 @@ def read_stats(path: Path, *, may_be_empty: bool = False) -> Stats:
         more = len(problems) - SHOWN
         raise DataError(problems[:SHOWN] + ([f"{path}: and {more} more problems"] if more > 0 else []))
     curves = tuple(Curve(name, tuple(p), level) for (level, name), p in points.items())
-    return Stats(path, curves, blocks)
+    return Stats(path, curves, kind)
+
+
+def _place(row: dict[str, str], kind: Told, path: Path) -> tuple[str, str]:
+    """Level and name of the curve that a row belongs to."""
+    if kind == "blocks":
+        return row["level"], row["node"]
+    return "", f"{path.stem}-{row['configuration']}" if kind == "joint" else path.stem
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -160,7 +179,7 @@ def _point(row: dict[str, str], where: str, before: list[Point], problems: list[
 
 
 def _identity(name: str) -> tuple[Kind, int | None, str]:
-    match = re.fullmatch(r"(model|baseline)-(\d+)(.*)", name)
+    match = re.fullmatch(r"(model|baseline|joint)-(\d+)(.*)", name)
     if match:
-        return ("composed" if match[1] == "model" else "baseline"), int(match[2]), match[3].replace("-", " ")
+        return SIDES[match[1]], int(match[2]), match[3].replace("-", " ")
     return ("dense" if name.startswith("dense") else "other"), None, ""

@@ -8,8 +8,8 @@ from typing import Any
 
 from ...layout import Layout
 from ...scheme import Scheme
-from . import canvas, graph, plots
-from .components import Figure, Table, amount, dig, number
+from . import canvas, costs, graph, plots
+from .components import Figure, Table, amount, dig, number, seconds
 from .curves import Curve
 
 
@@ -50,6 +50,46 @@ def _say(panel: plots.Panel) -> str:
         if losses:
             text.append(f"{side}: from {number(losses[0], 3)} to {number(losses[-1], 3)}.")
     return " ".join(text)
+
+
+def cost_figures(comparison: dict[str, Any]) -> list[Table | Figure]:
+    """Work against the number of configurations, and quality against work."""
+    ledger = comparison.get("ledger") or {}
+    found: list[Table | Figure] = []
+    if amount(ledger.get("step_seconds")) is None:
+        return found
+    if dig(ledger, "growth"):
+        caption = (
+            "All work of both sides for the first 1, 2, … configurations, until the baseline's final loss; where the "
+            "lines cross, composing begins to pay. Masks, searches and the joint phase count in full from the first on."
+        )
+        said = [
+            f"{k['configurations']}: baseline {seconds(k['baseline']['seconds'])}, "
+            f"composed {seconds(k['composed']['seconds'])}."
+            for k in ledger["growth"]
+        ]
+        label = " ".join(["All work against the number of configurations.", *said])
+        found.append(Figure("growth", caption, [canvas.inline(costs.growth_figure(ledger), "growth", label)]))
+    if dig(ledger, "lines"):
+        caption = (
+            "Mean validation loss of the first N configurations against all work for them. Composed: masks, blocks, "
+            "joint steps where there are some, then each model's finish; baseline: masks, then N models side by side."
+        )
+        label = "Mean validation loss against all work, for several numbers of configurations"
+        found.append(Figure("quality", caption, [canvas.inline(costs.quality_figure(ledger), "quality", label)]))
+    return found
+
+
+def joint_figure(joint: Sequence[Curve]) -> Figure:
+    """The joint phase, per configuration."""
+    caption = (
+        "Each step draws one configuration and teaches what all of them share: the validation loss of every "
+        "configuration as it went, composed from the shared weights as they were."
+    )
+    losses = {curve.configuration: curve.line("valid_loss", "step")[1] for curve in joint}
+    said = [f"{i}: from {number(some[0], 3)} to {number(some[-1], 3)}." for i, some in losses.items() if some]
+    label = " ".join(["Validation loss by configuration against joint steps.", *said])
+    return Figure("joint-phase", caption, [canvas.inline(plots.joint_figure(joint), "joint", label)])
 
 
 def block_figure(blocks: Sequence[Curve]) -> Figure:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,7 @@ def write_report(
     Raises:
         DataError: a stats file that is malformed.
     """
-    runs, blocks = _read(stats)
-    sections = [s for s in _sections(comparison, runs, blocks, scheme, layout) if s.parts]
+    sections = [s for s in _sections(comparison, _read(stats), scheme, layout) if s.parts]
     recipe = dig(comparison, "provenance", "recipe") or {}
     write_page(
         output,
@@ -78,27 +78,30 @@ def write_report(
     )
 
 
-def _read(stats: Mapping[str, Path]) -> tuple[dict[str, Curve], list[Curve]]:
-    """Runs by name, and the blocks' curves."""
-    runs: dict[str, Curve] = {}
-    blocks: list[Curve] = []
+@dataclass
+class _Curves:
+    """Runs by name, and the curves of the block phase and of the joint phase."""
+
+    runs: dict[str, Curve] = field(default_factory=dict)
+    blocks: list[Curve] = field(default_factory=list)
+    joint: list[Curve] = field(default_factory=list)
+
+
+def _read(stats: Mapping[str, Path]) -> _Curves:
+    told = _Curves()
     for name, path in stats.items():
         if not path.exists():
             continue
         found = read_stats(path, may_be_empty=True)
-        if found.blocks:
-            blocks += found.curves
+        if found.kind == "run":
+            told.runs |= [(name, Curve(name, curve.points)) for curve in found.curves]
         else:
-            runs |= [(name, Curve(name, curve.points)) for curve in found.curves]
-    return runs, blocks
+            getattr(told, found.kind).extend(found.curves)
+    return told
 
 
 def _sections(
-    comparison: dict[str, Any],
-    runs: Mapping[str, Curve],
-    blocks: Sequence[Curve],
-    scheme: Scheme | None,
-    layout: Layout | None,
+    comparison: dict[str, Any], told: _Curves, scheme: Scheme | None, layout: Layout | None
 ) -> Iterator[Section]:
     from . import drawings
 
@@ -110,19 +113,23 @@ def _sections(
         "other metrics more is better.",
         _filled(tables.result_table(comparison), tables.dense_table(comparison)),
     )
-    curves = drawings.curve_figures(comparison, runs)
+    curves = drawings.curve_figures(comparison, told.runs)
     yield Section("curves", "Loss curves", "Validation loss during model-level fine-tuning.", curves)
     budgets = _filled(tables.budget_table(comparison))
     yield Section("budget", "How much of the budget is needed", "", budgets)
     ledger = _filled(tables.ledger_table(comparison)) if comparison.get("ledger") else []
+    ledger += drawings.cost_figures(comparison)
     yield Section("cost", "What it cost", _cost_lead(comparison), ledger)
     yield Section("rates", "Learning rates", "", _filled(tables.search_table(comparison)))
     parts: list[Table | Figure] = _filled(tables.sharing_table(comparison))
-    if blocks:
-        parts.append(drawings.block_figure(blocks))
+    if told.joint:
+        parts.append(drawings.joint_figure(told.joint))
+    if told.blocks:
+        parts.append(drawings.block_figure(told.blocks))
     if scheme is not None and scheme.nodes:
         parts.append(drawings.graph_figure(scheme, layout))
     lead = "Every block that configurations share is pruned and tuned once, towards the base model's output."
+    lead += " Then all configurations learn together, as one network." if told.joint else ""
     yield Section("blocks", "The block phase", lead, parts)
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from . import canvas
 from .canvas import GREY, INK, MARKERS, PALETTE, SURFACE
-from .curves import Curve, read_all
+from .curves import Curve, Told, read_all
 
 LOSS = "loss (nats)"
 ERROR = "relative error"
@@ -43,16 +43,24 @@ def plot(csvs: Sequence[Path], output: Path) -> None:
     if not csvs:
         raise canvas.InputError("plot: got no CSV files; needed: at least one, such as stats/model-0.csv")
     stats = read_all(csvs)
-    runs = [curve for s in stats if not s.blocks for curve in s.curves]
-    blocks = [curve for s in stats if s.blocks for curve in s.curves]
-    canvas.save(loss_figure(runs, blocks), output)
+    told: dict[Told, list[Curve]] = {"run": [], "blocks": [], "joint": []}
+    for s in stats:
+        told[s.kind] += s.curves
+    canvas.save(loss_figure(told["run"], told["blocks"], told["joint"]), output)
 
 
-def loss_figure(runs: Sequence[Curve], blocks: Sequence[Curve] = (), *, x: Sequence[str] = tuple(AXES)) -> Figure:
-    """Runs in the upper row, the levels of the block phase in the lower one; a column per entry of ``x``."""
+def loss_figure(
+    runs: Sequence[Curve],
+    blocks: Sequence[Curve] = (),
+    joint: Sequence[Curve] = (),
+    *,
+    x: Sequence[str] = tuple(AXES),
+) -> Figure:
+    """Runs in the upper row, then the joint phase, then the levels of the block phase; a column per entry of ``x``."""
     runs = sorted(runs, key=lambda c: (c.kind == "dense", c.configuration is None, c.configuration or 0))
     columns = 4 if len(x) > 1 else 3
-    heights = [3.6 + 0.2 * -(-(len(runs) + 2) // columns)] * bool(runs) + [3.9] * bool(blocks)
+    heights = [3.6 + 0.2 * -(-(len(runs) + 2) // columns)] * bool(runs)
+    heights += [3.6 + 0.2 * -(-(len(joint) + 1) // columns)] * bool(joint) + [3.9] * bool(blocks)
     with canvas.style():
         figure = Figure(figsize=(5.2 * len(x) + 0.4 if len(x) > 1 else 4.6, sum(heights) or 3), layout="constrained")
         rows = figure.subfigures(max(len(heights), 1), 1, squeeze=False, height_ratios=heights or None)
@@ -63,6 +71,11 @@ def loss_figure(runs: Sequence[Curve], blocks: Sequence[Curve] = (), *, x: Seque
                 _draw_runs(axes, runs, looks, name)
             handles = [_handle(look, curve.label) for curve, look in zip(runs, looks, strict=True)]
             canvas.legend(parts[0], handles + _keys(), columns)
+        if joint:
+            part = parts[1 if runs else 0]
+            for axes, name in zip(np.ravel(part.subplots(1, len(x))), x, strict=True):
+                draw_joint(axes, joint, name)
+            canvas.legend(part, axes.get_legend_handles_labels()[0], columns)
         if blocks:
             for axes, name in zip(np.ravel(parts[-1].subplots(1, len(x))), x, strict=True):
                 draw_levels(axes, blocks, name)
@@ -98,6 +111,32 @@ def block_figure(blocks: Sequence[Curve]) -> Figure:
         draw_levels(axes, blocks, "step")
         canvas.legend(figure, axes.get_legend_handles_labels()[0], 1)
     return figure
+
+
+def joint_figure(joint: Sequence[Curve]) -> Figure:
+    """The joint phase: every configuration's validation loss and their mean, against joint steps."""
+    with canvas.style():
+        figure = Figure(figsize=(4.6, 3.2 + 0.2 * -(-(len(joint) + 1) // 4)), layout="constrained")
+        axes = figure.subplots()
+        draw_joint(axes, joint, "step")
+        canvas.legend(figure, axes.get_legend_handles_labels()[0], 4)
+    return figure
+
+
+def draw_joint(axes: Axes, joint: Sequence[Curve], x: str) -> None:
+    """Each configuration's validation loss, and the mean over all where all are known."""
+    losses: list[float] = []
+    lines = [curve.line("valid_loss", x) for curve in joint]
+    for curve, look, (at, valid) in zip(joint, _looks(joint), lines, strict=True):
+        axes.plot(at, valid, **_line(look), label=str(curve.configuration))
+        losses += valid
+    if len({tuple(at) for at, _ in lines}) == 1:
+        mean = np.mean([valid for _, valid in lines], axis=0)
+        axes.plot(lines[0][0], mean, color=INK, linewidth=1.4, linestyle=(0, (1, 2)), label="mean")
+    canvas.loss_axis(axes, losses, LOSS)
+    axes.set_title("joint phase, validation, by configuration")
+    axes.set_xlabel("joint steps, of all configurations together" if x == "step" else AXES[x])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=x == "step"))
 
 
 def draw_levels(axes: Axes, blocks: Sequence[Curve], x: str) -> None:

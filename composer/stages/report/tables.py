@@ -114,6 +114,8 @@ def ledger_table(comparison: Data) -> Table:
     columns = [
         Column("work", numeric=False),
         Column("counted for", numeric=False),
+        Column("of", "models, blocks, trials"),
+        Column("trained", "optimiser steps"),
         Column("time"),
         Column("equivalent", "dense training steps"),
     ]
@@ -125,15 +127,19 @@ def ledger_table(comparison: Data) -> Table:
         bar = None if spent is None or most <= 0 else spent / most
         side = str(_or(row.get("side"), DASH))
         cells = [Cell(str(_or(row.get("work"), DASH))), Cell("both sides" if side == "both" else side)]
+        cells += [Cell(number(row.get("of"))), Cell(number(row.get("trained")))]
         rows.append([*cells, Cell(seconds(spent), bar=bar), Cell(number(row.get("steps")))])
     times = pair(dig(ledger, "baseline", "seconds"), dig(ledger, "composed", "seconds"), seconds, lower=True)
     steps = pair(dig(ledger, "baseline", "steps"), dig(ledger, "composed", "steps"), number, lower=True)
     for side, time, step in zip(("baseline", "composed"), times, steps, strict=True):
-        rows.append([Cell("all work"), Cell(side), time, step])
+        rows.append([Cell("all work"), Cell(side), Cell(""), Cell(""), time, step])
     unit = amount(ledger.get("step_seconds"))
     caption = "All work of both sides, pruning and the block phase included."
     if unit is not None:
         caption += f" One dense training step took {seconds(unit)} in this run."
+    criterion, same = (dig(ledger, "masks", key) for key in ("criterion", "same"))
+    if criterion:
+        caption += f" Masks: {criterion}, {'the same' if same else 'not the same'} on both sides."
     return Table("ledger", caption, columns, rows, total=2)
 
 
