@@ -39,6 +39,9 @@ def assess(
     parts: Annotated[
         Words | None, Parameter(help="Of weights, sensitivity, curves, calibration, proposal [all].")
     ] = None,
+    targets: Annotated[
+        Words | None, Parameter(metavar="GLOB...", help="Only these; needed for a model of no known family.")
+    ] = None,
     data: Data = DATA,
     seed: Seed = None,
     force: Force = False,
@@ -70,7 +73,7 @@ def assess(
         repair=repair,
         parts=tuple(parts or ()),  # type: ignore[arg-type]
     )
-    with session(common, data, model=model, seed=seed) as (recipe, console):
+    with session(common, data, model=model, seed=seed, targets=targets) as (recipe, console):
         outcome = work(recipe, settings, output, force=force, progress=console.progress)
         console.show(outcome, _shown(outcome.summary))
 

@@ -1,0 +1,132 @@
+"""Curves and calibration matrices: what is asked for is there, counted exactly, and measured on the right data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from composer.assess.assess import assess
+from composer.assess.calibrations import assess_calibrations
+from composer.assess.curves import assess_curves, speed_note
+from composer.assess.page import write_page
+from composer.assess.settings import Settings
+from composer.errors import ConfigError, DataError, OutputError
+from composer.jsonfile import read_json
+from composer.recipe import Recipe
+from composer.tasks.evaluation import mean_loss
+
+from .conftest import MakeBench
+
+
+def test_curves_count_exactly_and_end_with_the_model_as_it_was(make_bench: MakeBench) -> None:
+    bench = make_bench(rates=(0.25, 0.5), criteria=("l1", "wanda"), granularities=("unstructured", "2:4", "row"))
+    told = assess_curves(bench)
+    # Wanda knows no rows; 2:4 is one rate.
+    assert {(row["criterion"], row["granularity"], row["rate"]) for row in told["rows"]} == {
+        *(("l1", shape, rate) for shape in ("unstructured", "row") for rate in (0.25, 0.5)),
+        *(("wanda", "unstructured", rate) for rate in (0.25, 0.5)),
+        *((criterion, "2:4", 0.5) for criterion in ("l1", "wanda")),
+    }
+    total = bench.layout.parameters(bench.paths)
+    for row in told["rows"]:
+        if row["granularity"] == "unstructured":
+            removed = sum(bench.layout.target(path).removed_weights(row["rate"]) for path in bench.paths)
+            assert row["removed_share"] == removed / total
+        assert 0 <= row["metric"] <= 1
+        assert row["seconds_per_example"] == pytest.approx(row["seconds"] / len(bench.scored))
+    assert len(told["rows"]) == 2 * 8  # repaired and not
+    after = mean_loss(bench.model, bench.space.task, bench.examples)
+    assert told["dense"]["loss"] == pytest.approx(after, abs=1e-7)
+    again = make_bench(rates=(0.25, 0.5), criteria=("l1", "wanda"), granularities=("unstructured", "2:4", "row"))
+    assert assess_curves(again)["rows"] == told["rows"]
+    assert "model" not in vars(again)
+
+
+def test_neurons_take_their_second_projection_along(make_bench: MakeBench) -> None:
+    bench = make_bench(rates=(0.5,), criteria=("l1",), granularities=("neuron",), repair=False)
+    (row,) = assess_curves(bench)["rows"]
+    assert row["removed_share"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("masked", "said"),
+    [
+        ([0.98, 1.3], "1 s dense, 0.98 to 1.3 s with masks. Masks bring no speed here"),
+        ([0.5, 1.0], "The fastest is 2.00 times as fast"),
+        ([], "over the same 32 examples: 1 s dense."),
+    ],
+)
+def test_what_is_said_of_speed(masked: list[float], said: str) -> None:
+    assert said in speed_note(1.0, masked, 32)
+
+
+def test_calibration_sets_against_data(make_bench: MakeBench, classification_data: Path, tmp_path: Path) -> None:
+    lines = (classification_data / "train.tsv").read_text(encoding="utf-8").splitlines()
+    part = tmp_path / "part.tsv"
+    part.write_text("\n".join(lines[:7]) + "\n", encoding="utf-8")
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, rows in (("train", lines), ("validation", lines[:5])):
+        (other / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    given = {"criteria": ("l1", "wanda"), "calibrations": (str(part),), "evaluations": (str(other),), "sparsity": 0.6}
+    bench = make_bench(**given)
+    told = assess_calibrations(bench)
+    own = str(classification_data)
+    losses = {(row["calibration"], row["task"]): row["loss_pruned"] for row in told["rows"]}
+    assert list(losses) == [(c, t) for c in (own, str(part)) for t in (own, str(other))]
+    assert told["criterion"] == "wanda"  # the first that looks at data
+    assert losses[own, own] != losses[str(part), own]
+    assert [row["examples"] for row in told["rows"]] == [8, 4, 8, 4]
+    again = make_bench(**given)
+    assert assess_calibrations(again)["rows"] == told["rows"]
+    assert "model" not in vars(again)
+
+
+def test_a_calibration_file_that_does_not_fit_is_named(make_bench: MakeBench, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.jsonl"
+    wrong.write_text('{"something": "else"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"wrong\.jsonl"):
+        assess_calibrations(make_bench(calibrations=(str(wrong),)))
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"")
+    with pytest.raises(DataError, match=r"--calibration: .*a\.png: cannot be read; allowed: "):
+        assess_calibrations(make_bench(calibrations=(str(picture),)))
+
+
+def test_all_of_it_on_a_translation_model(
+    t5_folder: Path, translation_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(model=str(t5_folder), data=str(translation_data), max_target_length=8)
+    settings = Settings(rates=(0.5,), criteria=("l1",), heads=False, scored=4, sparsity=0.3)
+    folder = tmp_path / "assessment"
+    drawn = []  # once, at the end: drawing is slow
+    with monkeypatch.context() as patched:
+        patched.setattr("composer.assess.page.write_page", drawn.append)
+        outcome = assess(recipe, settings, folder)
+    assert drawn == 4 * [folder]
+    write_page(folder)
+    assert outcome.summary["parts"] == ["weights", "sensitivity", "curves", "proposal"]
+    for part in outcome.summary["parts"]:
+        held = read_json(folder / f"{part}.json")
+        assert (held["what"], held["model"]) == (part, str(t5_folder))
+        assert (folder / f"{part}.csv").read_text(encoding="utf-8").count("\n") > 1
+    page = (folder / "assess.html").read_text(encoding="utf-8")
+    assert "Masks bring no speed" in page or "times as fast" in page
+    other = Recipe(model=str(t5_folder), data=str(translation_data), targets=["encoder.*"])
+    with pytest.raises(ConfigError, match=r"--sparsity: got 0\.9; the highest of --rates removes 0\.5"):
+        assess(other, Settings(rates=(0.5,), sparsity=0.9), tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
+def test_the_assessment_of_another_model_is_not_mixed_in(
+    t5_folder: Path, gated_folder: Path, translation_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("composer.assess.page.write_page", lambda _: None)
+    settings = Settings(parts=("weights",))
+    first, second = (Recipe(model=str(f), data=str(translation_data)) for f in (t5_folder, gated_folder))
+    assess(first, settings, tmp_path / "a")
+    with pytest.raises(OutputError):
+        assess(second, settings, tmp_path / "a")
+    assess(second, settings, tmp_path / "a", force=True)
+    assert read_json(tmp_path / "a" / "weights.json")["model"] == str(gated_folder)
