@@ -1,0 +1,175 @@
+"""Tables and the picture of benchmarks/joint.py, from its results.json alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from scipy.stats import t as student
+
+from composer.jsonfile import read_json
+
+
+def ledger(question: str, alone: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of both sides for the configurations of ``made``; a search is its trials less the winner's own run."""
+    n, searched = made["configurations"], made.get("search", [])
+    of_it = {
+        "masks": made["prune_seconds"] if question == "B" else 0.0,
+        "blocks": made["block_seconds"],
+        "joint": made["joint_seconds"],
+        "finish": sum(row["seconds"] for row in made["finish"]),
+    }
+    theirs = sum(row["seconds"] for row in alone["rows"][:n])
+    lost = sum(row["seconds"] for row in alone["search"] if row["learning_rate"] != alone["learning_rate"])
+    if question == "B":
+        theirs += alone["prune_seconds"]
+    ours, tried = sum(of_it.values()), sum(row["joint_seconds"] for row in searched)
+    return {
+        "configurations": n,
+        "joint_steps": made["joint_steps"],
+        "alone": theirs,
+        "ours": ours,
+        "of_it": of_it,
+        "times": theirs / ours,
+        "searches": (lost, tried),
+        "times_searched": (theirs + lost) / (ours + tried) if searched or not made["joint_steps"] else None,
+        "reached": sum(row["reached"] for row in made["finish"]),
+        "at_once": sum(not row["steps"] for row in made["finish"]),
+    }
+
+
+def show(folder: Path) -> None:
+    """Print every table that the results allow, and draw the picture."""
+    results = read_json(folder / "results.json")
+    print(f"\nmachine: {results['machine']}\nversions: {results['versions']}\ncommand: {results['command']}")
+    for seed, told in results["seeds"].items():
+        print(f"\nseed {seed}, {results['steps']} steps for each model alone")
+        for question in ("A", "B"):
+            _show_question(question, told, results["rates"])
+        if "more" in told:
+            _show_more(told)
+    _show_equal(results["seeds"])
+    if any(told["A"] for told in results["seeds"].values()):
+        draw(results, folder / "work.png")
+
+
+def _show_question(question: str, told: dict[str, Any], rates: list[list[float]]) -> None:
+    alone = told["alone"].get(question)
+    rows = [ledger(question, alone, made) for made in told[question]]
+    if not rows:
+        return
+    what = "the same masks on both sides" if question == "A" else "obs masks against l1 masks, choosing them counted"
+    print(f"\n{question}: {what}; seconds until the baselines' final validation losses\n")
+    print(
+        "| N | joint steps | alone | ours | masks + blocks + joint + finish | less work | reached | without a finish |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda row: row["configurations"]):
+        parts = " + ".join(f"{seconds:.0f}" for seconds in row["of_it"].values())
+        n = row["configurations"]
+        print(
+            f"| {n} | {row['joint_steps']} | {row['alone']:.0f} | {row['ours']:.0f} | {parts} | {row['times']:.1f}x "
+            f"| {row['reached']} of {n} | {row['at_once']} of {n} |"
+        )
+    for row in rows:
+        if row["times_searched"]:
+            lost, tried = row["searches"]
+            print(
+                f"\nWith the learning-rate searches ({lost:.0f} s of a baseline, {tried:.0f} s of ours) at N = "
+                f"{row['configurations']}: {row['times_searched']:.1f}x"
+            )
+    widest = max(told[question], key=lambda made: made["configurations"])
+    print("\n| heads / linear | removed from | alone: start, end, metric | ours: loss, metric |\n|---|---|---|---|")
+    for i, (row, loss, metric) in enumerate(zip(alone["rows"], widest["loss"], widest["metric"], strict=False)):
+        heads, linear = rates[i]
+        kind = "mixed" if i % 2 else "uniform"
+        print(
+            f"| {heads:.0%} / {linear:.0%} | {kind} | {row['start']:.3f}, {row['loss']:.3f}, {row['metric']:.4g} "
+            f"| {loss:.3f}, {metric:.4g} |"
+        )
+
+
+def _show_more(told: dict[str, Any]) -> None:
+    more, n = told["more"], told["more"]["configurations"]
+    alone = told["alone"]["A"]["rows"][n - 1]["seconds"]
+    spent = more["wall_seconds"] + more["finish"]["seconds"]
+    print(
+        f"\nConfiguration {n} added to a joint library of {n - 1}: {spent:.0f} s (masks and blocks "
+        f"{more['wall_seconds']:.0f} s, {more['finish']['steps']} finishing steps) against {alone:.0f} s alone: "
+        f"{spent / alone:.0%}; loss {more['finish']['loss']:.3f}, alone {more['goal']:.3f}"
+    )
+
+
+def _show_equal(seeds: dict[str, Any]) -> None:
+    """Composed minus baseline, over seeds and configurations."""
+    gaps: dict[str, list[float]] = {}
+    for told in seeds.values():
+        for made in told["A"]:
+            sides = {
+                "after the joint phase": [
+                    {"loss": a, "metric": b} for a, b in zip(made["loss"], made["metric"], strict=True)
+                ]
+            }
+            sides |= {"after as many steps of its own": made["finished"]} if "finished" in made else {}
+            for label, rows in sides.items():
+                for row, alone in zip(rows, told["alone"]["A"]["rows"], strict=False):
+                    for figure in ("loss", "metric"):
+                        name = f"{label}, N = {made['configurations']}: {figure}"
+                        gaps.setdefault(name, []).append(row[figure] - alone[figure])
+    print(
+        f"\ncomposed minus baseline (A), {len(seeds)} seed(s)\n\n| figure | mean | 95 % interval | pairs |\n"
+        "|---|---|---|---|"
+    )
+    for name, values in gaps.items():
+        if len(values) > 1:
+            half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+            print(
+                f"| {name} | {mean(values):+.3f} | {mean(values) - half:+.3f} to {mean(values) + half:+.3f} "
+                f"| {len(values)} |"
+            )
+
+
+def show_memory(folder: Path) -> None:
+    """Peak memory of both sides, and what each takes beyond a process that has only loaded model and data."""
+    told = read_json(folder / "memory.json")
+    base = told["loaded"]
+    print(
+        f"\npeak memory, MiB: only loaded {base:.0f}, one model alone {told['alone']:.0f}, "
+        f"joint phase {told['joint']:.0f}"
+    )
+    print(
+        f"{told['configurations']} configurations: {told['joint'] / told['alone']:.2f}x of the whole process, ", end=""
+    )
+    print(f"{(told['joint'] - base) / (told['alone'] - base):.2f}x beyond what is loaded")
+
+
+def draw(results: dict[str, Any], output: Path) -> None:
+    """Total work against the mean validation loss reached: a line for N baselines, one for ours, N at each point."""
+    from matplotlib.figure import Figure
+
+    from composer.stages.report import canvas
+
+    told = next(iter(results["seeds"].values()))
+    alone = told["alone"]["A"]["rows"]
+    made = sorted(told["A"], key=lambda row: row["configurations"])
+    rows = [ledger("A", told["alone"]["A"], row) for row in made]
+    with canvas.style():
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        ns = [row["configurations"] for row in rows]
+        left.plot(ns, [row["alone"] for row in rows], "o-", color=canvas.GREY, label="each one alone")
+        left.plot(ns, [row["ours"] for row in rows], "s-", color=canvas.PALETTE[0], label="learnt once together")
+        left.set(xlabel="configurations", ylabel="seconds until the baselines' losses", ylim=(0, None))
+        left.legend()
+        losses = [mean(row["loss"] for row in alone[:n]) for n in ns]
+        right.plot([row["alone"] for row in rows], losses, "o-", color=canvas.GREY, label="each one alone")
+        ours = [mean(f["loss"] for f in row["finish"]) for row in made]
+        right.plot([row["ours"] for row in rows], ours, "s-", color=canvas.PALETTE[0], label="learnt once together")
+        for row, a, b in zip(rows, losses, ours, strict=True):
+            label = f"N={row['configurations']}"
+            right.annotate(label, (row["alone"], a), textcoords="offset points", xytext=(4, 5), fontsize=8)
+            right.annotate(label, (row["ours"], b), textcoords="offset points", xytext=(4, -11), fontsize=8)
+        right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)")
+        canvas.save(figure, output)
