@@ -61,7 +61,7 @@ def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SI
     count = sum(row["total"] for row in rows[0])
     if none := [name for name, total in zip(names, totals, strict=True) if not total]:
         raise ModelError([f"{name}: nothing is removed: none of its {count:,} target weights is 0" for name in none])
-    content = {
+    content: dict[str, Any] = {
         "what": "masks",
         "model": ", ".join(names),
         "provenance": record({"models": list(names)}),

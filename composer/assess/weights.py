@@ -37,7 +37,19 @@ TOP = 0.01
 """Share of the columns that are called the top ones."""
 PIECE = 1 << 22
 
-COLUMNS: tuple[str, ...] = ("target", "kind", "layer", "part", "rows", "columns", "count", "zeros", "mean", "std", "max_abs")
+COLUMNS: tuple[str, ...] = (
+    "target",
+    "kind",
+    "layer",
+    "part",
+    "rows",
+    "columns",
+    "count",
+    "zeros",
+    "mean",
+    "std",
+    "max_abs",
+)
 COLUMNS += (*(f"quantile_{q:g}" for q in QUANTILES), "outliers")
 
 
