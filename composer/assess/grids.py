@@ -27,6 +27,7 @@ NUMBERED = 0.37  # least width of a cell that has room for its number
 WIDTH = 3.9  # wanted, so that text stays readable on a phone
 PALE, FULL = 0.05, 0.55  # opacities: text on the strongest tint keeps its contrast
 LONGEST = 26  # characters of a row's label
+FEW = 6  # columns of which none is left without its name
 NOISE = 0.01  # differences of loss below it are shown alike
 
 
@@ -110,8 +111,11 @@ def grid_figure(grids: Sequence[Grid], scale: Scale, *, across: int = 1) -> Figu
     """Grids as tiles, ``across`` of them side by side, with one legend below."""
     label = max(len(_short(row)) for grid in grids for row in grid.rows) * CHARACTER + 0.12
     most = max(len(grid.columns) for grid in grids)
-    cell = min(max((WIDTH - label - 2 * MARGIN) / most, CELL[0]), CELL[1])
-    wide = max(label + cell * most, 2.6)
+    widest = max(len(_short(name)) for grid in grids for name in grid.columns) * CHARACTER + 0.06
+    # Numbers of layers can be left out where there are many; a few names all have to stand there.
+    least, room = (widest if most <= FEW else CELL[0]), (WIDTH - label - 2 * MARGIN) / most
+    cell = max(min(room, CELL[1]), least)
+    wide = max(label + cell * most, WIDTH - 2 * MARGIN)
     tall = [max(_height(grid) for grid in grids[i : i + across]) for i in range(0, len(grids), across)]
     width = min(across, len(grids)) * (wide + 2 * MARGIN)
     height = sum(tall) + LEGEND + 2 * MARGIN
@@ -161,14 +165,16 @@ def _heads(axes: Axes, grid: Grid, x: float, y: float, cell: float) -> float:
     y += HEAD * bool(grid.groups)
     if not any(grid.columns):
         return y
-    widest = max(len(name) for name in grid.columns) * CHARACTER + 0.04
+    widest = max(len(_short(name)) for name in grid.columns) * CHARACTER + 0.04
     step = math.ceil(widest / cell)
     starts = {0, *(sum(span for _, span in grid.groups[:i]) for i in range(len(grid.groups)))}
     origin = 0
     for i, name in enumerate(grid.columns):
         origin = i if i in starts else origin
         if (i - origin) % step == 0:
-            axes.text(x + (i + 0.5) * cell, y + HEAD / 2, name, ha="center", va="center", fontsize=7.5, color=FAINT)
+            axes.text(
+                x + (i + 0.5) * cell, y + HEAD / 2, _short(name), ha="center", va="center", fontsize=7.5, color=FAINT
+            )
     return y + HEAD
 
 

@@ -20,6 +20,8 @@ NAMES = ("proposal", "sensitivity", "curves", "weights", "calibration")
 HINTS = {
     "weights": ("Weights: histograms, cutoffs, outliers", "--parts weights"),
     "sensitivity": ("Sensitivity of every target and head", "--parts sensitivity"),
+    "curves": ("Metric and seconds against the rate", "--parts curves --rates 0:0.9:0.1"),
+    "calibration": ("Calibration sets against tasks", "--parts calibration --calibration a.jsonl b.jsonl"),
     "proposal": ("A proposal for a wished sparsity", "--parts sensitivity proposal --sparsity 0.5"),
 }
 """What makes a part that is missing."""

@@ -40,7 +40,7 @@ def part(content: Row) -> Part:
         f"Whole models, every target at the rate. {name}: {'less' if falling else 'more'} is better. Dotted: the dense "
         "model, measured in the same way. Dashed: pruned only; solid: with what is left refitted."
     )
-    parts: list[Table | Figure] = [figure("curves-figure", caption, drawings, "small"), curve_table(content)]
+    parts: list[Table | Figure] = [figure("curves-figure", caption, drawings), curve_table(content)]
     section = Section("curves", "Curves", str(content.get("speed_note") or ""), parts)
     return Part(section, {drawing.name: drawing.picture for drawing in drawings})
 

@@ -28,12 +28,13 @@ def part(content: Row) -> Part:
         for i, rate in enumerate(cards)
     ]
     parts: list[Table | Figure] = [
-        figure("sensitivity-heat", _caption(sides), drawings, "small"),
+        figure("sensitivity-heat", _caption(sides), drawings),
         sensitivity_table(content, sides),
     ]
     files = {"sensitivity": grids.grid_figure([g for card in cards.values() for g in card], scale, across=len(sides))}
     if heads:
         scale = grids.rises(known(heads, dense), name)
+        sides = [side for side in SIDES if any(amount(row.get(side)) is not None for row in heads)]
         found = head_grids(heads, dense, sides)
         drawn = [
             Drawing(

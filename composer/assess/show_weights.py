@@ -32,8 +32,8 @@ def part(content: Mapping[str, Any]) -> Part:
     parts: list[Table | Figure] = [
         figure(
             "weights-overview",
-            "Left: how large the weights are; the first bin holds all that is smaller, zeros too. Right: the share of "
-            "weights that is below a cutoff, in absolute value.",
+            "First: how large the weights are; the leftmost bin holds all that is smaller, zeros too. Second: the "
+            "share of weights that is below a cutoff, in absolute value.",
             overview,
         ),
         cutoff_table(content),

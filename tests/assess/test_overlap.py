@@ -43,10 +43,12 @@ def removed(folder: Path) -> dict[str, set[tuple[str, int, int]]]:
     tensors = load_file(folder / "model.safetensors")
     return {
         t.path: {
-            (f"{p.path}{p.part}", *map(int, place)) for p in t.projections for place in (p.of(tensors[p.weight]) == 0).nonzero()
+            (f"{p.path}{p.part}", *map(int, place))
+            for p in t.projections
+            for place in (p.of(tensors[p.weight]) == 0).nonzero()
         }
         for t in base.layout.targets
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", ["t5", "gpt2"])
