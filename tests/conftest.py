@@ -7,6 +7,7 @@ is downloaded.
 from __future__ import annotations
 
 import random
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -219,6 +220,28 @@ def distilbert_folder(model_folder: Folder) -> Path:
 def bert_folder(model_folder: Folder) -> Path:
     """A tiny BERT for sequence classification."""
     return model_folder("bert")
+
+
+@pytest.fixture(scope="module")
+def legacy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of legacy-seq2seq, importable and, with its entry points, as if it were installed."""
+    folder = Path(__file__).parent.parent / "legacy-seq2seq"
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    about = tmp_path_factory.mktemp("installed") / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
+    )
+    rows = [
+        line
+        for group, points in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {where}" for name, where in points.items()))
+    ]
+    (about / "entry_points.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.syspath_prepend(about.parent)
+        yield folder
 
 
 @pytest.fixture(scope="session")

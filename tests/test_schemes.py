@@ -13,10 +13,13 @@ from composer.scheme import build_scheme
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "schemes").rglob("*.json"))
+pytestmark = pytest.mark.usefixtures("legacy_package")
 
 
 def model_for(path: Path) -> BaseModel:
-    return BaseModel(Path(__file__).parent / "configs" / ("distilbert" if "distilbert" in path.name else "t5-small"))
+    models = ("distilbert", "legacy-seq2seq")
+    name = next((model for model in models if path.name.startswith(model.split("-")[0])), "t5-small")
+    return BaseModel(Path(__file__).parent / "configs" / name)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -34,9 +37,10 @@ def test_the_readme_of_the_examples_names_it(path: Path) -> None:
     assert f"`{path.name}`" in (ROOT / "schemes" / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_generated_examples_are_what_their_commands_make() -> None:
-    layout = model_for(Path("t5")).layout
-    default = read_configurations(ROOT / "schemes" / "t5-small-default.json")
+@pytest.mark.parametrize("name", ["t5-small", "legacy"])
+def test_the_generated_examples_are_what_their_commands_make(name: str) -> None:
+    layout = model_for(Path(name)).layout
+    default = read_configurations(ROOT / "schemes" / f"{name}-default.json")
     assert default.configurations == generate(layout)
-    drawn = read_configurations(ROOT / "schemes" / "t5-small-overlapped.json")
+    drawn = read_configurations(ROOT / "schemes" / f"{name}-overlapped.json")
     assert drawn.configurations == generate(layout, attention=[0.25, 0.5], linear=[0.3, 0.5, 0.7], draws=8, seed=1)
