@@ -61,7 +61,7 @@ def layers_figure(weights: Row) -> Figure:
             handles = _stairs(axes, edges, some, thin=True)
             axes.set_ylim(0, 1.05 * top)
             axes.set_title(layer_name(layer), fontsize=8, pad=2, loc="left")
-            _decades(axes, edges, every=2)
+            _decades(axes, edges, inner=True)
             axes.tick_params(labelsize=7, length=2, labelleft=False, left=False)
             if i + across < len(layers):
                 axes.tick_params(labelbottom=False)
@@ -220,13 +220,15 @@ def _kind(kind: str) -> str:
     return "all targets" if kind == ALL else f"{kind} targets"
 
 
-def _decades(axes: Axes, edges: Any, *, every: int = 1) -> None:
-    """Ticks at powers of ten, as plain numbers."""
+def _decades(axes: Axes, edges: Any, *, inner: bool = False) -> None:
+    """Ticks at powers of ten, as plain numbers; inner ones keep clear of the ends, where other axes begin."""
     axes.set_xscale("log")
     axes.set_xlim(edges[0], edges[-1])
     low, high = int(np.ceil(np.log10(edges[0]) - 1e-6)), int(np.floor(np.log10(edges[-1]) + 1e-2))
     powers = list(range(low, high + 1))
-    step = max(every, -(-len(powers) // 6))
+    if inner and len(powers) > 3:
+        powers = powers[1:-1]
+    step = -(-len(powers) // (2 if inner else 6))
     axes.xaxis.set_major_locator(FixedLocator([10.0**p for p in powers[::-1][::step]]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
