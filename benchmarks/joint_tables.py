@@ -161,7 +161,7 @@ def draw(results: dict[str, Any], output: Path) -> None:
         ns = [row["configurations"] for row in rows]
         left.plot(ns, [row["alone"] for row in rows], "o-", color=canvas.GREY, label="each one alone")
         left.plot(ns, [row["ours"] for row in rows], "s-", color=canvas.PALETTE[0], label="learnt once together")
-        left.set(xlabel="configurations", ylabel="seconds until the baselines' losses", ylim=(0, None))
+        left.set(xlabel="configurations", ylabel="seconds until the baselines' losses", ylim=(0, None), xticks=ns)
         left.legend()
         losses = [mean(row["loss"] for row in alone[:n]) for n in ns]
         right.plot([row["alone"] for row in rows], losses, "o-", color=canvas.GREY, label="each one alone")
@@ -171,5 +171,6 @@ def draw(results: dict[str, Any], output: Path) -> None:
             label = f"N={row['configurations']}"
             right.annotate(label, (row["alone"], a), textcoords="offset points", xytext=(4, 5), fontsize=8)
             right.annotate(label, (row["ours"], b), textcoords="offset points", xytext=(4, -11), fontsize=8)
-        right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)")
+        right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)", xlim=(0, None))
+        right.margins(x=0.1, y=0.12)
         canvas.save(figure, output)
