@@ -88,7 +88,7 @@ def rate_of(removed: int, units: int) -> float:
     """A rate below 1 with as few decimals as can be that removes ``removed`` of ``units`` units.
 
     >>> rate_of(3, 8), rate_of(1000, 3000), rate_of(2, 2)
-    (0.375, 0.3333, 0.875)
+    (0.4, 0.3333, 0.875)
     """
     if removed == units:
         return 1 - 1 / (4 * units)

@@ -171,16 +171,26 @@ class _JointBook(Book):
 
     def measure(self, model: nn.Module, step: int) -> float:
         """The mean of all configurations' validation losses."""
-        losses = []
+        losses, learnt = [], self._learnt(model)
         for number, configuration in enumerate(self.configurations):
             before = put_on(plain(model), configuration)
             try:
                 losses.append(mean_loss(model, self.task, self.valid))
             finally:
                 take_off(plain(model), before)
-            own = [loss for loss, drawn in zip(self.losses, self._drawn, strict=True) if drawn == number]
-            train = torch.stack(own).mean().item() if own else None
-            row = {"step": step, "configuration": number, "train_loss": finite(train), "valid_loss": finite(losses[-1])}
-            self.extra["each"].append(row)
+            valid = finite(losses[-1])
+            self.extra["each"].append(
+                {"step": step, "configuration": number, "train_loss": finite(learnt[number]), "valid_loss": valid}
+            )
         self._drawn.clear()
         return sum(losses) / len(losses)
+
+    def _learnt(self, model: nn.Module) -> list[float | None]:
+        """Each configuration's mean training loss since the last measurement, of all processes' draws."""
+        device = next(model.parameters()).device
+        told = torch.zeros(len(self.configurations), 2, device=device)
+        for loss, number in zip(self.losses, self._drawn, strict=True):
+            told[number] += torch.stack([loss.detach().float().to(device), torch.ones((), device=device)])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(told)
+        return [total / count if count else None for total, count in told.tolist()]
