@@ -101,7 +101,7 @@ def test_two_processes_make_one_joint_library(tmp_path: Path) -> None:
     assert mean[-1]["valid_loss"] < mean[0]["valid_loss"]
 
     # One library: whole, its record complete, and every configuration composes from it with exact counts.
-    assert said["joint"] == manifest["summary"]["joint"] == {"steps": 3, "from": None}
+    assert said["joint"] == manifest["summary"]["joint"] == {"steps": 3, "made": 3, "configurations": 3, "from": None}
     assert manifest["work"][SHARED] == library.stats(addresses[SHARED])["seconds"] > 0
     assert manifest["summary"]["seconds"] == sum(manifest["work"].values())
     for address in addresses.values():
