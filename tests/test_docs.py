@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from composer.cli.app import call
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = {"--steps": "2", "--train-size": "64", "--valid-size": "16", "--test-size": "8"}
+SMALL = {"--steps": "2", "--calibration-size": "32", "--valid-size": "16", "--test-size": "8"}
 
 
 def tour() -> list[str]:
@@ -41,18 +41,16 @@ def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert link.startswith("https://") or (ROOT / link).exists()
 
 
-def test_the_tour_runs_on_the_embedded_model(tmp_path: Path) -> None:
+def test_the_tour_runs_on_the_embedded_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every command of the tour, with few steps, the embedded model for the real one and its corpus for the data."""
     commands = [c for c in tour() if c.startswith("compose ")]
     assert len(commands) >= 8
-    for command in commands:
-        words = shlex.split(command)[1:]
-        words = [
-            SMALL.get(before, "demo" if before in ("-m", "--model", "--data") else word)
-            for before, word in zip(["", *words], words, strict=False)
-        ]
-        done = subprocess.run(
-            [sys.executable, "-m", "composer", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    with contextlib.chdir(tmp_path):
+        for command in commands:
+            words = shlex.split(command)[1:]
+            words = [
+                SMALL.get(before, "demo" if before in ("-m", "--model", "--data") else word)
+                for before, word in zip(["", *words], words, strict=False)
+            ]
+            assert call(words) == 0, f"{command}\n{capfd.readouterr()}"
     assert (tmp_path / "report.html").is_file()
