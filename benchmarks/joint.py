@@ -13,9 +13,7 @@ where it was. Writes results.json, from which `--tables` prints every table agai
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -59,6 +57,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "batch": 16,
     },
 }
+EPOCHS, SAMPLE, BLOCK_RATES = 20, 512, [0.001, 0.0003]
+"""Of the original recipe's blocks: passes, over how many examples, and the learning rates that are tried."""
 SHARES = [0.125, 0.25, 0.5, 1.0]
 """Of a baseline's steps: how long a finish, or in B the joint phase, may be; each with its own schedule."""
 
@@ -77,6 +77,10 @@ def configurations(model: dict[str, Any], n: int) -> list[dict[str, float]]:
             }
         )
     return found
+
+
+SPARED = 8
+"""From so many configurations on, shorter joint phases are tried too (``--joint-shares``)."""
 
 
 class Bench:
@@ -104,8 +108,14 @@ class Bench:
             **extra,
         }
         space = Workspace(load_recipe(None, options, file=False))
-        plan(space, configurations(self.model, n))
+        # Runs and blocks are known by what shapes them; the plan only says which of them are meant.
+        plan(space, configurations(self.model, n), force=True)
         return space
+
+    def sparsity(self, n: int) -> list[float]:
+        """Share of the target weights that each configuration removes."""
+        space = self.space("alone-A", n, criterion="obs")
+        return [space.scheme().sparsity(i, space.base.layout) for i in range(n)]
 
     def baselines(self, question: str, n: int) -> dict[str, Any]:
         """Every configuration pruned and fine-tuned whole, at the first's best learning rate."""
@@ -141,9 +151,28 @@ class Bench:
         block = {"steps": max(count, 1), "batch_size": self.model["batch"], "learning_rate": rate, "evaluations": 1}
         trainer = "joint" if count else "least_squares"
         space = self.space(name, n, criterion="obs", trainer=trainer, block={**block, "valid_size": 64})
+        return {**self._blocks(name, space, n, count, rate), "space": space}
+
+    def original(self, n: int) -> dict[str, Any]:
+        """The original recipe: l1 masks, every block's variants distilled side by side, at the better of two rates."""
+        tried = []
+        for rate in BLOCK_RATES:
+            batch, name = self.model["batch"], f"original-{n}-{rate:g}"
+            count = EPOCHS * SAMPLE // batch
+            block = {"steps": count, "batch_size": batch, "learning_rate": rate, "patience": count, "valid_size": 64}
+            classic = {"criterion": "l1", "dead_columns": False, "trainer": "distill", "block": block}
+            few = self.space(name, n, train_size=SAMPLE, **classic)
+            made = self._blocks(name, few, n, 0, rate)
+            tried.append({**made, "space": self.space(name, n, **classic)})  # a finish sees all examples
+            print(f"  original recipe, block rate {rate:g}: {made['block_seconds']:.0f} s, {made['loss']}", flush=True)
+        best = min(tried, key=lambda made: sum(made["loss"]))
+        return {**best, "search": [_plain(made) for made in tried if made is not best]}
+
+    def _blocks(self, name: str, space: Workspace, n: int, count: int, rate: float) -> dict[str, Any]:
+        """Masks and blocks of ``space``, and what its configurations are worth as they come from the library."""
         held = self.folder / f"{name}.json"
         if held.is_file():
-            return {**read_json(held), "space": space}
+            return dict(read_json(held))
         began = time.perf_counter()
         pruned = steps.prune(space).summary["seconds"]
         steps.finetune_blocks(space)
@@ -161,7 +190,7 @@ class Bench:
             **self._composed(space),
         }
         write_json(held, made)
-        return {**made, "space": space}
+        return made
 
     def finish(self, made: dict[str, Any], goals: list[float], rate: float) -> list[dict[str, Any]]:
         """For each configuration the shortest of some finishes that ends at or below its goal."""
@@ -198,7 +227,19 @@ class Bench:
             shutil.copytree(source, target)
         more = self.joint(n + 1, made["joint_steps"], made["learning_rate"], name)
         last = self.finish(more, [*more["loss"][:n], goals[n]], rate)[n]
-        return {**{key: value for key, value in more.items() if key != "space"}, "finish": last, "goal": goals[n]}
+        timed = self.folder / f"{name}-wall.json"
+        if not timed.is_file():
+            write_json(timed, self._walls(more, n, rate))
+        return {**_plain(more), "finish": last, "goal": goals[n], **read_json(timed)}
+
+    def _walls(self, more: dict[str, Any], i: int, rate: float) -> dict[str, float]:
+        """Wall seconds, loading and validation included: the last step to a model on disk; the same one alone."""
+        began = time.perf_counter()
+        steps.build_model(more["space"], i, force=True)
+        built = time.perf_counter()
+        alone = self.space("alone-A", i + 1, criterion="obs")
+        finetune_model(alone, "baseline", i, learning_rate=rate, force=True)
+        return {"build_wall_seconds": built - began, "alone_wall_seconds": time.perf_counter() - built}
 
     def _composed(self, space: Workspace) -> dict[str, Any]:
         """Validation loss and test metric of every configuration as it comes from the library."""
@@ -221,26 +262,34 @@ def run(given: argparse.Namespace) -> None:
     for seed in given.seeds:
         bench, most = Bench(given, seed), max(given.configurations)
         told: dict[str, Any] = results["seeds"].setdefault(str(seed), {"alone": {}, "A": [], "B": []})
+        told["sparsity"] = bench.sparsity(most)
         told["alone"]["A"] = bench.baselines("A", most)
         goals = [row["loss"] for row in told["alone"]["A"]["rows"]]
         rate = told["alone"]["A"]["learning_rate"]
+        told["joint_steps"] = given.joint_steps or given.steps
         for n in given.configurations:
-            made = bench.joint(n, given.joint_steps or given.steps, rate)
-            made["finish"] = bench.finish(made, goals[:n], rate)
-            if given.finish:
-                made["finished"] = bench.finished(made, rate)
-            if n == given.configurations[0]:
-                lost = [other for other in bench.model["rates"] if other != rate] if not given.finish else []
-                made["search"] = [_plain(bench.joint(n, made["joint_steps"], other)) for other in lost]
-                if n < most:
-                    told["more"] = bench.one_more(made, goals, rate)
-            told["A"].append(_plain(made))
-            _keep(given, results)
+            for share in given.joint_shares if n >= SPARED else [1.0]:
+                made = bench.joint(n, round(share * told["joint_steps"]), rate)
+                made["finish"] = bench.finish(made, goals[:n], rate)
+                if share == 1.0 and given.finish:
+                    made["finished"] = bench.finished(made, rate)
+                if share == 1.0 and n == given.configurations[0]:
+                    lost = [other for other in bench.model["rates"] if other != rate] if not given.finish else []
+                    made["search"] = [_plain(bench.joint(n, made["joint_steps"], other)) for other in lost]
+                    if n < most:
+                        told["more"] = bench.one_more(made, goals, rate)
+                told["A"].append(_plain(made))
+                _keep(given, results)
         if given.classic:
             told["alone"]["B"] = bench.baselines("B", given.classic)
             goals = [row["loss"] for row in told["alone"]["B"]["rows"]]
             for n in (n for n in given.configurations if n <= given.classic):
                 told["B"].append(_plain(_shortest(bench, n, goals[:n], rate)))
+                _keep(given, results)
+            if given.original:
+                made = bench.original(given.original)
+                made["finish"] = bench.finish(made, goals[: given.original], told["alone"]["B"]["learning_rate"])
+                told["original"] = [_plain(made)]
                 _keep(given, results)
 
 
@@ -263,41 +312,6 @@ def _keep(given: argparse.Namespace, results: dict[str, Any]) -> None:
     write_json(given.output / "results.json", results)
 
 
-def memory(given: argparse.Namespace) -> None:
-    """Peak memory of three steps of each side, each in a process of its own, beside one that only loads."""
-    found: dict[str, float] = {}
-    for side in ("prepare", "loaded", "alone", "joint"):
-        words = [sys.executable, __file__, given.task, "--shared", str(given.shared), "--child", side]
-        words += ["-o", str(given.output), "--configurations", str(given.configurations[0])]
-        said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        found[side] = float(said.splitlines()[-1])
-    write_json(given.output / "memory.json", {**found, "unit": "MiB", "configurations": given.configurations[0]})
-    tables.show_memory(given.output)
-
-
-def child(given: argparse.Namespace) -> None:
-    """One side of :func:`memory`, on blocks that ``prepare`` has made; prints its peak in MiB."""
-    n, bench = given.configurations[0], Bench(given, 1)
-    block = {"steps": 3, "batch_size": bench.model["batch"], "evaluations": 1, "valid_size": 64}
-    ready = bench.folder / "memory-prepare"
-    name, trainer = f"memory-{given.child}", "least_squares" if given.child == "prepare" else "joint"
-    if given.child != "prepare":
-        shutil.rmtree(bench.folder / name, ignore_errors=True)
-        shutil.copytree(ready, bench.folder / name)
-        for path in (bench.folder / name / "modules" / "finetuned").glob("scheme-*.json"):
-            path.unlink()  # the blocks in closed form are kept, what they served for is not
-    space = bench.space(name, n, criterion="obs", trainer=trainer, block=block, valid_size=64)
-    settings = replace(settings_of(space), steps=3, evaluations=1)
-    if given.child in ("prepare", "joint"):
-        steps.prune(space)
-        steps.finetune_blocks(space)
-    elif given.child == "alone":
-        trial(space, start_of(space, "baseline", 0), settings, "memory")
-    else:
-        space.fresh_model(), space.examples("train"), space.examples("valid")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
 def main() -> int:
     """Run what is asked for and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -306,25 +320,20 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, help="folder [.bench/joint-TASK]")
     parser.add_argument("--configurations", type=int, nargs="+", default=[8, 16, 4, 2, 1])
     parser.add_argument("--classic", type=int, default=8, help="configurations at most with which B is asked; 0: not")
+    parser.add_argument("--original", type=int, default=0, help="configurations of the original recipe [none]")
     parser.add_argument("--steps", type=int, default=120, help="of each model fine-tuned whole")
     parser.add_argument("--joint-steps", type=int, help="of all configurations together [as many]")
+    parser.add_argument("--joint-shares", type=float, nargs="+", default=[1.0], help="parts of the joint steps to try")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--finish", action="store_true", help="composed models get as many steps of their own too")
     parser.add_argument("--tables", action="store_true", help="only print the tables of results.json again")
-    parser.add_argument("--memory", action="store_true", help="only measure peak memory")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.output = given.output or Path(f".bench/joint-{given.task}")
     import torch  # noqa: F401  (machine() tells its number of threads)
 
-    if given.child:
-        child(given)
-    elif given.memory:
-        memory(given)
-    else:
-        if not given.tables:
-            run(given)
-        tables.show(given.output)
+    if not given.tables:
+        run(given)
+    tables.show(given.output)
     return 0
 
 

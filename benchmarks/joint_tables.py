@@ -11,6 +11,12 @@ from scipy.stats import t as student
 
 from composer.jsonfile import read_json
 
+QUESTIONS = {
+    "A": "the same masks on both sides",
+    "B": "obs masks against l1 masks, choosing them counted",
+    "original": "l1 masks on both sides, every variant's block distilled side by side",
+}
+
 
 def ledger(question: str, alone: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     """Seconds of both sides for the configurations of ``made``; a search is its trials less the winner's own run."""
@@ -25,7 +31,8 @@ def ledger(question: str, alone: dict[str, Any], made: dict[str, Any]) -> dict[s
     lost = sum(row["seconds"] for row in alone["search"] if row["learning_rate"] != alone["learning_rate"])
     if question == "B":
         theirs += alone["prune_seconds"]
-    ours, tried = sum(of_it.values()), sum(row["joint_seconds"] for row in searched)
+    ours = sum(of_it.values())
+    tried = sum(row["joint_seconds"] or row["block_seconds"] for row in searched)  # closed forms serve every rate
     return {
         "configurations": n,
         "joint_steps": made["joint_steps"],
@@ -46,7 +53,7 @@ def show(folder: Path) -> None:
     print(f"\nmachine: {results['machine']}\nversions: {results['versions']}\ncommand: {results['command']}")
     for seed, told in results["seeds"].items():
         print(f"\nseed {seed}, {results['steps']} steps for each model alone")
-        for question in ("A", "B"):
+        for question in QUESTIONS:
             _show_question(question, told, results["rates"])
         if "more" in told:
             _show_more(told)
@@ -56,17 +63,17 @@ def show(folder: Path) -> None:
 
 
 def _show_question(question: str, told: dict[str, Any], rates: list[list[float]]) -> None:
-    alone = told["alone"].get(question)
-    rows = [ledger(question, alone, made) for made in told[question]]
+    made_there = told.get(question, [])
+    alone = told["alone"].get("A" if question == "A" else "B")
+    rows = [ledger(question, alone, made) for made in made_there]
     if not rows:
         return
-    what = "the same masks on both sides" if question == "A" else "obs masks against l1 masks, choosing them counted"
-    print(f"\n{question}: {what}; seconds until the baselines' final validation losses\n")
+    print(f"\n{question}: {QUESTIONS[question]}; seconds until the baselines' final validation losses\n")
     print(
         "| N | joint steps | alone | ours | masks + blocks + joint + finish | less work | reached | without a finish |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for row in sorted(rows, key=lambda row: row["configurations"]):
+    for row in sorted(rows, key=lambda row: (row["configurations"], row["joint_steps"])):
         parts = " + ".join(f"{seconds:.0f}" for seconds in row["of_it"].values())
         n = row["configurations"]
         print(
@@ -80,7 +87,7 @@ def _show_question(question: str, told: dict[str, Any], rates: list[list[float]]
                 f"\nWith the learning-rate searches ({lost:.0f} s of a baseline, {tried:.0f} s of ours) at N = "
                 f"{row['configurations']}: {row['times_searched']:.1f}x"
             )
-    widest = max(told[question], key=lambda made: made["configurations"])
+    widest = max(made_there, key=lambda made: (made["configurations"], made["joint_steps"]))
     print("\n| heads / linear | removed from | alone: start, end, metric | ours: loss, metric |\n|---|---|---|---|")
     for i, (row, loss, metric) in enumerate(zip(alone["rows"], widest["loss"], widest["metric"], strict=False)):
         heads, linear = rates[i]
@@ -93,56 +100,52 @@ def _show_question(question: str, told: dict[str, Any], rates: list[list[float]]
 
 def _show_more(told: dict[str, Any]) -> None:
     more, n = told["more"], told["more"]["configurations"]
-    alone = told["alone"]["A"]["rows"][n - 1]["seconds"]
-    spent = more["wall_seconds"] + more["finish"]["seconds"]
+    alone = more["alone_wall_seconds"]
+    spent = more["wall_seconds"] + more["build_wall_seconds"] + more["finish"]["seconds"]
     print(
-        f"\nConfiguration {n} added to a joint library of {n - 1}: {spent:.0f} s (masks and blocks "
-        f"{more['wall_seconds']:.0f} s, {more['finish']['steps']} finishing steps) against {alone:.0f} s alone: "
-        f"{spent / alone:.0%}; loss {more['finish']['loss']:.3f}, alone {more['goal']:.3f}"
+        f"\nConfiguration {n} added to a joint library of {n - 1}, wall seconds up to its model on disk: {spent:.0f} s "
+        f"(masks and blocks {more['wall_seconds']:.0f} s, {more['finish']['steps']} finishing steps), alone "
+        f"{alone:.0f} s: {spent / alone:.0%}; loss {more['finish']['loss']:.3f}, alone {more['goal']:.3f}"
     )
 
 
 def _show_equal(seeds: dict[str, Any]) -> None:
-    """Composed minus baseline, over seeds and configurations."""
-    gaps: dict[str, list[float]] = {}
+    """Composed minus baseline, over seeds and configurations: with the same masks (A), and against classic ones (B)."""
+    gaps: dict[tuple[str, ...], list[float]] = {}
     for told in seeds.values():
-        for made in told["A"]:
-            sides = {
-                "after the joint phase": [
-                    {"loss": a, "metric": b} for a, b in zip(made["loss"], made["metric"], strict=True)
-                ]
-            }
-            sides |= {"after as many steps of its own": made["finished"]} if "finished" in made else {}
-            for label, rows in sides.items():
-                for row, alone in zip(rows, told["alone"]["A"]["rows"], strict=False):
+        for made in (made for made in told["A"] if made["joint_steps"] == told["joint_steps"]):
+            joint = [{"loss": a, "metric": b} for a, b in zip(made["loss"], made["metric"], strict=True)]
+            sides = {"the joint phase": joint}
+            sides |= {"as many steps of its own": made["finished"]} if "finished" in made else {}
+            for question, label in ((q, label) for q in ("A", "B") for label in sides):
+                rows = zip(
+                    sides[label], told["alone"].get(question, {"rows": []})["rows"], told["sparsity"], strict=False
+                )
+                for row, alone, removed in rows:
                     for figure in ("loss", "metric"):
-                        name = f"{label}, N = {made['configurations']}: {figure}"
-                        gaps.setdefault(name, []).append(row[figure] - alone[figure])
+                        for which in ["all", "above 50 %"][: 1 + (removed > 0.5)]:
+                            key = (question, str(made["configurations"]), label, which, figure)
+                            gaps.setdefault(key, []).append(row[figure] - alone[figure])
     print(
-        f"\ncomposed minus baseline (A), {len(seeds)} seed(s)\n\n| figure | mean | 95 % interval | pairs |\n"
-        "|---|---|---|---|"
+        f"\ncomposed minus baseline, {len(seeds)} seed(s)\n\n"
+        "| question | N | composed after | configurations | figure | mean | 95 % interval | worst | pairs |\n"
+        "|---|---|---|---|---|---|---|---|---|"
     )
-    for name, values in gaps.items():
+    for name, values in sorted(gaps.items()):
         if len(values) > 1:
             half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+            worst = max(values) if name[-1] == "loss" else min(values)
+            middle = mean(values)
             print(
-                f"| {name} | {mean(values):+.3f} | {mean(values) - half:+.3f} to {mean(values) + half:+.3f} "
+                f"| {' | '.join(name)} | {middle:+.3f} | {middle - half:+.3f} to {middle + half:+.3f} | {worst:+.3f} "
                 f"| {len(values)} |"
             )
 
 
-def show_memory(folder: Path) -> None:
-    """Peak memory of both sides, and what each takes beyond a process that has only loaded model and data."""
-    told = read_json(folder / "memory.json")
-    base = told["loaded"]
-    print(
-        f"\npeak memory, MiB: only loaded {base:.0f}, one model alone {told['alone']:.0f}, "
-        f"joint phase {told['joint']:.0f}"
-    )
-    print(
-        f"{told['configurations']} configurations: {told['joint'] / told['alone']:.2f}x of the whole process, ", end=""
-    )
-    print(f"{(told['joint'] - base) / (told['alone'] - base):.2f}x beyond what is loaded")
+def _price(told: dict[str, Any], made: dict[str, Any]) -> tuple[bool, float]:
+    """Sorts joint phases of different lengths: first those after which all get to their goals, then by seconds."""
+    row = ledger("A", told["alone"]["A"], made)
+    return row["reached"] < row["configurations"], row["ours"]
 
 
 def draw(results: dict[str, Any], output: Path) -> None:
@@ -153,7 +156,8 @@ def draw(results: dict[str, Any], output: Path) -> None:
 
     told = next(iter(results["seeds"].values()))
     alone = told["alone"]["A"]["rows"]
-    made = sorted(told["A"], key=lambda row: row["configurations"])
+    least = {made["configurations"]: made for made in sorted(told["A"], key=lambda made: _price(told, made))[::-1]}
+    made = [least[n] for n in sorted(least)]
     rows = [ledger("A", told["alone"]["A"], row) for row in made]
     with canvas.style():
         figure = Figure(figsize=(9, 3.8), layout="constrained")
