@@ -16,6 +16,7 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,6 @@ def configurations(model: dict[str, Any], n: int) -> list[dict[str, float]]:
             }
         )
     return found
-
-
-SPARED = 8
-"""From so many configurations on, shorter joint phases are tried too (``--joint-shares``)."""
 
 
 class Bench:
@@ -192,13 +189,15 @@ class Bench:
         write_json(held, made)
         return made
 
-    def finish(self, made: dict[str, Any], goals: list[float], rate: float) -> list[dict[str, Any]]:
+    def finish(
+        self, made: dict[str, Any], goals: list[float], rate: float, shares: Sequence[float] = SHARES
+    ) -> list[dict[str, Any]]:
         """For each configuration the shortest of some finishes that ends at or below its goal."""
         rows = []
         for i, goal in enumerate(goals):
             row = {"steps": 0, "seconds": 0.0, "loss": made["loss"][i], "reached": made["loss"][i] <= goal}
             settings = replace(settings_of(made["space"]), learning_rate=rate)
-            for share in SHARES:
+            for share in shares:
                 if row["reached"]:
                     break
                 tuned = replace(settings, steps=max(1, round(share * settings.steps)))
@@ -268,9 +267,9 @@ def run(given: argparse.Namespace) -> None:
         rate = told["alone"]["A"]["learning_rate"]
         told["joint_steps"] = given.joint_steps or given.steps
         for n in given.configurations:
-            for share in given.joint_shares if n >= SPARED else [1.0]:
+            for share in given.joint_shares:
                 made = bench.joint(n, round(share * told["joint_steps"]), rate)
-                made["finish"] = bench.finish(made, goals[:n], rate)
+                made["finish"] = bench.finish(made, goals[:n], rate, SHARES if share == 1.0 else [])
                 if share == 1.0 and given.finish:
                     made["finished"] = bench.finished(made, rate)
                 if share == 1.0 and n == given.configurations[0]:

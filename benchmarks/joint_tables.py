@@ -168,13 +168,17 @@ def draw(results: dict[str, Any], output: Path) -> None:
         left.set(xlabel="configurations", ylabel="seconds until the baselines' losses", ylim=(0, None), xticks=ns)
         left.legend()
         losses = [mean(row["loss"] for row in alone[:n]) for n in ns]
-        right.plot([row["alone"] for row in rows], losses, "o-", color=canvas.GREY, label="each one alone")
         ours = [mean(f["loss"] for f in row["finish"]) for row in made]
-        right.plot([row["ours"] for row in rows], ours, "s-", color=canvas.PALETTE[0], label="learnt once together")
         for row, a, b in zip(rows, losses, ours, strict=True):
-            label = f"N={row['configurations']}"
-            right.annotate(label, (row["alone"], a), textcoords="offset points", xytext=(4, 5), fontsize=8)
-            right.annotate(label, (row["ours"], b), textcoords="offset points", xytext=(4, -11), fontsize=8)
-        right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)", xlim=(0, None))
-        right.margins(x=0.1, y=0.12)
+            right.plot([row["alone"], row["ours"]], [a, b], "-", color=canvas.GREY, linewidth=0.8, zorder=1)
+            place = {"textcoords": "offset points", "xytext": (7, 3), "fontsize": 8}
+            right.annotate(f"N={row['configurations']}", (row["alone"], a), **place)
+        right.plot([row["alone"] for row in rows], losses, "o", color=canvas.GREY)
+        right.plot([row["ours"] for row in rows], ours, "s", color=canvas.PALETTE[0])
+        right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)", xscale="log")
+        low, high = min(row["ours"] for row in rows), max(row["alone"] for row in rows)
+        ticks = [x for x in (20, 50, 100, 200, 500, 1000, 2000, 5000) if low / 2 <= x <= high * 2]
+        right.set_xticks(ticks, [str(x) for x in ticks])
+        right.minorticks_off()
+        right.margins(x=0.15, y=0.12)
         canvas.save(figure, output)
