@@ -61,12 +61,10 @@ def least_squares(blocks: Blocks, setting: Setting) -> Iterator[Work]:
 def joint(blocks: Blocks, setting: Setting) -> Iterator[Work]:
     """The closed forms, then steps of whole models in which all configurations take turns."""
     block = setting.recipe.block
-    if getattr(block, "start", "repaired") == "repaired":
+    if block.start == "repaired":
         yield from least_squares(blocks, setting)
-    every = max(1, -(-block.steps // getattr(block, "evaluations", 4)))
-    looks = 1 + -(-block.steps // every)
-    yield Work("step", block.steps, (block.batch_size,), least=min(block.steps, every * block.patience))
-    yield Work("validate", blocks.configurations * looks * setting.valid)
+    every = max(1, -(-block.steps // block.evaluations))
+    yield Work("joint", block.steps, (block.batch_size,), least=min(block.steps, every * block.patience))
     yield from stored(shared_files(blocks, setting))
 
 

@@ -28,8 +28,8 @@ class Work:
         unit: what a piece is: ``gather`` and ``show`` (a pass of the base model over the calibration sample, with
             and without its moments), ``teach`` (over one batch of blocks), ``select``, ``solve``, ``prepare`` (what
             solves for the same inputs share), ``probe`` (one variant's moments of its own inputs over the sample),
-            ``learn`` and ``look`` (a block's step and validation on a batch), ``step`` (of a whole model),
-            ``validate`` (one example), ``file``, ``byte``, ``compose``.
+            ``learn`` and ``look`` (a block's step and validation on a batch), ``joint`` (a step of all configurations
+            together), ``step`` (of a whole model), ``file``, ``byte``, ``compose``, ``sweep`` (of a composed model).
         of: what stands for all of its kind: a target's path, a node's hash and the number of a sublayer in it, the
             examples of a step.
         operations: what pieces of one unit cost in proportion, where they differ.
