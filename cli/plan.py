@@ -59,7 +59,9 @@ def plan(
     time: Annotated[bool, Parameter(help="Time a few real batches; predict seconds, and whether it pays.")] = False,
     share: Annotated[
         float | None,
-        Parameter(help="Part of the baseline's steps that composed models need [an earlier comparison's; else 1/4, joint 0]."),
+        Parameter(
+            help="Part of the baseline's steps that composed models need [as compared earlier; else 1/4, joint 0]."
+        ),
     ] = None,
     model: Model = None,
     config: Annotated[
@@ -83,8 +85,8 @@ def plan(
     Which blocks the configurations need, how many of them are stored already,
     what the rest takes. Nothing is left behind. Without --time no model is
     loaded; with it a few real batches are timed, and the plan says from how
-    many configurations on composing pays. Every kind of work is tried two to
-    four times through the code that does it: the time is that of the middling
+    many configurations on composing pays. Every kind of work is tried two or
+    three times through the code that does it: the time is that of the middling
     try, the range that of the quickest and of the slowest (steps that may end
     early counted at their least). What the machine does later is in neither.
     Evaluation, validation of whole models and loading are not counted, on

@@ -3,6 +3,7 @@
 ``θ``, what all configurations share, is one artefact; each block of the library is ``(θ + Δ) ∘ M`` (see
 :mod:`composer.stages.tune_joint`), addressed by ``θ`` and by the block that gave its offset ``Δ`` and mask ``M``. A
 configuration that is added later takes the ``θ`` that is there: its new blocks cost their closed forms and no step.
+Configurations learn in the order of their hashes: the same ones make the same ``θ``, however a scheme orders them.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class Joint:
         self.source, self.addresses = start
         self.valid = valid
         self.settings = joint_settings(space)
-        covers = [cover(plan, i, self.addresses) for i in range(len(plan.roots))]
-        self.names = [[node.hash for node in nodes] for nodes in covers]
+        order = sorted(range(len(plan.roots)), key=plan.roots.__getitem__)
+        self.roots = [plan.roots[i] for i in order]
+        self.names = [[node.hash for node in cover(plan, i, self.addresses)] for i in order]
         self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
@@ -139,7 +141,7 @@ class Joint:
         steps = int(tuned.rows[-1]["step"])
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
-            stats["configurations"] = list(self.plan.roots)
+            stats["configurations"] = self.roots
             self.library.put(lineage, base, {}, stats=stats)
             shutil.rmtree(work, ignore_errors=True)
         return steps
