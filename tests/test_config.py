@@ -19,7 +19,7 @@ from composer.config import (
     resolve,
     write_configurations,
 )
-from composer.errors import ConfigError
+from composer.errors import ConfigError, ModelError
 from composer.layout import Layout
 from composer.models import layout_of
 
@@ -276,6 +276,43 @@ def test_unknown_keys_of_all_configurations_are_reported_with_the_nearest_names(
     assert second.startswith("my.json: configurations[1]: ")
     assert "'pooler.*'" in second
     assert "'lm_head'" in third
+
+
+def test_unknown_keys_are_reported_with_other_mistakes(tmp_path: Path, layout: Layout) -> None:
+    path = write(
+        tmp_path, '{"model": "base", "configurations": [{"lm_head": 2, "*.o": -1}, {"*.wo": 0.5, "x": 0.5}, 3]}'
+    )
+    asked: list[str | None] = []
+
+    def layout_of(model: str | None) -> Layout:
+        asked.append(model)
+        return layout
+
+    expected = (
+        r"(?s)configurations\[0\]\['lm_head'\]: got 2; .*\['\*\.o'\]: got -1; .*configurations\[2\]: got 3; .*"
+        r"configurations\[0\]: key: 'lm_head' matches no target.*configurations\[1\]: key: 'x' matches no target"
+    )
+    with pytest.raises(ConfigError, match=expected) as caught:
+        read_configurations(path, layout_of)
+    assert len(caught.value.problems) == 5
+    assert all(problem.startswith(f"{path}: ") for problem in caught.value.problems)
+    assert asked == ["base"]
+    with pytest.raises(ConfigError, match="got 2") as caught:
+        read_configurations(path)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_model_that_cannot_be_read_is_one_more_mistake(tmp_path: Path) -> None:
+    def layout_of(model: str | None) -> Layout:
+        raise ModelError(f"{model}: no such folder")
+
+    path = write(tmp_path, '{"model": "gone", "configurations": [{"a": 2}]}')
+    with pytest.raises(ConfigError, match=r"(?s)got 2;.*\ngone: no such folder$"):
+        read_configurations(path, layout_of)
+    nameless = write(tmp_path, '{"model": 3, "configurations": [{"a": 2}]}')
+    with pytest.raises(ConfigError, match="model: got 3") as caught:
+        read_configurations(nameless, layout_of)
+    assert len(caught.value.problems) == 2
 
 
 @pytest.mark.parametrize(
