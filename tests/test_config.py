@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import composer
 from composer.config import (
     Configurations,
     Spec,
@@ -300,6 +301,15 @@ def test_unknown_keys_are_reported_with_other_mistakes(tmp_path: Path, layout: L
     with pytest.raises(ConfigError, match="got 2") as caught:
         read_configurations(path)
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_scheme_is_refused_for_all_of_them_at_once(named: bool, tmp_path: Path, t5_folder: Path) -> None:
+    model = {"model": str(t5_folder)}
+    write(tmp_path, json.dumps({**(model if named else {}), "configurations": [{"nothing": 0.5, "*.o": 7}]}))
+    recipe = composer.load_recipe(given={"folder": str(tmp_path), **({} if named else model)}, file=False)
+    with pytest.raises(ConfigError, match=r"(?s)\['\*\.o'\]: got 7; .*key: 'nothing' matches no target of this T5"):
+        composer.generate_scheme(recipe)
 
 
 def test_a_model_that_cannot_be_read_is_one_more_mistake(tmp_path: Path) -> None:
