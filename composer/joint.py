@@ -69,7 +69,7 @@ class Joint:
         That is ``steps`` that ``θ`` has learnt, over how many ``configurations``, how many of the steps were ``made``
         now, and the address of the earlier ``θ`` that was taken.
         """
-        lineage, found = self._lineage()
+        lineage, found = self.lineage()
         shared = address_of(lineage)
         made = 0
         if shared not in self.library:
@@ -85,8 +85,14 @@ class Joint:
         wait_for_all()
         return addresses, done
 
-    def _lineage(self) -> tuple[dict[str, Any], str | None]:
-        """What ``θ`` is made of: all configurations, or an earlier ``θ`` whose configurations are all among them."""
+    def stored(self) -> frozenset[str]:
+        """What of it the library holds: names of blocks, and that of ``θ``."""
+        shared = address_of(self.lineage()[0])
+        made = {SHARED: shared} | {name: address_of(self._told_of(name, shared)) for name in self.blocks}
+        return frozenset(name for name, address in made.items() if address in self.library)
+
+    def lineage(self) -> tuple[dict[str, Any], str | None]:
+        """What ``θ`` is made of: all configurations, or those of an earlier ``θ``, all among them; then its address."""
         roots = set(self.plan.roots)
         fresh = self._told(sorted(roots), [sorted(self.addresses[name] for name in names) for names in self.names])
         earlier = []
@@ -146,9 +152,13 @@ class Joint:
             shutil.rmtree(work, ignore_errors=True)
         return steps
 
+    def _told_of(self, name: str, shared: str) -> dict[str, Any]:
+        """What a block is made of."""
+        return {"stage": "joint", "node": name, "shared": shared, "start": [self.addresses[name]]}
+
     def _derive(self, name: str, shared: str, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> str:
         """A block of the library from ``θ``, its offset and its mask."""
-        lineage = {"stage": "joint", "node": name, "shared": shared, "start": [self.addresses[name]]}
+        lineage = self._told_of(name, shared)
         address = address_of(lineage)
         if address in self.library:
             self.library.verify(address)

@@ -124,8 +124,7 @@ class Plan:
         leaves, left = (_missing(*some) for some in self._nodes())
         pruning_left = list(pruning(leaves, self.setting, self.stock.scored))
         gathered = any(work.unit == "gather" for work in pruning_left)
-        shared = self.stock.scheme and not left
-        tuning_left = [] if shared else list(tuning(Blocks(left, self.n, gathered), self.setting))
+        tuning_left = list(tuning(Blocks(left, self.n, gathered, self.stock.joint), self.setting))
         rows = [
             ("prune every variant", "both", list(pruning(self.setting.pruned_nodes(), self.setting)), pruning_left),
             ("block-level fine-tuning, once for all", "composed", self._tuning(self.n), tuning_left),
@@ -208,13 +207,13 @@ class Plan:
         """Bytes that will be written: blocks, scores that a criterion keeps, what joint tuning shares, models."""
         setting, sizes, space = self.setting, self.setting.sizes, self.space
         new = [path for path in setting.scheme.modules if path not in self.stock.scored] if setting.selects else []
-        joint = space.recipe.trainer == "joint" and not self.stock.scheme
+        joint = space.recipe.trainer == "joint"
         names = [name.format(i) for i in range(self.n) for name in ("{}", "{}-finetuned", "{}-baseline")]
         models = [name for name in (*names, "dense") if not (space.folder / "models" / name).exists()]
         parts = {
             "blocks": sum(row["bytes"] for row in rows),
             "scores": sum(map(sizes.scores, new)),
-            "shared": sum(shared_files(Blocks([], self.n, False), setting)) if joint else 0,
+            "shared": sum(shared_files(Blocks([], self.n, False, self.stock.joint), setting)) if joint else 0,
             "models": len(models) * sizes.model,
         }
         return {**parts, "total": sum(parts.values())}

@@ -71,7 +71,9 @@ class Setting:
         return self.scheme.at("module") + [n for n in sublayers if self.kinds(n.rates) == ["attention", "linear"]]
 
     def tuned_nodes(self) -> list[Node]:
-        """The blocks."""
+        """The blocks, less those that joint tuning leaves as they are pruned."""
+        if self.recipe.trainer == "joint" and self.recipe.block.start == "pruned":
+            return []
         return [node for wave in self.scheme.waves() for node in wave]
 
     def kinds(self, paths: Iterable[str]) -> list[str]:
@@ -114,11 +116,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks to tune for so many configurations; ``gathered``: the moments are there from pruning."""
+    """The blocks to tune for so many configurations.
+
+    ``gathered``: the moments are there from pruning; ``joint``: names of what joint tuning has stored already.
+    """
 
     nodes: Sequence[Node]
     configurations: int
     gathered: bool
+    joint: frozenset[str] = frozenset()
 
 
 def pruning(nodes: Sequence[Node], setting: Setting, scored: Collection[str] = ()) -> Iterator[Work]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,40 @@ def test_the_verdict_of_joint_tuning_is_the_sum_of_both_sides(
     blocks = next(row for row in told["work"] if row["work"].startswith("block-level"))
     assert blocks["pieces"]["joint"] == learnt
     assert "validate" not in blocks["pieces"]
+
+
+@pytest.mark.parametrize("start", ["repaired", "pruned"])
+def test_one_more_configuration_on_a_joint_library_takes_no_joint_step(
+    start: str, cases: dict[str, Case], tmp_path: Path
+) -> None:
+    case = cases["t5, closed forms"]
+    folder = Path(shutil.copytree(case.folder, tmp_path / "run"))
+    options = {"trainer": "joint", "block": {"steps": 2, "batch_size": 4, "start": start}, "folder": str(folder)}
+    rates: dict[str, Any] = {"attention": [0.25, 0.5], "linear": [0.3, 0.5]}
+    more: dict[str, Any] = {"attention": [0.25, 0.5, 0.5], "linear": [0.3, 0.5, 0.6]}
+
+    def planned(given: dict[str, Any]) -> tuple[dict[str, float], int]:
+        told = forecast(case.recipe(**options, **given))
+        return pieces(told, "block-level"), told["disk"]["shared"]
+
+    def done(given: dict[str, Any]) -> tuple[Outcome, list[str]]:
+        composer.generate_config(case.recipe(**options, **given), force=True)
+        composer.generate_scheme(case.recipe(**options), force=True)
+        composer.prune(case.recipe(**options))
+        library = Library(folder / "modules" / "finetuned")
+        before = set(library.addresses())
+        tuned = composer.finetune_blocks(case.recipe(**options), force=True)
+        new = [a for a in library.addresses() if a not in before]
+        return tuned, [a for a in new if library.header(a).lineage["stage"] in ("shared", "joint")]
+
+    for given, steps in ((rates, 2), (more, 0)):
+        work, disk = planned(given)
+        tuned, new = done(given)
+        assert work.get("joint", 0) == tuned.summary["joint"]["made"] == steps
+        assert work.get("solve", 0) == tuned.summary["tuned"]
+        library = Library(folder / "modules" / "finetuned")
+        assert 0.9 < disk / sum(f.stat().st_size for a in new for f in library.files(a)) < 1.5
+        assert planned(given) == ({}, 0)
 
 
 def test_what_is_distilled_or_swept_is_timed_so(
