@@ -43,8 +43,10 @@ UNITS: Mapping[str, tuple[str, str]] = {
     "show": ("pass over the sample", "passes over the sample"),
     "teach": ("teacher batch", "teacher batches"),
     "learn": ("block step", "block steps"),
+    "joint": ("joint step", "joint steps"),
     "step": ("step", "steps"),
     "compose": ("model", "models"),
+    "sweep": ("sweep", "sweeps"),
 }
 """What of the work is worth a word."""
 
@@ -57,7 +59,9 @@ def plan(
     time: Annotated[bool, Parameter(help="Time a few real batches; predict seconds, and whether it pays.")] = False,
     share: Annotated[
         float | None,
-        Parameter(help="Part of the baseline's steps that composed models need [an earlier comparison's, or 1/4]."),
+        Parameter(
+            help="Part of the baseline's steps that composed models need [as compared earlier; else 1/4, joint 0]."
+        ),
     ] = None,
     model: Model = None,
     config: Annotated[
@@ -81,8 +85,13 @@ def plan(
     Which blocks the configurations need, how many of them are stored already,
     what the rest takes. Nothing is left behind. Without --time no model is
     loaded; with it a few real batches are timed, and the plan says from how
-    many configurations on composing pays. Evaluation, validation of whole
-    models and loading are not counted, on either side.
+    many configurations on composing pays. Every kind of work is tried two or
+    three times through the code that does it: the time is that of the middling
+    try, the range that of the quickest and of the slowest (steps that may end
+    early counted at their least). What the machine does later is in neither.
+    Evaluation, validation of whole models and loading are not counted, on
+    either side. After joint tuning of as many steps as one baseline has,
+    composed models are taken to need no step of their own, as was measured.
 
     Example
 
@@ -137,7 +146,7 @@ def _work(told: dict[str, Any]) -> Sheet:
     some_done = timed and any(row["stored"] for row in told["blocks"])
     share = f"share {fraction(told['share']['value'])} ({told['share']['from']})"
     caption = f"criterion {told['criterion']}, block trainer {told['trainer']}, {share}"
-    caption += "; range: within which the time probably lies" if timed else ""
+    caption += "; range: all pieces as in their quickest, and in their slowest try" if timed else ""
     figures = [*(["time", "range"] if timed else []), *(["to do"] if some_done else [])]
     sheet = Sheet("Work", ["work", "side", "pieces"], figures, caption)
     for row in told["work"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from .errors import ConfigError, did_you_mean
+from .errors import ConfigError, InputError, did_you_mean
 from .jsonfile import canonical, read_json, write_json
 from .layout import Layout
 from .shapes import ALLOWED as ALLOWED_SHAPES
@@ -104,8 +104,12 @@ class Configurations(BaseModel):
     configurations: Annotated[list[dict[str, Entry]], Field(min_length=1)]
 
 
-def read_configurations(path: Path) -> Configurations:
+def read_configurations(path: Path, layout_of: Callable[[str | None], Layout] | None = None) -> Configurations:
     """Read ``conf.json``: an object with ``model`` and ``configurations``, or the bare list of maps.
+
+    Args:
+        layout_of: layout of the model that the file names (None: names none). Where the file has mistakes, keys that
+            match no target are then reported with them; where it has none, :func:`resolve` finds these.
 
     Raises:
         ConfigError: one problem per mistake, each with its place in the file.
@@ -123,7 +127,7 @@ def read_configurations(path: Path) -> Configurations:
     except ValidationError as bad:
         problems += [f"{path}: {problem}" for problem in _problems(bad)]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems + (_unknown_keys(path, raw, layout_of) if layout_of else []))
     return read
 
 
@@ -196,7 +200,7 @@ def _resolve_one(given: Assignment, layout: Layout) -> tuple[Assignment, list[st
     matching: dict[str, list[str]] = {}  # target -> keys
     problems: list[str] = []
     for key in given:
-        matches = [key] if key in layout else [t for t in layout.paths if fnmatchcase(t, key)]
+        matches = _matches(key, layout)
         if not matches:
             problems.append(_unknown("key", key, layout))
         for target in matches:
@@ -243,6 +247,26 @@ def _follow_neurons(chosen: dict[str, float | Spec], layout: Layout) -> list[str
             if other not in (said, 0):
                 problems.append(f"{follower}: follows the neurons of {path} ({said}) and takes no rate; got {other}")
     return problems
+
+
+def _matches(key: str, layout: Layout) -> list[str]:
+    """Targets that a key names."""
+    return [key] if key in layout else [t for t in layout.paths if fnmatchcase(t, key)]
+
+
+def _unknown_keys(path: Path, raw: dict[str, Any], layout_of: Callable[[str | None], Layout]) -> list[str]:
+    """Keys that match no target, in a file that has other mistakes too; why nobody can tell, where it is so."""
+    named, given = raw.get("model"), raw.get("configurations")
+    if not (named is None or (isinstance(named, str) and named)) or not isinstance(given, list):
+        return []
+    try:
+        layout = layout_of(named)
+    except InputError as bad:
+        return list(bad.problems)
+    keys = [(i, key) for i, one in enumerate(given) if isinstance(one, dict) for key in one]
+    return [
+        f"{path}: configurations[{i}]: {_unknown('key', key, layout)}" for i, key in keys if not _matches(key, layout)
+    ]
 
 
 def _specificity(key: str, target: str) -> float:

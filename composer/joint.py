@@ -3,6 +3,7 @@
 ``θ``, what all configurations share, is one artefact; each block of the library is ``(θ + Δ) ∘ M`` (see
 :mod:`composer.stages.tune_joint`), addressed by ``θ`` and by the block that gave its offset ``Δ`` and mask ``M``. A
 configuration that is added later takes the ``θ`` that is there: its new blocks cost their closed forms and no step.
+Configurations learn in the order of their hashes: the same ones make the same ``θ``, however a scheme orders them.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class Joint:
         self.source, self.addresses = start
         self.valid = valid
         self.settings = joint_settings(space)
-        covers = [cover(plan, i, self.addresses) for i in range(len(plan.roots))]
-        self.names = [[node.hash for node in nodes] for nodes in covers]
+        order = sorted(range(len(plan.roots)), key=plan.roots.__getitem__)
+        self.roots = [plan.roots[i] for i in order]
+        self.names = [[node.hash for node in cover(plan, i, self.addresses)] for i in order]
         self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
@@ -67,7 +69,7 @@ class Joint:
         That is ``steps`` that ``θ`` has learnt, over how many ``configurations``, how many of the steps were ``made``
         now, and the address of the earlier ``θ`` that was taken.
         """
-        lineage, found = self._lineage()
+        lineage, found = self.lineage()
         shared = address_of(lineage)
         made = 0
         if shared not in self.library:
@@ -83,8 +85,14 @@ class Joint:
         wait_for_all()
         return addresses, done
 
-    def _lineage(self) -> tuple[dict[str, Any], str | None]:
-        """What ``θ`` is made of: all configurations, or an earlier ``θ`` whose configurations are all among them."""
+    def stored(self) -> frozenset[str]:
+        """What of it the library holds: names of blocks, and that of ``θ``."""
+        shared = address_of(self.lineage()[0])
+        made = {SHARED: shared} | {name: address_of(self._told_of(name, shared)) for name in self.blocks}
+        return frozenset(name for name, address in made.items() if address in self.library)
+
+    def lineage(self) -> tuple[dict[str, Any], str | None]:
+        """What ``θ`` is made of: all configurations, or those of an earlier ``θ``, all among them; then its address."""
         roots = set(self.plan.roots)
         fresh = self._told(sorted(roots), [sorted(self.addresses[name] for name in names) for names in self.names])
         earlier = []
@@ -139,14 +147,18 @@ class Joint:
         steps = int(tuned.rows[-1]["step"])
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
-            stats["configurations"] = list(self.plan.roots)
+            stats["configurations"] = self.roots
             self.library.put(lineage, base, {}, stats=stats)
             shutil.rmtree(work, ignore_errors=True)
         return steps
 
+    def _told_of(self, name: str, shared: str) -> dict[str, Any]:
+        """What a block is made of."""
+        return {"stage": "joint", "node": name, "shared": shared, "start": [self.addresses[name]]}
+
     def _derive(self, name: str, shared: str, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> str:
         """A block of the library from ``θ``, its offset and its mask."""
-        lineage = {"stage": "joint", "node": name, "shared": shared, "start": [self.addresses[name]]}
+        lineage = self._told_of(name, shared)
         address = address_of(lineage)
         if address in self.library:
             self.library.verify(address)

@@ -157,7 +157,35 @@ def sweep(folder: Path) -> int:
 
 def abandoned(folder: Path) -> list[Path]:
     """The temporary files in ``folder`` whose writers are dead."""
-    return [path for path in sorted(folder.glob(f".*{TEMPORARY}")) if _abandoned(path)]
+    return [path for path in sorted(folder.glob(f".*{TEMPORARY}")) if path.is_file() and is_abandoned(path)]
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody who is alive has said that this file or folder is theirs; False where nobody can tell."""
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):  # gone, or Windows
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+@contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Within the body this file or folder has a living writer, wherever it is renamed to: see :func:`is_abandoned`."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # Windows opens no folders
+            handle = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            _lock(handle)
+        yield
 
 
 def _sync_folder(folder: Path) -> None:
@@ -181,17 +209,6 @@ def _lock(handle: int) -> None:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_SH)
-
-
-def _abandoned(path: Path) -> bool:
-    try:
-        import fcntl
-
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):  # held, gone, or nobody can tell
-        return False
-    return True
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from .config import GLOBAL_L1, Configurations, Spec, read_configurations, resolv
 from .errors import ConfigError, OutputError
 from .generate import generate
 from .jsonfile import read_json
+from .layout import Layout
 from .models.base import BaseModel
 from .outcome import Outcome
 from .scheme import Scheme, build_scheme
@@ -45,7 +47,7 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
 def take_config(recipe: Given, source: Path, *, force: bool = False) -> Outcome:
     """Copy configurations into the workspace, with the base model named in them."""
     space = Workspace.of(recipe)
-    given = read_configurations(source)
+    given = read_configurations(source, partial(_layout_of, space, source))
     taken = given.model_copy(update={"model": space.stored_name(space.conf.parent)})
     fresh = not _same_json(space.conf, taken.model_dump(exclude_none=True), force)
     if fresh:
@@ -59,12 +61,9 @@ def generate_scheme(
     """Write ``conf_prune.json``, the graph of everything that the configurations need."""
     space = Workspace.of(recipe)
     source, path = config or space.conf, output or space.conf_prune
-    given = read_configurations(source)
-    if given.model:
-        space.take_base(given.model, source.parent)
-    elif not space.has_base:
-        raise ConfigError(f"{source}: names no model; add the key 'model', or give -m/--model")
-    layout = space.base.layout
+    layout_of = partial(_layout_of, space, source)
+    given = read_configurations(source, layout_of)
+    layout = layout_of(given.model)
     assigned = resolve(given, layout, where=str(source))
     if any(map(wants_allocation, assigned)):
         parameters = dict(space.base.load().named_parameters())
@@ -91,6 +90,15 @@ def generate_scheme(
         if isinstance(said, Spec) and said.granularity == "global"
     ]
     return Outcome(path, fresh, scheme_summary(scheme, space.base) | ({"global": followed} if followed else {}))
+
+
+def _layout_of(space: Workspace, source: Path, model: str | None) -> Layout:
+    """Of the workspace's base model; where nothing has said yet which it is, of the one that ``source`` names."""
+    if model:
+        space.take_base(model, source.parent)
+    elif not space.has_base:
+        raise ConfigError(f"{source}: names no model; add the key 'model', or give -m/--model")
+    return space.base.layout
 
 
 def scheme_summary(scheme: Scheme, base: BaseModel) -> dict[str, Any]:

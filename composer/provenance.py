@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from .errors import OutputError
-from .jsonfile import digest_of, read_json, reported, write_json
+from .jsonfile import alone, digest_of, is_abandoned, owned, read_json, reported, write_json
 
 RECORD = "composer.json"
+LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<end>tmp|old)")
+"""What an output is called while it is written (tmp), or while another takes its place (old)."""
 FULL_DISK = ("No space left on device", "unexpected pos", "file write failed", "iostream error")
 """How safetensors and ``torch.save`` put it."""
 PACKAGES = (
@@ -105,10 +108,17 @@ def held_result(output: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``output`` that takes its place when the body succeeds."""
+    """Yield a temporary folder beside ``output`` that takes its place when the body succeeds.
+
+    What killed processes left of such folders there is removed first.
+    """
     temporary = output.parent / f".{output.name}.{uuid4().hex[:8]}.tmp"
-    with full_disk_reported(output):
-        temporary.mkdir(parents=True)
+    with full_disk_reported(output), ExitStack() as stack:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with alone(output.parent):  # nobody sweeps it before it is known to be somebody's
+            sweep_folders(output.parent)
+            temporary.mkdir()
+            stack.enter_context(owned(temporary))
         try:
             yield temporary
             _put_in_place(temporary, output)
@@ -122,16 +132,37 @@ def _put_in_place(made: Path, output: Path) -> None:
         made.rename(output)
         return
     old = made.with_suffix(".old")
-    output.rename(old)
-    try:
-        made.rename(output)
-    except BaseException:
-        old.rename(output)
-        raise
-    if old.is_dir():
-        shutil.rmtree(old)
+    with owned(output):
+        output.rename(old)
+        try:
+            made.rename(output)
+        except BaseException:
+            old.rename(output)
+            raise
+        _remove(old)
+
+
+def sweep_folders(place: Path) -> int:
+    """Remove what killed processes left of :func:`new_folder` in ``place``; returns how many.
+
+    One that was killed while its folder took the place of another is undone: that one is there again.
+    """
+    found = [(path, match) for path in sorted(place.glob(".*")) if (match := LEFT.fullmatch(path.name))]
+    left = [(path, match) for path, match in found if is_abandoned(path)]
+    for path, match in left:
+        output = place / match["name"]
+        if match["end"] == "old" and not output.exists():
+            path.rename(output)
+        else:
+            _remove(path)
+    return len(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        old.unlink()
+        path.unlink()
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The block phase of a workspace: in this process, or spread over workers that share its libraries.
 
 A worker opens the same workspace from the same recipe, once in its life, and tunes the blocks of its share with the
-very code that would tune them here; the process that spreads them only looks on.
+very code that would tune them here; the process that spreads them only looks on. Processes that a launcher such as
+torchrun has started share the blocks among themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .workspace import Workspace
 if TYPE_CHECKING:
     from .trainers.trainer import BlockSettings
 
+POLL = 0.1
+"""Seconds between two looks for blocks that others make."""
 PATIENCE = 60.0
 """Seconds until a block that a worker has stored must be seen here: some shared storage is slow to tell."""
 
@@ -82,9 +85,14 @@ def block_examples(space: Workspace) -> dict[str, Examples]:
 
 def tune(space: Workspace, scheme: Path, libraries: tuple[Library, Library], progress: Progress) -> BlockTuning:
     """Tune every block of ``scheme``, by itself, that the second library lacks, from what is pruned in the first."""
+    from .trainers.whole import rank_and_size
+
     recipe, settings = space.recipe, wave_settings(space.recipe)
     if settings is None:
         return BlockTuning({})
+    (rank, size), workers = rank_and_size(), recipe.jobs > 1 or recipe.cluster is not None
+    if size > 1 and (rank or not workers):  # the first process may have workers of its own
+        return _tune_among(space, scheme, libraries, settings, progress, rank, 1 if workers else size)
     with executor_of(recipe.jobs, recipe.cluster, device=recipe.device, progress=progress) as executor:
         if executor is None:
             done = _tune_here(space, scheme, libraries, settings, progress)
@@ -142,18 +150,8 @@ def _tune_there(
     executor: Executor,
     progress: Progress,
 ) -> BlockTuning:
-    from .trainers import TRAINERS
-
     space.forget_calibration()  # workers have their own; here the memory is not needed
-    began, plan = time.perf_counter(), space.scheme(place.scheme)
-    waves = Waves(
-        plan,
-        space.base.layout,
-        libraries,
-        space.addresses(libraries[0], plan),
-        settings=settings.lineage(TRAINERS.get(settings.trainer).fields),
-        data={name: examples.digest for name, examples in block_examples(space).items()},
-    )
+    began, waves = time.perf_counter(), _waves(space, place.scheme, libraries, settings)
     done = BlockTuning(waves.addresses)
 
     def spread(missing: Sequence[Missing], label: str) -> None:
@@ -172,6 +170,54 @@ def _tune_there(
     return done
 
 
+def _tune_among(
+    space: Workspace,
+    scheme: Path,
+    libraries: tuple[Library, Library],
+    settings: BlockSettings,
+    progress: Progress,
+    rank: int,
+    size: int,
+) -> BlockTuning:
+    """As one of a launcher's processes, of which ``size`` make blocks: tune an own part of each wave.
+
+    Whose a block is does not depend on what is stored, as processes look at different times. They wait for each other
+    by looking into the library: a wave may take longer than a barrier waits. A process that dies ends all of them.
+    """
+    began, waves = time.perf_counter(), _waves(space, scheme, libraries, settings)
+    shares = [split([Missing(node, {}, "") for node in w], space.base.layout, size) for w in waves.scheme.waves()]
+    mine = {one.node.hash for some in shares for one in (some[rank] if rank < len(some) else [])}
+    done = BlockTuning(waves.addresses)
+
+    def share(missing: Sequence[Missing], label: str) -> None:
+        own = {one.node.hash: one.address for one in missing if one.node.hash in mine}
+        with progress.bar(label, len(missing)) as bar:
+            if own:
+                made = _tune_here(space, scheme, libraries, settings, SILENT, own)
+                done.teacher_passes += made.teacher_passes
+            _Seen(libraries[1], missing, bar).wait(ended=False)
+        done.tuned += len(missing)
+
+    waves.run(share)
+    space.forget_calibration()
+    done.seconds = time.perf_counter() - began
+    return done
+
+
+def _waves(space: Workspace, scheme: Path, libraries: tuple[Library, Library], settings: BlockSettings) -> Waves:
+    from .trainers import TRAINERS
+
+    plan = space.scheme(scheme)
+    return Waves(
+        plan,
+        space.base.layout,
+        libraries,
+        space.addresses(libraries[0], plan),
+        settings=settings.lineage(TRAINERS.get(settings.trainer).fields),
+        data={name: examples.digest for name, examples in block_examples(space).items()},
+    )
+
+
 class _Seen:
     """Advances a bar as blocks appear in a library."""
 
@@ -184,11 +230,12 @@ class _Seen:
         for address in [address for address in self.left if address in self.library]:
             self.bar.advance(self.left.pop(address))
 
-    def wait(self) -> None:
-        """All must be there; where it is not, the folder may be another one for the workers."""
-        deadline = time.monotonic() + PATIENCE
+    def wait(self, *, ended: bool = True) -> None:
+        """Until all are there; where those who make them have ``ended``, the folder may be another one for them."""
+        deadline = time.monotonic() + (PATIENCE if ended else float("inf"))
+        self.look()
         while self.left and time.monotonic() < deadline:
-            time.sleep(0.1)
+            time.sleep(POLL)
             self.look()
         if self.left:
             raise WorkerError(

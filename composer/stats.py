@@ -18,8 +18,8 @@ BLOCK_COLUMNS = ("level", "path", "rates", "node", *COLUMNS)
 def joint_rows(stats: Mapping[str, Any], roots: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of ``stats/joint.csv`` from what was recorded beside ``θ``: each configuration's losses over joint steps.
 
-    Configurations get the numbers that they have in ``roots``, whatever they had in the scheme that ``θ`` was learnt
-    for, and have no rows when they were not in that; seconds are those of all configurations together.
+    Configurations get the numbers that they have in ``roots``, whatever they had when ``θ`` was learnt, and have no
+    rows when they were not there then; seconds are those of all configurations together.
     """
     names, whole = stats.get("configurations", roots), {row["step"]: row for row in stats["mean"]}
     return [

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import composer
 from composer.config import (
     Configurations,
     Spec,
@@ -19,7 +20,7 @@ from composer.config import (
     resolve,
     write_configurations,
 )
-from composer.errors import ConfigError
+from composer.errors import ConfigError, ModelError
 from composer.layout import Layout
 from composer.models import layout_of
 
@@ -276,6 +277,52 @@ def test_unknown_keys_of_all_configurations_are_reported_with_the_nearest_names(
     assert second.startswith("my.json: configurations[1]: ")
     assert "'pooler.*'" in second
     assert "'lm_head'" in third
+
+
+def test_unknown_keys_are_reported_with_other_mistakes(tmp_path: Path, layout: Layout) -> None:
+    path = write(
+        tmp_path, '{"model": "base", "configurations": [{"lm_head": 2, "*.o": -1}, {"*.wo": 0.5, "x": 0.5}, 3]}'
+    )
+    asked: list[str | None] = []
+
+    def layout_of(model: str | None) -> Layout:
+        asked.append(model)
+        return layout
+
+    expected = (
+        r"(?s)configurations\[0\]\['lm_head'\]: got 2; .*\['\*\.o'\]: got -1; .*configurations\[2\]: got 3; .*"
+        r"configurations\[0\]: key: 'lm_head' matches no target.*configurations\[1\]: key: 'x' matches no target"
+    )
+    with pytest.raises(ConfigError, match=expected) as caught:
+        read_configurations(path, layout_of)
+    assert len(caught.value.problems) == 5
+    assert all(problem.startswith(f"{path}: ") for problem in caught.value.problems)
+    assert asked == ["base"]
+    with pytest.raises(ConfigError, match="got 2") as caught:
+        read_configurations(path)
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_scheme_is_refused_for_all_of_them_at_once(named: bool, tmp_path: Path, t5_folder: Path) -> None:
+    model = {"model": str(t5_folder)}
+    write(tmp_path, json.dumps({**(model if named else {}), "configurations": [{"nothing": 0.5, "*.o": 7}]}))
+    recipe = composer.load_recipe(given={"folder": str(tmp_path), **({} if named else model)}, file=False)
+    with pytest.raises(ConfigError, match=r"(?s)\['\*\.o'\]: got 7; .*key: 'nothing' matches no target of this T5"):
+        composer.generate_scheme(recipe)
+
+
+def test_a_model_that_cannot_be_read_is_one_more_mistake(tmp_path: Path) -> None:
+    def layout_of(model: str | None) -> Layout:
+        raise ModelError(f"{model}: no such folder")
+
+    path = write(tmp_path, '{"model": "gone", "configurations": [{"a": 2}]}')
+    with pytest.raises(ConfigError, match=r"(?s)got 2;.*\ngone: no such folder$"):
+        read_configurations(path, layout_of)
+    nameless = write(tmp_path, '{"model": 3, "configurations": [{"a": 2}]}')
+    with pytest.raises(ConfigError, match="model: got 3") as caught:
+        read_configurations(nameless, layout_of)
+    assert len(caught.value.problems) == 2
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from composer.progress import SILENT, Bar, Progress
 from composer.scheme import SHARED, Scheme
 from composer.stages.compose import compose
 from composer.stages.report.curves import read_stats
+from composer.stats import joint_rows
 from composer.tasks.evaluation import mean_loss
 from composer.workspace import Workspace
 
@@ -227,7 +228,7 @@ def test_composed_models_have_the_losses_that_were_measured(either: Place) -> No
     assert [row["step"] for row in stats["mean"]] == [0, 2, 4]
     best = min(stats["mean"], key=lambda row: row["valid_loss"])
     assert best["step"] > 0  # it has learnt
-    told = [row["valid_loss"] for row in stats["joint"] if row["step"] == best["step"]]
+    told = [row["valid_loss"] for row in joint_rows(stats, either.scheme.roots) if row["step"] == best["step"]]
     space = either.space()
     losses = [mean_loss(either.composed(i)[0], space.task, space.examples("valid")) for i in range(2)]
     assert losses == pytest.approx(told, rel=1e-6)
@@ -246,7 +247,7 @@ def test_it_begins_from_what_pruning_or_the_closed_forms_left(
         model = space.base.load()
         compose(model, space.base.layout, pruned.scheme, i, variants, found)
         for place, start in ((bare, model), (repaired, closed.composed(i)[0])):
-            rows = place.library.stats(place.addresses[SHARED])["joint"]
+            rows = joint_rows(place.library.stats(place.addresses[SHARED]), place.scheme.roots)
             (first,) = (row["valid_loss"] for row in rows if (row["step"], row["configuration"]) == (0, i))
             assert first == pytest.approx(mean_loss(start, space.task, space.examples("valid")), rel=1e-5)
     # Its closed forms are those of the trainer that makes nothing else: one library serves both.
@@ -280,7 +281,7 @@ def test_the_work_adds_up(either: Place) -> None:
 
 def test_the_table_of_the_joint_phase_has_every_configurations_losses(repaired: Place) -> None:
     stats = repaired.library.stats(repaired.addresses[SHARED])
-    assert stats["configurations"] == list(repaired.scheme.roots)
+    assert stats["configurations"] == sorted(repaired.scheme.roots)
     with (repaired.folder / "stats" / "joint.csv").open(newline="") as file:
         rows = [*csv.DictReader(file)]
     assert [(row["configuration"], row["step"]) for row in rows] == [(i, s) for i in "01" for s in "024"]
@@ -288,7 +289,8 @@ def test_the_table_of_the_joint_phase_has_every_configurations_losses(repaired: 
         own = [
             r
             for r in stats["joint"]
-            if (str(r["configuration"]), str(r["step"])) == (row["configuration"], row["step"])
+            if str(r["step"]) == row["step"]
+            and stats["configurations"][r["configuration"]] == repaired.scheme.roots[int(row["configuration"])]
         ]
         assert float(row["valid_loss"]) == own[0]["valid_loss"]
         (mean,) = (r for r in stats["mean"] if str(r["step"]) == row["step"])
@@ -323,6 +325,21 @@ def test_same_seed_same_bytes_other_seed_other_bytes(pruned: Place, bare: Place,
     other.tune(**start, seed=1)
     assert again.files() == bare.files()
     assert not equal(other.shared.weights, bare.shared.weights)
+
+
+def test_the_order_of_the_configurations_plays_no_part(repaired: Place, pruned: Place, tmp_path: Path) -> None:
+    turned: dict[str, Any] = {name: SMALL[name][::-1] for name in ("attention", "linear")}
+    place = pruned.copy(tmp_path / "turned")
+    place.prepare(**turned)
+    assert place.tune(**turned).summary["joint"] == LEARNT
+    assert place.scheme.roots == repaired.scheme.roots[::-1]
+    assert place.files() == repaired.files()
+    tables = []
+    for held in (place, repaired):
+        rows = joint_rows(held.library.stats(held.addresses[SHARED]), held.scheme.roots)
+        tables.append({(held.scheme.roots[r["configuration"]], r["step"]): r["valid_loss"] for r in rows})
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 2 * 3
 
 
 def test_taken_again_it_does_nothing(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:

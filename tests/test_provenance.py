@@ -6,7 +6,10 @@ import errno
 import json
 import os
 import platform
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from composer.provenance import (
     new_folder,
     record,
     record_path,
+    sweep_folders,
     versions,
     write_record,
 )
@@ -149,6 +153,64 @@ def test_a_new_folder_takes_the_place_of_the_old_one_whole(made: Path) -> None:
         assert (made / "model.safetensors").read_bytes() == b"old"
     assert names(made) == ["file"]
     assert names(made.parent) == ["0"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from composer import provenance
+
+if sys.argv[2] == "old":
+    provenance._remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "between":
+    Path.rename, rename = lambda a, b: (rename(a, b), os.kill(os.getpid(), signal.SIGKILL)), Path.rename
+with provenance.new_folder(Path(sys.argv[1])) as temporary:
+    (temporary / "weights").write_text("new")
+    if sys.argv[2] == "alive":
+        print("ready", flush=True)
+        sys.stdin.readline()
+    if sys.argv[2] == "tmp":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in folder.iterdir() if path.name.startswith("."))
+
+
+@pytest.mark.parametrize(
+    ("moment", "left", "holds"),
+    [("tmp", [".tmp"], "old"), ("between", [".old", ".tmp"], "old"), ("old", [".old"], "new")],
+)
+def test_what_a_killed_process_left_is_removed_by_the_next_one_that_writes_there(
+    moment: str, left: list[str], holds: str, tmp_path: Path
+) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "weights").write_text("old")
+    (tmp_path / ".mine.tmp").mkdir()  # of somebody else
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "0"), moment], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert hidden(tmp_path) == sorted([*left, ".tmp"])
+    with new_folder(tmp_path / "1"):
+        assert hidden(tmp_path) == [".tmp", ".tmp"]
+    assert hidden(tmp_path) == [".tmp"]
+    assert (tmp_path / ".mine.tmp").is_dir()
+    assert (tmp_path / "0" / "weights").read_text() == holds
+
+
+def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "0"), "alive"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout
+        assert writer.stdout.readline() == "ready\n"
+        assert sweep_folders(tmp_path) == 0
+        with new_folder(tmp_path / "1"):
+            assert hidden(tmp_path) == [".tmp", ".tmp"]
+        assert hidden(tmp_path) == [".tmp"]
+        writer.communicate("\n")
+    assert writer.returncode == 0
+    assert (tmp_path / "0" / "weights").read_text() == "new"
+    assert hidden(tmp_path) == []
 
 
 def test_a_new_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from composer.layout import Block, Layout, Projection, Target
 from composer.library import Library
 from composer.progress import Bar, Progress
 from composer.recipe import Recipe
-from composer.scheme import Node
-from composer.waves import Missing, split
+from composer.scheme import Node, load_scheme
+from composer.waves import BlockTuning, Missing, split
 
 GIVEN: dict[str, Any] = {
     "attention": [0.25, 0.5],
@@ -138,6 +138,55 @@ def test_shares_give_the_bytes_of_the_whole(
     assert composer.finetune_blocks(spread_over).summary["tuned"] == len(gone)
     assert {a for shares in inline.shares for share in shares for a in share.blocks.values()} == set(gone)
     assert blocks(spread_over) == blocks(alone)
+
+
+def test_a_process_of_a_launcher_makes_its_own_part_and_waits_for_the_others(
+    recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them, each of which may be the quicker one; see also tests/integration/test_launcher_joint.py."""
+    given: dict[str, Any] = {"trainer": "least_squares", "block_levels": ["module", "sublayer"]}
+    alone, shared = recipe("one", **given), recipe("many", **given)
+    composer.finetune_blocks(alone)
+    whole, library = blocks(alone), Library(shared.folder / "modules" / "finetuned")
+    (manifest,) = Library(alone.folder / "modules" / "finetuned").manifests().values()
+    plan, addresses = load_scheme(alone.folder / "conf_prune.json"), manifest["addresses"]
+    in_waves = [addresses[node.hash] for wave in plan.waves() for node in wave]
+    make, parts = spread._tune_here, list[set[str]]()
+
+    def here(*arguments: Any) -> BlockTuning:
+        parts.append(set(arguments[-1].values()))
+        return make(*arguments)
+
+    def meanwhile(_: float) -> None:
+        """The other process makes a block; it is not this one that does."""
+        left = next(a for a in in_waves if a not in library)
+        assert not any(left in part for part in parts)
+        done = Library(alone.folder / "modules" / "finetuned").get(left)
+        library.put(done.lineage, done.weights, done.masks)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(spread, "_tune_here", here)
+    monkeypatch.setattr(spread.time, "sleep", meanwhile)
+    owned = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        for path in library.folder.glob("*"):
+            path.unlink()
+        parts.clear()
+        composer.finetune_blocks(shared)
+        owned.append(set().union(*parts))
+        assert len(parts) == 2  # waves
+        assert blocks(shared) == whole
+        # Of a half that is stored already the other half is made by the same one.
+        gone = sorted(owned[-1])[::2]
+        for address in gone:
+            library.remove(address)
+        parts.clear()
+        composer.finetune_blocks(shared)
+        assert sorted(set().union(*parts)) == gone
+    assert not owned[0] & owned[1]
+    tuned = Library(alone.folder / "modules" / "finetuned")
+    assert owned[0] | owned[1] == {a for a in whole if tuned.header(a).lineage["stage"] == "tuned"}
 
 
 def test_a_worker_that_sees_other_data_makes_nothing(

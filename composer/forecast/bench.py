@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,11 +18,12 @@ from ..criteria import CRITERIA
 from ..cutting import weight_of
 from ..granularity import keep_by_rank
 from ..layout import Block
-from ..progress import Bar
 from ..scheme import Node
 from ..stages.tune_blocks import head
+from ..stages.tune_joint import JointBook
+from ..stages.tune_model import MaskedBook
 from ..teacher import Teacher
-from ..trainers.whole import Book, ModelSettings, plain
+from ..trainers.whole import Book
 from ..workspace import Workspace
 from .workload import Setting
 
@@ -49,11 +49,17 @@ class Bench:
         r, layout = space.recipe, self.layout.only(self.scheme.modules)
         full = Calibration(self.model, space.task, self.train, layout, size=r.calibration_size, seed=r.seed)
         chosen = full.indices[len(full.indices) // (2 * SAMPLE) :: -(-len(full.indices) // SAMPLE)]
-        drawn = [i for batch in chosen for i in batch]
-        self.sample = Calibration(self.model, space.task, self.train, layout, indices=drawn, memory=r.memory)
+        self._drawn = [i for batch in chosen for i in batch]
+        self._looked_at = layout
+        self.sample = self.few()
         self.scale = _tokens(full) / _tokens(self.sample)
         valid = head(space.examples("valid"), r.block.valid_size)
         self.lecturer = Teacher(self.model, self.layout, space.task, self.train, valid, self.sample)
+
+    def few(self) -> Calibration:
+        """A few batches of the calibration sample, with none of their moments gathered yet."""
+        given = self.model, self.space.task, self.train, self._looked_at
+        return Calibration(*given, indices=self._drawn, memory=self.space.recipe.memory)
 
     def batch(self, step: int) -> list[int]:
         """Training examples of a batch of blocks."""
@@ -105,23 +111,17 @@ def _tokens(sample: Calibration) -> int:
     return sum(tensor.numel() for batch in sample.batches() for tensor in batch.values())
 
 
-class StopWatch(Book):
-    """Holds masks, as fine-tuning does, and keeps the seconds of each step; validates nothing."""
+class Timed(Book):
+    """Mixed into the book of a training loop: keeps the seconds of each step, and validates nothing."""
 
-    def __init__(
-        self, settings: ModelSettings, work: Path, keep: dict[str, Tensor], synchronised: Callable[[], None]
-    ) -> None:
-        super().__init__(settings, work, Bar())
-        self.keep, self.synchronised = keep, synchronised
+    def __init__(self, *given: Any, synchronised: Callable[[], None]) -> None:
+        super().__init__(*given)
+        self.synchronised = synchronised
         self.each: list[float] = []
 
     def measure(self, model: nn.Module, step: int) -> float:
         """All weights are as good as those of the start, which therefore are restored."""
         return 0.0
-
-    def hold(self, model: nn.Module) -> None:
-        """Removed weights are exactly 0 again."""
-        masks.apply(plain(model), self.keep)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.synchronised()
@@ -133,3 +133,11 @@ class StopWatch(Book):
         control = super().on_step_end(args, state, control, **kwargs)
         self.each.append(self.train_seconds - before)
         return control
+
+
+class TimedAlone(Timed, MaskedBook):
+    """Steps of one whole model."""
+
+
+class TimedTogether(Timed, JointBook):
+    """Steps of all configurations together."""

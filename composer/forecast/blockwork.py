@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import RecipeError
-from ..scheme import Node
+from ..scheme import SHARED, Node
+from ..stages.compose import cover
 from .footprint import LEARNING, most
 from .workload import Blocks, Setting, Work, parts, stored
 
@@ -61,21 +62,21 @@ def least_squares(blocks: Blocks, setting: Setting) -> Iterator[Work]:
 def joint(blocks: Blocks, setting: Setting) -> Iterator[Work]:
     """The closed forms, then steps of whole models in which all configurations take turns."""
     block = setting.recipe.block
-    if getattr(block, "start", "repaired") == "repaired":
-        yield from least_squares(blocks, setting)
-    every = max(1, -(-block.steps // getattr(block, "evaluations", 4)))
-    looks = 1 + -(-block.steps // every)
-    yield Work("step", block.steps, (block.batch_size,), least=min(block.steps, every * block.patience))
-    yield Work("validate", blocks.configurations * looks * setting.valid)
+    yield from least_squares(blocks, setting)
+    every = max(1, -(-block.steps // block.evaluations))
+    if SHARED not in blocks.joint:
+        yield Work("joint", block.steps, (block.batch_size,), least=min(block.steps, every * block.patience))
     yield from stored(shared_files(blocks, setting))
 
 
 def shared_files(blocks: Blocks, setting: Setting) -> list[int]:
     """Sizes of what joint tuning stores beside the blocks that it starts from: the model, and the blocks anew."""
-    tops = [
-        child for root in setting.scheme.roots[: blocks.configurations] for child in setting.scheme.nodes[root].children
-    ]
-    return [setting.sizes.model, *(setting.sizes.tuned(setting.scheme.nodes[name]) for name in dict.fromkeys(tops))]
+    tuned = setting.tuned_nodes()
+    size = setting.sizes.tuned if tuned else setting.sizes.pruned
+    names = {node.hash: "" for node in tuned or setting.pruned_nodes()}
+    tops = [node for i in range(blocks.configurations) for node in cover(setting.scheme, i, names)]
+    sizes = {SHARED: setting.sizes.model} | {node.hash: size(node) for node in tops}
+    return [sizes[name] for name in sizes if name not in blocks.joint]
 
 
 BLOCKS: dict[str, Callable[[Blocks, Setting], Iterator[Work]]] = {

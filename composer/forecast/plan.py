@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..criteria import CRITERIA
 from ..models.base import DEMO
@@ -19,10 +19,8 @@ from .stock import Stock, stock_of
 from .verdict import Costs, Share, verdict_of
 from .workload import Blocks, Key, Setting, Work, pruning, summed
 
-SPREAD = 1.5
-"""What was measured on a few batches may be so many times too low or too high for all of them."""
-SWEEP = 2.5
-"""Passes over the calibration sample that a sweep after composing costs."""
+if TYPE_CHECKING:
+    from .timing import Seconds
 
 
 def forecast(
@@ -37,16 +35,16 @@ def forecast(
     space = Workspace.of(recipe)
     if space.recipe.trainer not in TRAINERS.names():
         TRAINERS.get(space.recipe.trainer)  # says what is allowed
-    plan = Plan(space, Share.of(share, space.folder / "results" / "comparison.json"), read=time)
+    plan = Plan(space, share, read=time)
     told = plan.told()
     return {**told, **plan.timed(progress)} if time else told
 
 
 class Plan:
-    """The forecast of one workspace; ``read``: the data are needed anyway."""
+    """The forecast of one workspace; ``share`` is what the user says of it; ``read``: the data are needed anyway."""
 
-    def __init__(self, space: Workspace, share: Share, *, read: bool) -> None:
-        self.space, self.share = space, share
+    def __init__(self, space: Workspace, share: float | None, *, read: bool) -> None:
+        self.space = space
         scheme, layout, r = planned_scheme(space), space.base.layout, space.recipe
         needs = bool(CRITERIA.get(r.criterion).needs)
         valid = min(r.block.valid_size, r.valid_size or r.block.valid_size)
@@ -54,6 +52,9 @@ class Plan:
         self.steps = self._steps()
         if r.trainer == "joint":
             r = r.model_copy(update={"block": as_for_one_model(r.block, r.finetune, self.steps)})
+        together = r.block.steps if r.trainer == "joint" else 0
+        comparison = space.folder / "results" / "comparison.json"
+        self.share = Share.of(share, comparison, learnt=self.steps is not None and together >= self.steps)
         self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), needs, valid)
         self.stock: Stock = stock_of(space, scheme)
         self.n = len(scheme.roots)
@@ -108,7 +109,10 @@ class Plan:
         return {
             "work": rows,
             "seconds": totals,
-            "each": [{"unit": unit, "of": list(of), "seconds": seconds} for (unit, of), seconds in each.items()],
+            "each": [
+                {"unit": unit, "of": list(of), "seconds": took.about, "range": [took.least, took.most]}
+                for (unit, of), took in each.items()
+            ],
             "device": self.space.device,
             "verdict": verdict_of(costs, self.share, totals),
         }
@@ -120,8 +124,7 @@ class Plan:
         leaves, left = (_missing(*some) for some in self._nodes())
         pruning_left = list(pruning(leaves, self.setting, self.stock.scored))
         gathered = any(work.unit == "gather" for work in pruning_left)
-        shared = self.stock.scheme and not left
-        tuning_left = [] if shared else list(tuning(Blocks(left, self.n, gathered), self.setting))
+        tuning_left = list(tuning(Blocks(left, self.n, gathered, self.stock.joint), self.setting))
         rows = [
             ("prune every variant", "both", list(pruning(self.setting.pruned_nodes(), self.setting)), pruning_left),
             ("block-level fine-tuning, once for all", "composed", self._tuning(self.n), tuning_left),
@@ -152,7 +155,7 @@ class Plan:
         return list(tuning(Blocks(nodes, k, self.setting.selects), self.setting))
 
     def _composing(self) -> list[Work]:
-        swept = [Work("show", SWEEP * self.n)] if self.space.recipe.sweep else []
+        swept = [Work("sweep", self.n)] if self.space.recipe.sweep else []
         return [Work("compose", self.n), *swept]
 
     def _search(self, side: str) -> list[Work]:
@@ -204,13 +207,13 @@ class Plan:
         """Bytes that will be written: blocks, scores that a criterion keeps, what joint tuning shares, models."""
         setting, sizes, space = self.setting, self.setting.sizes, self.space
         new = [path for path in setting.scheme.modules if path not in self.stock.scored] if setting.selects else []
-        joint = space.recipe.trainer == "joint" and not self.stock.scheme
+        joint = space.recipe.trainer == "joint"
         names = [name.format(i) for i in range(self.n) for name in ("{}", "{}-finetuned", "{}-baseline")]
         models = [name for name in (*names, "dense") if not (space.folder / "models" / name).exists()]
         parts = {
             "blocks": sum(row["bytes"] for row in rows),
             "scores": sum(map(sizes.scores, new)),
-            "shared": sum(shared_files(Blocks([], self.n, False), setting)) if joint else 0,
+            "shared": sum(shared_files(Blocks([], self.n, False, self.stock.joint), setting)) if joint else 0,
             "models": len(models) * sizes.model,
         }
         return {**parts, "total": sum(parts.values())}
@@ -242,9 +245,12 @@ def _pieces(works: Iterable[Work]) -> dict[str, float]:
     return found
 
 
-def _seconds(works: Iterable[Work], each: dict[Key, float]) -> tuple[float, float, float]:
-    """At least, about, at most."""
-    works = summed(works)
-    about = sum(work.count * each[work.unit, work.of] for work in works)
-    least = sum((work.count if work.least is None else work.least) * each[work.unit, work.of] for work in works)
-    return least / SPREAD, about, about * SPREAD
+def _seconds(works: Iterable[Work], each: Mapping[Key, Seconds]) -> tuple[float, float, float]:
+    """At least, about, at most: with every piece as in its quickest, its middling and its slowest try."""
+    least = about = most = 0.0
+    for work in summed(works):
+        took = each[work.unit, work.of]
+        least += (work.count if work.least is None else work.least) * took.least
+        about += work.count * took.about
+        most += work.count * took.most
+    return least, about, most

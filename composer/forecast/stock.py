@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..library import Library
 from ..models.base import DEMO
+from ..progress import SILENT
 from ..scheme import Scheme
 from ..workspace import Workspace
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 class Stock:
     """Hashes of the nodes whose blocks are stored, and targets whose scores are; None where nobody can tell.
 
-    ``scheme``: the library of tuned blocks has this very scheme's record, so all that serves it is there.
+    ``joint``: what joint tuning has stored beside the blocks that it begins from (:meth:`composer.joint.Joint.stored`).
     """
 
     pruned: frozenset[str] | None = frozenset()
     tuned: frozenset[str] | None = frozenset()
     scored: frozenset[str] = frozenset()
-    scheme: bool = False
+    joint: frozenset[str] = frozenset()
 
 
 def stock_of(space: Workspace, plan: Scheme) -> Stock:
@@ -47,8 +48,9 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
     scored = _scored(pruned, plan, told) if criterion.needs else frozenset()
     if not named:
         return Stock(held, None, scored)
-    blocks = frozenset(name for name, address in _tuned(space, plan, addresses).items() if address in tuned)
-    return Stock(held, blocks, scored, tuned.manifest(plan.digest) is not None)
+    blocks = _tuned(space, plan, addresses)
+    found = frozenset(name for name, address in blocks.items() if address in tuned)
+    return Stock(held, found, scored, _joint(space, plan, addresses, blocks))
 
 
 class _Everything(Library):
@@ -91,19 +93,13 @@ def _tuned(space: Workspace, plan: Scheme, pruned: Mapping[str, str]) -> dict[st
     from torch import nn
 
     from ..calibration import Calibration
-    from ..stages.tune_blocks import head, tune_blocks
+    from ..spread import block_examples, wave_settings
+    from ..stages.tune_blocks import tune_blocks
     from ..trainers import TRAINERS
-    from ..trainers.trainer import BlockSettings
 
-    r = space.recipe
-    closed = getattr(TRAINERS.get(r.trainer), "in_context", False)
-    settings = BlockSettings(
-        trainer="least_squares" if closed else r.trainer,
-        seed=r.seed,
-        calibration_size=r.calibration_size,
-        **{name: value for name, value in r.block.model_dump().items() if name in BlockSettings.__dataclass_fields__},
-    )
-    train, valid = space.examples("train"), head(space.examples("valid"), r.block.valid_size)
+    settings, examples = wave_settings(space.recipe), block_examples(space)
+    if settings is None:
+        return {}
     nobody = nn.Linear(1, 1)
     found = tune_blocks(
         nobody,
@@ -112,11 +108,24 @@ def _tuned(space: Workspace, plan: Scheme, pruned: Mapping[str, str]) -> dict[st
         trainer=TRAINERS.get(settings.trainer),
         settings=settings,
         task=space.task,
-        train=train,
-        valid=valid,
+        train=examples["train"],
+        valid=examples["valid"],
         pruned=_Everything(space.pruned),
         tuned=_Everything(space.finetuned),
         addresses=pruned,
-        calibration=Calibration(nobody, space.task, train, space.base.layout, size=1),
+        calibration=Calibration(nobody, space.task, examples["train"], space.base.layout, size=1),
     )
     return found.addresses
+
+
+def _joint(space: Workspace, plan: Scheme, pruned: Mapping[str, str], blocks: Mapping[str, str]) -> frozenset[str]:
+    """What is stored of joint tuning, where the trainer is one that does it."""
+    from ..joint import Joint
+    from ..spread import block_examples
+    from ..trainers import TRAINERS
+
+    if not TRAINERS.get(space.recipe.trainer).in_context:
+        return frozenset()
+    library, repaired = Library(space.finetuned), space.recipe.block.start == "repaired"
+    start = (library, blocks) if repaired else (Library(space.pruned), pruned)
+    return Joint(space, plan, start, library, block_examples(space)["valid"], SILENT).stored()

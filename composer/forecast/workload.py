@@ -28,8 +28,8 @@ class Work:
         unit: what a piece is: ``gather`` and ``show`` (a pass of the base model over the calibration sample, with
             and without its moments), ``teach`` (over one batch of blocks), ``select``, ``solve``, ``prepare`` (what
             solves for the same inputs share), ``probe`` (one variant's moments of its own inputs over the sample),
-            ``learn`` and ``look`` (a block's step and validation on a batch), ``step`` (of a whole model),
-            ``validate`` (one example), ``file``, ``byte``, ``compose``.
+            ``learn`` and ``look`` (a block's step and validation on a batch), ``joint`` (a step of all configurations
+            together), ``step`` (of a whole model), ``file``, ``byte``, ``compose``, ``sweep`` (of a composed model).
         of: what stands for all of its kind: a target's path, a node's hash and the number of a sublayer in it, the
             examples of a step.
         operations: what pieces of one unit cost in proportion, where they differ.
@@ -71,7 +71,9 @@ class Setting:
         return self.scheme.at("module") + [n for n in sublayers if self.kinds(n.rates) == ["attention", "linear"]]
 
     def tuned_nodes(self) -> list[Node]:
-        """The blocks."""
+        """The blocks, less those that joint tuning leaves as they are pruned."""
+        if self.recipe.trainer == "joint" and self.recipe.block.start == "pruned":
+            return []
         return [node for wave in self.scheme.waves() for node in wave]
 
     def kinds(self, paths: Iterable[str]) -> list[str]:
@@ -114,11 +116,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks to tune for so many configurations; ``gathered``: the moments are there from pruning."""
+    """The blocks to tune for so many configurations.
+
+    ``gathered``: the moments are there from pruning; ``joint``: names of what joint tuning has stored already.
+    """
 
     nodes: Sequence[Node]
     configurations: int
     gathered: bool
+    joint: frozenset[str] = frozenset()
 
 
 def pruning(nodes: Sequence[Node], setting: Setting, scored: Collection[str] = ()) -> Iterator[Work]:

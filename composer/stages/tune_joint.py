@@ -116,13 +116,13 @@ def tune_joint(
         the mean over the configuration's steps since the row before, in this process; None without such a step).
     """
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
-        book = _JointBook(task, valid, configurations, settings, patience, work, bar)
+        book = JointBook(task, valid, configurations, settings, patience, work, bar)
         with book.masked(model):
             tuned = train_whole(model, task, train, book, answers)
         return tuned, book.extra["each"]
 
 
-class _JointBook(Book):
+class JointBook(Book):
     """Draws and composes before each step, puts ``θ`` back before the optimiser moves it."""
 
     def __init__(

@@ -45,11 +45,11 @@ def tune_model(
         The rows and the best loss; step 0 counts as a candidate, so the result is never worse than the start.
     """
     with progress.bar(label, settings.steps) as bar, keep_masks.held(model, masks):
-        book = _MaskedBook(task, valid, masks, settings, work, bar)
+        book = MaskedBook(task, valid, masks, settings, work, bar)
         return train_whole(model, task, train, book, answers)
 
 
-class _MaskedBook(Book):
+class MaskedBook(Book):
     """Holds masks after every step."""
 
     def __init__(

@@ -92,6 +92,9 @@ class ClassificationTask:
         mask = batch["attention_mask"].bool()
         return {"encoder": mask, "decoder": mask}
 
+    def asked(self, batch: Batch) -> None:
+        """All answers: one for each example."""
+
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """Accuracy and F1, both 0 to 1.
 

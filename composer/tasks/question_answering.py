@@ -82,6 +82,9 @@ class QuestionAnsweringTask:
         """Bool mask: encoder (batch, length)."""
         return {"encoder": batch["attention_mask"].bool()}
 
+    def asked(self, batch: Batch) -> None:
+        """All answers: two for each window."""
+
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """Exact match and F1 in per cent (:func:`composer.tasks.squad.squad_metrics`).
 

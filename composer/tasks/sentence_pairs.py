@@ -79,7 +79,11 @@ class SentencePairsTask(ABC):
 
     def real_tokens(self, batch: Batch) -> dict[str, Tensor]:
         """Bool masks: encoder (batch, source length), decoder (batch, target length)."""
-        return {"encoder": batch["attention_mask"].bool(), "decoder": batch["labels"] != IGNORED}
+        return {"encoder": batch["attention_mask"].bool(), "decoder": self.asked(batch)}
+
+    def asked(self, batch: Batch) -> Tensor:
+        """Real tokens of the targets: (batch, length), bool."""
+        return batch["labels"] != IGNORED
 
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """Corpus BLEU and chrF (0 to 100) of generated translations, as sacrebleu defines them."""

@@ -70,6 +70,10 @@ class Task(Protocol):
         """Per stream ("encoder", "decoder") a bool mask (batch, length): True where a token counts."""
         ...
 
+    def asked(self, batch: Batch) -> Tensor | None:
+        """The ``logits`` that the loss looks at: bool, of their shape less the classes; None for all of them."""
+        ...
+
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """Metrics of ``model`` on ``data``; ``Score.details['seconds']`` is the time it took."""
         ...

@@ -79,6 +79,10 @@ class TextTask(ABC):
         """Bool mask of the task's stream: (batch, window)."""
         return {self.stream: batch["attention_mask"].bool()}
 
+    def asked(self, batch: Batch) -> Tensor:
+        """Places with a label: (batch, window), bool."""
+        return batch["labels"] != IGNORED
+
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """Perplexity: exp of the mean loss over all tokens that are asked for."""
         start = time.perf_counter()

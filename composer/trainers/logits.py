@@ -18,8 +18,6 @@ from ..running import answering
 if TYPE_CHECKING:
     from ..tasks.task import Batch, Task
 
-IGNORED = -100
-
 
 class Answers:
     """The base model as the teacher of a whole model; ``share`` is the weight of its answers in the loss."""
@@ -36,7 +34,7 @@ class Answers:
         with answering(self.base):
             _, wanted = self._run(self.base, batch)
         own, logits = self._run(model, batch)
-        return (1 - self.share) * own + self.share * divergence(logits, wanted, batch.get("labels"))
+        return (1 - self.share) * own + self.share * divergence(logits, wanted, self.task.asked(batch))
 
     def _run(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         seen: list[Any] = []
@@ -54,10 +52,9 @@ class Answers:
         return loss, logits
 
 
-def divergence(logits: Tensor, wanted: Tensor, labels: Tensor | None) -> Tensor:
-    """``KL(wanted ‖ logits)``, the mean over rows: (..., classes), of tokens with a label where there is one each."""
-    if labels is not None and logits.dim() == labels.dim() + 1:
-        real = labels != IGNORED
-        logits, wanted = logits[real], wanted[real]
+def divergence(logits: Tensor, wanted: Tensor, asked: Tensor | None = None) -> Tensor:
+    """``KL(wanted ‖ logits)`` of (..., classes), the mean over rows that are ``asked`` (..., bool), else over all."""
+    if asked is not None:
+        logits, wanted = logits[asked], wanted[asked]
     given, target = (F.log_softmax(x.flatten(0, -2), -1) for x in (logits, wanted))
     return F.kl_div(given, target, log_target=True, reduction="batchmean")

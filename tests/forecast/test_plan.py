@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import pytest
 
 import composer
 from composer.errors import RecipeError
+from composer.forecast import timing
+from composer.forecast.bench import SAMPLE
 from composer.forecast.blockwork import BLOCKS, Blocks, joint
 from composer.forecast.footprint import BESIDE, Footprint
 from composer.forecast.plan import forecast
+from composer.forecast.timing import Seconds
+from composer.forecast.verdict import ASSUMED
 from composer.forecast.workload import Setting, Work
 from composer.library import Library
 from composer.models.base import BaseModel
@@ -190,10 +195,136 @@ def test_joint_tuning_takes_its_steps_once_whatever_the_number_of_configurations
     setting = Setting(scheme, base.layout, recipe, Footprint(base, scheme), True, 4)
     for n in (1, 2):
         work = list(joint(Blocks(setting.tuned_nodes(), n, True), setting))
-        assert [w.count for w in work if w.unit == "step"] == [40]
-        assert [w.count for w in work if w.unit == "validate"] == [n * 5 * 4]
+        assert [w.count for w in work if w.unit == "joint"] == [40]
         assert sum(w.count for w in work if w.unit == "solve") == len([w for w in work if w.unit == "solve"])
-    assert Work("step", 40, (8,), least=30.0) in work
+    assert Work("joint", 40, (8,), least=30.0) in work
+
+
+EACH = {"gather": 3.0, "select": 0.5, "solve": 0.25, "prepare": 0.125, "show": 2.0, "probe": 0.75}
+EACH |= {"file": 1 / 64, "byte": 0.0, "compose": 0.5}
+"""Seconds of a piece, of each unit but steps."""
+
+
+def spent(case: Case, k: int, steps: int, joint_steps: int, each: dict[str, float]) -> tuple[float, float]:
+    """Seconds of the baselines and of the composed side for the first ``k`` configurations, added up one by one.
+
+    Pruning is on both sides; there is no search.
+    """
+    base, scheme = BaseModel(case.start["model"]), load_scheme(case.folder / "conf_prune.json")
+    setting = Setting(scheme, base.layout, case.recipe(), Footprint(base, scheme), True, 4)
+    below = {node.hash for i in range(k) for node in scheme.below(scheme.root(i))}
+    nodes = [node for node in setting.tuned_nodes() if node.hash in below]
+    forms = sum(w.count * each[w.unit] for w in BLOCKS["least_squares"](Blocks(nodes, k, True), setting))
+    tops = {name for i in range(k) for name in scheme.nodes[scheme.roots[i]].children}
+    files = len(nodes) + 1 + len(tops)  # closed forms, what is shared, blocks of the joint library
+    composed = forms + files * each["file"] + joint_steps * each["joint"] + k * each["compose"]
+    return k * steps * each["step"], composed
+
+
+@pytest.mark.parametrize("steps", [4, 60, 120])
+@pytest.mark.parametrize("joint_steps", [None, 30, 200])
+def test_the_verdict_of_joint_tuning_is_the_sum_of_both_sides(
+    steps: int, joint_steps: int | None, cases: dict[str, Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pieces that take known times, for all numbers of configurations and of steps."""
+    case, each = cases["t5, closed forms"], {**EACH, "step": 1.0, "joint": 1.25}
+
+    def measured(_: Any, works: Iterable[Work], progress: Any) -> dict[Any, Seconds]:
+        return {(w.unit, w.of): Seconds(0.5, 1.0, 3.0).times(each[w.unit]) for w in works}
+
+    monkeypatch.setattr("composer.forecast.timing.measure", measured)
+    block = {"steps": joint_steps} if joint_steps else {}
+    told = forecast(case.recipe(trainer="joint", block=block, finetune={"steps": steps}), time=True)
+    learnt = joint_steps or steps
+    share = 0.0 if learnt >= steps else ASSUMED
+    assert told["share"]["value"] == share
+
+    n = len(load_scheme(case.folder / "conf_prune.json").roots)
+    gaps = []
+    for k in range(1, n + 1):
+        alone, ours = spent(case, k, steps, learnt, each)
+        gaps.append(ours + k * round(share * steps) * each["step"] - alone)
+    behind = [k for k, gap in enumerate(gaps, 1) if gap > 1e-9]
+    verdict = told["verdict"]
+    if not behind or behind[-1] < n:
+        assert verdict["pays_from"] == (behind[-1] + 1 if behind else 1)
+    else:
+        assert verdict["pays_from"] is None or verdict["pays_from"] > n
+    seconds = told["seconds"]
+    assert seconds["composed"] - seconds["baseline"] == pytest.approx(gaps[-1])
+    # From all pieces at their quickest (where steps may end early) to all at their slowest.
+    for row in told["work"]:
+        least, about, most = row["seconds"]
+        assert 0 < least <= about / 2
+        assert most == pytest.approx(3 * about)
+    blocks = next(row for row in told["work"] if row["work"].startswith("block-level"))
+    assert blocks["pieces"]["joint"] == learnt
+    assert "validate" not in blocks["pieces"]
+
+
+@pytest.mark.parametrize("start", ["repaired", "pruned"])
+def test_one_more_configuration_on_a_joint_library_takes_no_joint_step(
+    start: str, cases: dict[str, Case], tmp_path: Path
+) -> None:
+    case = cases["t5, closed forms"]
+    folder = Path(shutil.copytree(case.folder, tmp_path / "run"))
+    options = {"trainer": "joint", "block": {"steps": 2, "batch_size": 4, "start": start}, "folder": str(folder)}
+    rates: dict[str, Any] = {"attention": [0.25, 0.5], "linear": [0.3, 0.5]}
+    more: dict[str, Any] = {"attention": [0.25, 0.5, 0.5], "linear": [0.3, 0.5, 0.6]}
+
+    def planned(given: dict[str, Any]) -> tuple[dict[str, float], int]:
+        told = forecast(case.recipe(**options, **given))
+        return pieces(told, "block-level"), told["disk"]["shared"]
+
+    def done(given: dict[str, Any]) -> tuple[Outcome, list[str]]:
+        composer.generate_config(case.recipe(**options, **given), force=True)
+        composer.generate_scheme(case.recipe(**options), force=True)
+        composer.prune(case.recipe(**options))
+        library = Library(folder / "modules" / "finetuned")
+        before = set(library.addresses())
+        tuned = composer.finetune_blocks(case.recipe(**options), force=True)
+        new = [a for a in library.addresses() if a not in before]
+        return tuned, [a for a in new if library.header(a).lineage["stage"] in ("shared", "joint")]
+
+    for given, steps in ((rates, 2), (more, 0)):
+        work, disk = planned(given)
+        tuned, new = done(given)
+        assert work.get("joint", 0) == tuned.summary["joint"]["made"] == steps
+        assert work.get("solve", 0) == tuned.summary["tuned"]
+        library = Library(folder / "modules" / "finetuned")
+        assert 0.9 < disk / sum(f.stat().st_size for a in new for f in library.files(a)) < 1.5
+        assert planned(given) == ({}, 0)
+
+
+def test_what_is_distilled_or_swept_is_timed_so(
+    cases: dict[str, Case], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The base model runs in every step that learns its answers; sweeps really sweep."""
+    case, passes = cases["t5, closed forms"], []
+    runs: list[tuple[str, float]] = []
+    learn, refit = timing.train_whole, timing.sweep
+
+    def train(model: Any, task: Any, train: Any, book: Any, answers: Any) -> Any:
+        hook = answers.base.register_forward_hook(lambda *_: passes.append(book)) if answers else None
+        done = learn(model, task, train, book, answers)
+        if hook:
+            hook.remove()
+        runs.append((type(book).__name__, book.settings.distill))
+        return done
+
+    def swept(*given: Any, **options: Any) -> Any:
+        runs.append(("sweep", options["size"]))
+        return refit(*given, **options)
+
+    monkeypatch.setattr(timing, "train_whole", train)
+    monkeypatch.setattr(timing, "sweep", swept)
+    options = {"trainer": "joint", "block": {"steps": 6}, "folder": str(tmp_path / "x"), **RATES}
+    told = forecast(case.recipe(**options, sweep=True, finetune={"steps": 6, "distill": 0.5}), time=True)
+    assert sorted({run for run in runs if run[0] != "sweep"}) == [("TimedAlone", 0.5), ("TimedTogether", 0.5)]
+    assert len(passes) == 2 * (SAMPLE + 1)
+    assert {size for name, size in runs if name == "sweep"} == {3, 6}
+    composing = pieces(told, "compose the models", "pieces")
+    assert composing == {"compose": told["configurations"], "sweep": told["configurations"]}
 
 
 @pytest.mark.parametrize("name", ["t5, layers too", "gated, in passes", "distilbert, gradients"])
@@ -204,7 +335,9 @@ def test_every_piece_can_be_timed_and_all_of_them_add_up(name: str, cases: dict[
     assert all(piece["seconds"] >= 0 for piece in told["each"])
     for row in told["work"]:
         least, about, most = row["seconds"]
-        assert 0 < least < about < most
+        assert 0 < least <= about <= most
+    for piece in told["each"]:
+        assert piece["range"][0] <= piece["seconds"] <= piece["range"][1]
     for side, seconds in told["seconds"].items():
         own = [row["seconds"][1] for row in told["work"] if row["side"] in (side, "both")]
         assert seconds == pytest.approx(sum(own))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.errors import RecipeError
-from composer.forecast.verdict import ASSUMED, Costs, Share, verdict_of
+from composer.forecast.verdict import ASSUMED, LEARNT, Costs, Share, verdict_of
 
 seconds = st.floats(0.01, 100)
 COSTS = st.builds(
@@ -82,6 +82,17 @@ def test_the_share_is_given_or_measured_or_assumed(tmp_path: Path) -> None:
     comparison(tmp_path, [0.5, None])
     assert Share.of(None, path) == Share(0.75, "mean of 2 in comparison.json, of which 1 never reached it")
     assert Share.of(0.1, path) == Share(0.1, "given")
+    assert Share.of(None, path, learnt=True).value == 0.75
+    assert Share.of(None, tmp_path / "none.json", learnt=True) == Share(
+        LEARNT, "measured on T5 after as many joint steps; --share says otherwise"
+    )
+
+
+def test_a_finish_of_no_step_is_said_so() -> None:
+    costs = Costs([140.0, 150.0], 100.0, 1.0, 0.0)
+    told = verdict_of(costs, Share(0.0, "measured"), {"baseline": 200.0, "composed": 152.0})
+    assert told["pays_from"] == 2
+    assert told["text"].startswith("If composed models need no step of their own (measured), composing pays from 2")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])

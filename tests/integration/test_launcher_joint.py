@@ -29,7 +29,7 @@ from composer.library import Library
 from composer.stages import tune_joint as stage
 
 rank = os.environ["RANK"]
-draws = []
+draws, made = [], []
 learn, draw, put = composer.joint.tune_joint, stage.drawn, Library.put
 
 
@@ -37,7 +37,7 @@ def noted(model, *given, **options):
     done, each = learn(model, *given, **options)
     state = sorted(model.named_parameters())
     digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for _, p in state)).hexdigest()
-    Path(f"rank-{rank}.json").write_text(json.dumps({"weights": digest, "each": each, "draws": draws}))
+    Path(f"rank-{rank}.json").write_text(json.dumps({"weights": digest, "each": each, "draws": draws, "made": made}))
     return done, each
 
 
@@ -47,6 +47,8 @@ def chosen(*given):
 
 
 def slow(library, lineage, *given, **options):
+    if lineage["stage"] == "tuned":
+        made.append(lineage["node"])
     if lineage["stage"] in ("shared", "joint"):
         time.sleep(2.0 if lineage["stage"] == "shared" else 0.05)
     return put(library, lineage, *given, **options)
@@ -91,6 +93,13 @@ def test_two_processes_make_one_joint_library(tmp_path: Path) -> None:
     addresses, notes = manifest["addresses"], [json.loads((tmp_path / f"rank-{i}.json").read_text()) for i in range(2)]
     assert notes[0]["weights"] == notes[1]["weights"] == digest_of(library.get(addresses[SHARED]).weights)
     assert notes[0]["each"] == notes[1]["each"] == library.stats(addresses[SHARED])["joint"]
+
+    # Each block in closed form was made by one of them.
+    made = [note["made"] for note in notes]
+    assert all(made)
+    assert sorted(made[0] + made[1]) == sorted(
+        name for name, address in manifest["start"].items() if library.header(address).lineage["stage"] == "tuned"
+    )
 
     # Six draws of two processes are two rounds of three configurations.
     draws = [note["draws"] for note in notes]
