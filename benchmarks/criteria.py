@@ -47,14 +47,19 @@ SEQUENTIAL = ("wanda", "sparsegpt")
 ELSEWHERE = ("wanda", "sparsegpt", "obs")
 """Criteria of the table of calibration data."""
 FIRST = ("50 %", "70 %", "2:4", *HEADS)
-"""Shapes whose repair is measured before the others'."""
+"""Shapes whose repair is measured before the others'; of wide models those of :data:`HEADS` alone."""
 ORDER = ("l1", "wanda", "sparsegpt", "obs", "global_l1", "taylor", "random", "l2")
-"""The masks of l2 are those of l1 but for heads: last."""
+SAME = "l2"
+"""Of single weights its masks are those of l1: only heads are measured."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model with its data; ``generated``: the shapes for which the metric is measured, not the loss alone."""
+    """A model with its data.
+
+    ``generated``: the shapes for which the metric is measured, not the loss alone; ``repaired``: those whose repair
+    is measured before the others'.
+    """
 
     model: str
     data: str
@@ -62,6 +67,7 @@ class Subject:
     metric: str | None = None
     metric_size: int = 300
     generated: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = FIRST
     elsewhere: tuple[str, ...] = ("c4", "wikitext")
 
 
@@ -84,6 +90,7 @@ SUBJECTS = {
         "data/sst2",
         {"calibration_size": 256, "valid_size": 300},
         metric="accuracy",
+        repaired=HEADS,
         generated=(*RATES, *PATTERNS, *HEADS),
     ),
 }
@@ -167,35 +174,42 @@ class Bench:
         if "dense" not in self.results.rows(self.name):
             self.results.put(self.figures(self.own.fresh_model(), "50 %"), self.name, "dense")
         for criterion in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index):
-            self.series(self.own, "own", criterion, self.shapes(criterion), FIRST)
+            self.series(self.own, "own", criterion, self.shapes(criterion), self.subject.repaired)
 
     def samples(self) -> None:
         """Calibration as published, and on text from elsewhere."""
-        self.sequential(FIRST)
+        self.sequential(FIRST, self.subject.repaired)
         for sample in self.subject.elsewhere:
             wanted = self.some(("50 %", "70 %"))
-            if not any(self.lacking(sample, criterion, wanted, FIRST) for criterion in ELSEWHERE):
+            if not any(self.lacking(sample, criterion, wanted, self.subject.repaired) for criterion in ELSEWHERE):
                 continue
             data = written(self.own, self.given.shared, sample, 32 if self.given.short else 600)
             space = self.workspace(sample, data)
             for criterion in ELSEWHERE:
-                self.series(space, sample, criterion, wanted, FIRST)
+                self.series(space, sample, criterion, wanted, self.subject.repaired)
+
+    def first_repairs(self) -> None:
+        """The first repairs, where they had to wait."""
+        self.repairs(FIRST)
 
     def rest(self) -> None:
-        """The other repairs."""
-        for criterion in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index):
-            shapes = self.shapes(criterion)
-            self.series(self.own, "own", criterion, shapes, shapes)
-        self.sequential((*RATES, *PATTERNS))
+        """All other repairs, and calibration as published at all rates."""
+        self.repairs((*RATES, *PATTERNS, *HEADS))
+        self.sequential((*RATES, *PATTERNS), (*RATES, *PATTERNS))
 
-    def sequential(self, shapes: Sequence[str]) -> None:
+    def repairs(self, repaired: Sequence[str]) -> None:
+        """Repaired figures of these shapes, of all criteria."""
+        for criterion in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index):
+            self.series(self.own, "own", criterion, self.shapes(criterion), repaired)
+
+    def sequential(self, shapes: Sequence[str], repaired: Sequence[str]) -> None:
         """Those criteria that were published so; a scheme of one configuration each."""
         for criterion in SEQUENTIAL:
             for shape in self.some(shape for shape in shapes if shape not in HEADS):
-                if self.lacking("own", f"{criterion} sequential", [shape], shapes):
+                if self.lacking("own", f"{criterion} sequential", [shape], repaired):
                     folder = f"sequential-{criterion}-{shape.replace(':', '-').rstrip(' %')}"
                     space = self.workspace(folder, calibration="sequential")
-                    self.series(space, "own", criterion, [shape], shapes, f"{criterion} sequential")
+                    self.series(space, "own", criterion, [shape], repaired, f"{criterion} sequential")
 
     def series(
         self, space: Workspace, sample: str, criterion: str, shapes: list[str], repaired: Sequence[str], name: str = ""
@@ -253,8 +267,8 @@ class Bench:
     def shapes(self, criterion: str) -> list[str]:
         """What is measured of a criterion: the shapes that it makes sense with."""
         allowed = CRITERIA.get(criterion).shapes
-        found = [*RATES] if allowed & {"unstructured", "global"} else []
-        found += PATTERNS if "N:M" in allowed else ()
+        found = [*RATES] if allowed & {"unstructured", "global"} and criterion != SAME else []
+        found += PATTERNS if "N:M" in allowed and criterion != SAME else ()
         if "head" in allowed:
             groups = next(t.units for t in self.layout.targets if t.kind == "attention")
             found += [shape for shape in HEADS if round(spec_of(shape)["rate"] * groups)]
@@ -305,7 +319,7 @@ def main() -> int:
     print("machine:", machine(), f"threads {torch.get_num_threads()}", "\nversions:", versions(), "\n", flush=True)
     results = Results(given.output / "results.json")
     benches = [Bench(name, given, results) for name in given.only]
-    for phase in (Bench.criteria, Bench.samples, Bench.rest):
+    for phase in (Bench.criteria, Bench.samples, Bench.first_repairs, Bench.rest):
         for bench in benches:
             began = time.perf_counter()
             phase(bench)
