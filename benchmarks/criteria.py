@@ -4,7 +4,8 @@
 
 A small Llama trained on WikiText-2 (``benchmarks/language_model.py`` makes it: perplexity), a T5 on Multi30K (loss,
 BLEU) and a DistilBERT on SST-2 (loss, accuracy). No training step is taken. Each figure is stored in results.json as
-soon as it is measured, a killed run goes on; Markdown tables and a picture are made of what is there.
+soon as it is measured, a killed run goes on; Markdown tables and a picture are made of what is there. What says most
+comes first: of all models, then calibration, then the repairs that fill the table.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,20 +36,29 @@ from composer.workspace import Workspace
 if TYPE_CHECKING:
     from torch import nn
 
+    from composer.calibration import Calibration
+    from composer.progress import Progress
+    from composer.scheme import Scheme
+
 RATES = ("30 %", "40 %", "50 %", "60 %", "70 %", "80 %")
 PATTERNS = ("2:4", "4:8")
 HEADS = ("heads 25 %", "heads 50 %")
 SEQUENTIAL = ("wanda", "sparsegpt")
 ELSEWHERE = ("wanda", "sparsegpt", "obs")
 """Criteria of the table of calibration data."""
+FIRST = ("50 %", "70 %", "2:4", *HEADS)
+"""Shapes whose repair is measured before the others'; of wide models those of :data:`HEADS` alone."""
+ORDER = ("l1", "wanda", "sparsegpt", "obs", "global_l1", "taylor", "random", "l2")
+SAME = "l2"
+"""Of single weights its masks are those of l1: only heads are measured."""
 
 
 @dataclass(frozen=True)
 class Subject:
     """A model with its data.
 
-    ``repaired``, ``sequential``: of which shapes these are measured; ``generated``: for which the metric that
-    generates is.
+    ``generated``: the shapes for which the metric is measured, not the loss alone; ``repaired``: those whose repair
+    is measured before the others'.
     """
 
     model: str
@@ -56,9 +66,8 @@ class Subject:
     recipe: Mapping[str, Any]
     metric: str | None = None
     metric_size: int = 300
-    repaired: tuple[str, ...] = (*RATES, *PATTERNS, *HEADS)
-    sequential: tuple[str, ...] = (*RATES, *PATTERNS)
     generated: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = FIRST
     elsewhere: tuple[str, ...] = ("c4", "wikitext")
 
 
@@ -66,7 +75,7 @@ SUBJECTS = {
     "llama": Subject(
         ".bench/wikitext-llama",
         "data/wikitext-2",
-        {"max_source_length": 128, "calibration_size": 256, "valid_size": 128},
+        {"max_source_length": 128, "calibration_size": 128, "valid_size": 128},
         elsewhere=("c4", "multi30k"),
     ),
     "t5": Subject(
@@ -79,20 +88,29 @@ SUBJECTS = {
     "distilbert": Subject(
         "models/distilbert-mini-sst2",
         "data/sst2",
-        {"valid_size": 300},
+        {"calibration_size": 256, "valid_size": 300},
         metric="accuracy",
-        repaired=("50 %", "70 %", "2:4", *HEADS),
-        sequential=("50 %", "70 %", "2:4"),
+        repaired=HEADS,
         generated=(*RATES, *PATTERNS, *HEADS),
     ),
 }
 
 
 class Kept(Workspace):
-    """A workspace whose one capture serves all criteria, not only all rates of one."""
+    """A workspace whose one capture serves all criteria, not only all rates of one scheme."""
+
+    def calibration(self, plan: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
+        """The moments of all targets, whatever this plan touches."""
+        if self._calibration is None:
+            self._calibration = self.calibrated(self.fresh_model(), self.base.layout, progress=progress)
+        return self._calibration
 
     def forget_calibration(self) -> None:
         """Keep it."""
+
+    def share(self, other: Workspace) -> None:
+        """Take over another one's data, which are the same: reading them costs more than a repair."""
+        self._examples = other._examples
 
 
 @dataclass
@@ -146,44 +164,72 @@ class Bench:
         }
         if self.given.short:
             options |= {"calibration_size": 32, "valid_size": 16, "test_size": 4}
-        return Kept(load_recipe(None, options, file=False))
+        space = Kept(load_recipe(None, options, file=False))
+        if data is None and sample != "own":
+            space.share(self.own)
+        return space
 
-    def run(self) -> None:
-        """Measure what is missing."""
+    def criteria(self) -> None:
+        """Every criterion and shape pruned, and the first ones repaired."""
         if "dense" not in self.results.rows(self.name):
             self.results.put(self.figures(self.own.fresh_model(), "50 %"), self.name, "dense")
-        for criterion in CRITERIA.names():
-            self.series(self.own, "own", criterion, self.shapes(criterion))
-        for criterion in SEQUENTIAL:
-            for shape in self.some(self.subject.sequential):
-                if not self.done("own", f"{criterion} sequential", [shape]):
-                    folder = f"sequential-{criterion}-{shape.replace(':', '-').rstrip(' %')}"
-                    space = self.workspace(folder, calibration="sequential")
-                    self.series(space, "own", criterion, [shape], f"{criterion} sequential")
+        for criterion in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index):
+            self.series(self.own, "own", criterion, self.shapes(criterion), self.subject.repaired)
+
+    def samples(self) -> None:
+        """Calibration as published, and on text from elsewhere."""
+        self.sequential(FIRST, ())
         for sample in self.subject.elsewhere:
             wanted = self.some(("50 %", "70 %"))
-            if all(self.done(sample, criterion, wanted) for criterion in ELSEWHERE):
+            if not any(self.lacking(sample, criterion, wanted, self.subject.repaired) for criterion in ELSEWHERE):
                 continue
             data = written(self.own, self.given.shared, sample, 32 if self.given.short else 600)
             space = self.workspace(sample, data)
             for criterion in ELSEWHERE:
-                self.series(space, sample, criterion, wanted)
+                self.series(space, sample, criterion, wanted, self.subject.repaired)
 
-    def series(self, space: Workspace, sample: str, criterion: str, shapes: list[str], name: str = "") -> None:
+    def first_repairs(self) -> None:
+        """The first repairs, where they had to wait."""
+        self.repairs(FIRST)
+
+    def rest(self) -> None:
+        """All other repairs, and calibration as published at all rates."""
+        self.repairs((*RATES, *PATTERNS, *HEADS))
+        self.sequential((*RATES, *PATTERNS), (*RATES, *PATTERNS))
+
+    def repairs(self, repaired: Sequence[str]) -> None:
+        """Repaired figures of these shapes, of all criteria."""
+        for criterion in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index):
+            self.series(self.own, "own", criterion, self.shapes(criterion), repaired)
+
+    def sequential(self, shapes: Sequence[str], repaired: Sequence[str]) -> None:
+        """Those criteria that were published so; a scheme of one configuration each."""
+        for criterion in SEQUENTIAL:
+            for shape in self.some(shape for shape in shapes if shape not in HEADS):
+                if self.lacking("own", f"{criterion} sequential", [shape], repaired):
+                    folder = f"sequential-{criterion}-{shape.replace(':', '-').rstrip(' %')}"
+                    space = self.workspace(folder, calibration="sequential")
+                    self.series(space, "own", criterion, [shape], repaired, f"{criterion} sequential")
+
+    def series(
+        self, space: Workspace, sample: str, criterion: str, shapes: list[str], repaired: Sequence[str], name: str = ""
+    ) -> None:
         """One criterion at some shapes: those with heads removed are a scheme of their own."""
         for heads in (False, True):
             some = [shape for shape in shapes if (shape in HEADS) == heads]
-            if some and not self.done(sample, name or criterion, some):
-                self.measure(space, (self.name, sample, name or criterion), criterion, some)
+            if lacking := self.lacking(sample, name or criterion, some, repaired):
+                self.measure(space, (self.name, sample, name or criterion), criterion, lacking, repaired)
 
-    def measure(self, space: Workspace, place: tuple[str, ...], criterion: str, shapes: list[str]) -> None:
+    def measure(
+        self, space: Workspace, place: tuple[str, ...], criterion: str, shapes: list[str], repaired: Sequence[str]
+    ) -> None:
         """Prune, repair and measure; the library goes when its figures are stored."""
         scheme = plan(space, [self.configuration(criterion, shape) for shape in shapes], name="at", force=True)
         began = time.perf_counter()
         steps.prune(space, scheme=scheme)
         self.store(space, place, shapes, "pruned", scheme)
         pruned, began = time.perf_counter() - began, time.perf_counter()
-        fixed = [shape for shape in shapes if shape in self.subject.repaired]
+        fixed = [shape for shape in shapes if shape in repaired]
         if fixed:
             part = scheme
             if fixed != shapes:
@@ -221,22 +267,22 @@ class Bench:
     def shapes(self, criterion: str) -> list[str]:
         """What is measured of a criterion: the shapes that it makes sense with."""
         allowed = CRITERIA.get(criterion).shapes
-        found = [*RATES] if allowed & {"unstructured", "global"} else []
-        found += PATTERNS if "N:M" in allowed else ()
+        found = [*RATES] if allowed & {"unstructured", "global"} and criterion != SAME else []
+        found += PATTERNS if "N:M" in allowed and criterion != SAME else ()
         if "head" in allowed:
             groups = next(t.units for t in self.layout.targets if t.kind == "attention")
             found += [shape for shape in HEADS if round(spec_of(shape)["rate"] * groups)]
         return self.some(found)
 
-    def some(self, shapes: Any) -> list[str]:
+    def some(self, shapes: Iterable[str]) -> list[str]:
         """All of them; the short version has one rate and one of everything else."""
         return [s for s in shapes if not self.given.short or s in ("50 %", "2:4", "heads 50 %")]
 
-    def done(self, sample: str, name: str, shapes: list[str]) -> bool:
-        """Whether all figures are there."""
+    def lacking(self, sample: str, name: str, shapes: Iterable[str], repaired: Sequence[str]) -> list[str]:
+        """Shapes without all their figures."""
         held = self.results.rows(self.name, sample, name)
-        wanted = {s: {"pruned"} | ({"repaired"} if s in self.subject.repaired else set()) for s in shapes}
-        return all(kinds <= set(held.get(shape, {})) for shape, kinds in wanted.items())
+        wanted = {s: {"pruned"} | ({"repaired"} if s in repaired else set()) for s in shapes}
+        return [shape for shape, kinds in wanted.items() if not kinds <= set(held.get(shape, {}))]
 
 
 def spec_of(shape: str) -> dict[str, Any]:
@@ -272,10 +318,12 @@ def main() -> int:
         return 1
     print("machine:", machine(), f"threads {torch.get_num_threads()}", "\nversions:", versions(), "\n", flush=True)
     results = Results(given.output / "results.json")
-    for name in given.only:
-        began = time.perf_counter()
-        Bench(name, given, results).run()
-        print(f"{name}: {time.perf_counter() - began:.0f} s\n", flush=True)
+    benches = [Bench(name, given, results) for name in given.only]
+    for phase in (Bench.criteria, Bench.samples, Bench.first_repairs, Bench.rest):
+        for bench in benches:
+            began = time.perf_counter()
+            phase(bench)
+            print(f"{bench.name}, {phase.__name__}: {time.perf_counter() - began:.0f} s\n", flush=True)
     print(criteria_tables.markdown(results.content))
     criteria_tables.picture(results.content, given.output / "criteria.png")
     print(f"\nrepeat with: python {' '.join(sys.argv)}")

@@ -19,7 +19,7 @@ TITLES = {"llama": "Llama on WikiText-2", "t5": "T5 on Multi30K", "distilbert": 
 MAIN = {"llama": "perplexity", "t5": "loss", "distilbert": "loss"}
 SAMPLES = {"own": "the task's own", "c4": "C4", "wikitext": "WikiText-2", "multi30k": "Multi30K, English"}
 COLUMNS = ("30 %", "40 %", "50 %", "60 %", "70 %", "80 %", "2:4", "4:8", "heads 25 %", "heads 50 %")
-DRAWN = {"l1": 0, "wanda": 1, "wanda sequential": 5, "sparsegpt": 2, "sparsegpt sequential": 4, "obs": 3}
+DRAWN = {"l1": 0, "wanda": 1, "sparsegpt": 2, "obs": 3, "global_l1": 4, "taylor": 5}
 """Criterion -> colour; the others are only in the tables."""
 
 
@@ -79,32 +79,45 @@ def shown(value: float | None) -> str:
 
 
 def picture(content: Mapping[str, Any], output: Path) -> None:
-    """The main metric against the rate: a panel for each model, pruned and repaired."""
+    """The main metric against the rate: a row for each model, pruned at the left, repaired at the right."""
     subjects = content.get("subjects", {})
     with canvas.style():
-        figure = Figure(figsize=(9.5, 3.1 * len(subjects)), layout="constrained")
+        figure = Figure(figsize=(9.5, 2.9 * len(subjects)), layout="constrained")
         axes = figure.subplots(len(subjects), 2, squeeze=False)
+        handles: dict[str, Any] = {}
         for row, (name, held) in zip(axes, subjects.items(), strict=True):
-            values = [float(held["dense"][MAIN[name]])]
+            dense = float(held["dense"][MAIN[name]])
+            values = [dense]
             for axis, kind in zip(row, ("pruned", "repaired"), strict=True):
-                for criterion, colour in DRAWN.items():
-                    shapes = held.get("own", {}).get(criterion, {})
-                    points = [
-                        (int(column.split()[0]), figure_)
-                        for column in COLUMNS[:6]
-                        if (figure_ := _figure(shapes, column, kind, MAIN[name])) is not None
+                lines = _lines(held.get("own", {}), kind, MAIN[name])
+                for criterion, points in lines.items():
+                    colour = DRAWN[criterion]
+                    style = {"color": canvas.PALETTE[colour], "marker": canvas.MARKERS[colour], "markersize": 4}
+                    handles[criterion] = axis.plot(*zip(*points, strict=True), label=criterion, linewidth=1.4, **style)[
+                        0
                     ]
                     values += [value for _, value in points]
-                    style = {"color": canvas.PALETTE[colour], "marker": canvas.MARKERS[colour], "markersize": 4}
-                    if points:
-                        axis.plot(*zip(*points, strict=True), label=criterion, linewidth=1.4, **style)
-                axis.axhline(float(held["dense"][MAIN[name]]), color=canvas.GREY, linewidth=1, linestyle=":")
+                handles["dense"] = axis.axhline(dense, color=canvas.GREY, linewidth=1, linestyle=":", label="dense")
                 axis.set_title(f"{TITLES[name]}: {kind}")
                 axis.set_xlabel("linear weights removed, %")
+                axis.set_xlim(28, 82)
             for axis in row:
                 canvas.loss_axis(axis, values, MAIN[name])
-        axes[0][0].legend(fontsize=8)
+        canvas.legend(figure, [handles[name] for name in (*DRAWN, "dense") if name in handles], columns=7)
         canvas.save(figure, output)
+
+
+def _lines(held: Mapping[str, Any], kind: str, metric: str) -> dict[str, list[tuple[int, float]]]:
+    """Criterion -> rates in per cent and figures, of what is drawn and there."""
+    found = {
+        criterion: [
+            (int(column.split()[0]), value)
+            for column in COLUMNS[:6]
+            if (value := _figure(held.get(criterion, {}), column, kind, metric)) is not None
+        ]
+        for criterion in DRAWN
+    }
+    return {criterion: points for criterion, points in found.items() if points}
 
 
 if __name__ == "__main__":

@@ -225,6 +225,10 @@ class Generating:
         str | None,
         Parameter(help="Shape removed from linear targets: per-row, global, row, column, neuron, N:M, RxC [weights]."),
     ] = None
+    attention_granularity: Annotated[
+        str | None,
+        Parameter(help="Shape removed from attention: unstructured, per-row, global, row, column, N:M, RxC [heads]."),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from .config import Spec, check_rates, match_targets, patterns
@@ -26,6 +26,7 @@ def generate(
     seed: int = 0,
     targets: Iterable[str] = (),
     granularity: str | None = None,
+    attention_granularity: str | None = None,
 ) -> list[dict[str, float | Spec]]:
     """Make configurations: maps of target path -> rate, in execution order.
 
@@ -40,6 +41,7 @@ def generate(
         targets: globs; only these targets are named, the others stay dense.
         granularity: shape of what is removed from linear targets (:mod:`composer.shapes`). With ``neuron`` the
             feed-forwards lose neurons, the other linear targets single weights.
+        attention_granularity: shape of what is removed from attention targets; None is heads.
 
     Raises:
         ConfigError: values that are no rates, lists of the wrong length, a glob that names no target, a shape that
@@ -62,29 +64,46 @@ def generate(
             {t: a if layout.target(t).kind == "attention" else b for t in named}  # one rate per kind
             for a, b in pairs
         ]
-    shape = parse_shape(granularity) if granularity else None
-    return [_shaped(one, layout, shape) if shape else dict(one) for one in made]
+    shapes = _shapes({"linear": granularity, "attention": attention_granularity})
+    return [_shaped(one, layout, shapes) for one in made]
 
 
-def _shaped(rates: dict[str, float], layout: Layout, shape: Shape) -> dict[str, float | Spec]:
-    """Linear targets in this shape; where neurons go, gates and second projections follow and are not named."""
-    if shape.kind == "head":
+FLAGS: Mapping[Kind, str] = {"linear": "--granularity", "attention": "--attention-granularity"}
+
+
+def _shapes(names: Mapping[Kind, str | None]) -> dict[Kind, Shape]:
+    """The shapes that are named, but for a kind's default."""
+    shapes = {kind: parse_shape(name, FLAGS[kind]) for kind, name in names.items() if name}
+    if "linear" in shapes and shapes["linear"].kind == "head":
         raise ConfigError(
             "--granularity: got 'head', the default of attention targets; allowed: a shape of linear ones"
         )
-    linear = [path for path in rates if layout.target(path).kind == "linear"]
+    if "attention" in shapes and shapes["attention"].kind == "neuron":
+        raise ConfigError(
+            "--attention-granularity: got 'neuron', a shape of feed-forwards; allowed: a shape of attention targets"
+        )
+    return {kind: shape for kind, shape in shapes.items() if shape.kind != "head"}
+
+
+def _shaped(rates: dict[str, float], layout: Layout, shapes: Mapping[Kind, Shape]) -> dict[str, float | Spec]:
+    """Targets of each kind in its shape; where neurons go, gates and second projections follow and are not named."""
+    shaped: dict[str, float | Spec] = {}
     followers: set[str] = set()
-    if shape.kind == "neuron":
-        wholes = [whole for path in linear if (whole := layout.feed_forward(path))]
-        linear, followers = [w.path for w in wholes], {p.path for w in wholes for p in w.projections[1:]}
-    problems = [
-        f"--granularity: {path}: {problem}; got {rates[path]:g}"
-        for path in linear
-        if rates[path] and (problem := shape.problem(layout, path, rates[path]))
-    ]
+    problems: list[str] = []
+    for kind, shape in shapes.items():
+        paths = [path for path in rates if layout.target(path).kind == kind]
+        if shape.kind == "neuron":
+            wholes = [whole for path in paths if (whole := layout.feed_forward(path))]
+            paths, followers = [w.path for w in wholes], {p.path for w in wholes for p in w.projections[1:]}
+        paths = [path for path in paths if rates[path]]
+        problems += [
+            f"{FLAGS[kind]}: {path}: {problem}; got {rates[path]:g}"
+            for path in paths
+            if (problem := shape.problem(layout, path, rates[path]))
+        ]
+        shaped |= {path: Spec(rate=rates[path], granularity=str(shape)) for path in paths}
     if problems:
         raise ConfigError(problems[:5])
-    shaped = {path: Spec(rate=rates[path], granularity=str(shape)) for path in linear if rates[path]}
     return {path: shaped.get(path, rate) for path, rate in rates.items() if path not in followers}
 
 

@@ -14,7 +14,7 @@ from .provenance import record
 from .recipe import Recipe, load_recipe, merged
 from .workspace import Given, Workspace
 
-RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets", "granularity"}
+RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets", "granularity", "attention_granularity"}
 """A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
 
 BEST: dict[str, Any] = {"criterion": "obs", "trainer": "joint"}

@@ -34,6 +34,7 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
             seed=r.seed,
             targets=r.targets,
             granularity=r.granularity or ("global" if r.criterion == GLOBAL_L1 else None),
+            attention_granularity=r.attention_granularity,
         ),
     )
     content = configurations.model_dump(exclude_none=True)

@@ -146,6 +146,8 @@ class Recipe(Options, DataOptions):
     """Globs; only these targets are named in the configurations."""
     granularity: str | None = None
     """Shape of what is removed from linear targets, as ``2:4`` or ``neuron``; None is single weights."""
+    attention_granularity: str | None = None
+    """Shape of what is removed from attention targets, as ``unstructured`` or ``2:4``; None is heads."""
 
     block_levels: list[Level] = ["module", "sublayer"]
     """Levels whose blocks are tuned."""

@@ -130,8 +130,8 @@ class Shape:
         return None
 
 
-def parse_shape(text: str) -> Shape:
-    """Read a granularity's name.
+def parse_shape(text: str, place: str = "granularity") -> Shape:
+    """Read a granularity's name; ``place`` is where it stands.
 
     >>> parse_shape("2:4"), str(parse_shape("16x4"))
     (Shape(kind='N:M', a=2, b=4), '16x4')
@@ -145,9 +145,9 @@ def parse_shape(text: str) -> Shape:
         if found := pattern.fullmatch(text):
             a, b = int(found[1]), int(found[2])
             if kind == "N:M" and a >= b:
-                raise ConfigError(f"granularity {text!r}: keeps {a} of {b}; allowed: N:M with N < M")
+                raise ConfigError(f"{place} {text!r}: keeps {a} of {b}; allowed: N:M with N < M")
             return Shape(kind, a, b)
-    raise ConfigError(f"granularity: got {text!r}; allowed: {ALLOWED}{did_you_mean(text, NAMES)}")
+    raise ConfigError(f"{place}: got {text!r}; allowed: {ALLOWED}{did_you_mean(text, NAMES)}")
 
 
 def default_shape(target: Target) -> Shape:

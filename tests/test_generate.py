@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from composer.config import Spec
 from composer.errors import ConfigError
 from composer.generate import DEFAULT_ATTENTION, DEFAULT_LINEAR, generate
 from composer.layout import Layout
@@ -138,3 +139,39 @@ def test_only_the_targets_that_globs_name_stand_in_the_configurations(layout: La
 def test_a_glob_that_names_no_target_is_refused(layout: Layout) -> None:
     with pytest.raises(ConfigError, match=r"--targets: '\*\.SelfAttention' matches no target of this DistilBERT model"):
         generate(layout, targets=["*.ffn.*", "*.SelfAttention"])
+
+
+@pytest.mark.parametrize("name", ["unstructured", "per-row", "global", "row", "column", "2:4", "4x2"])
+@pytest.mark.parametrize("linear", [None, "4:8"])
+def test_attention_in_a_shape_of_its_own(layout: Layout, name: str, linear: str | None) -> None:
+    rates = {"attention": [0.5, 0.0], "linear": [0.5]}
+    first, second = generate(layout, **rates, granularity=linear, attention_granularity=name)
+    for path, said in first.items():
+        shape = name if path in ATTENTION else linear
+        assert said == (Spec(rate=0.5, granularity=shape) if shape else 0.5)
+    assert list(first) == list(layout.paths)
+    assert {second[path] for path in ATTENTION} == {0.0}
+
+
+def test_heads_are_what_attention_loses_anyway(layout: Layout) -> None:
+    assert generate(layout, attention_granularity="head") == generate(layout)
+
+
+def test_shapes_that_do_not_fit_attention_are_refused_under_its_flag(layout: Layout) -> None:
+    for name, problem in {
+        "3:5": r"\.attention: granularity '3:5'.* must be 0.4; got 0.25",
+        "3x1": r"\.attention: granularity '3x1': 3 does not divide the output dimension of .*q_lin, 8; got 0.25",
+        "neuron": "got 'neuron', a shape of feed-forwards; allowed: a shape of attention targets",
+        "heads": "got 'heads'; allowed: .*; did you mean 'head'",
+    }.items():
+        with pytest.raises(ConfigError, match=f"^--attention-granularity: .*{problem}"):
+            generate(layout, attention_granularity=name)
+    with pytest.raises(ConfigError, match=r"^--granularity: .*5 does not divide .*\n.*--attention-granularity: "):
+        generate(
+            layout,
+            attention=[0.5],
+            linear=[0.5],
+            granularity="5x1",
+            attention_granularity="3x1",
+            targets=["*.0.attention", "*.0.ffn.lin1"],
+        )

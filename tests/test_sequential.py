@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,39 +12,24 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from composer import masks
 from composer.calibration import Calibration
 from composer.config import Configurations, resolve
+from composer.criteria.criterion import Criterion
 from composer.criteria.l1 import L1
+from composer.criteria.sparsegpt import SparseGPT
 from composer.criteria.wanda import Wanda
 from composer.granularity import keep_by_rank
-from composer.layout import Layout, Projection, Target
+from composer.layout import Layout
 from composer.library import Library
-from composer.models.adapter import Family, Layer, Sublayer, linear, make_layout
+from composer.models import layout_of
 from composer.scheme import build_scheme
 from composer.sequential import prune_in_order
 from composer.tasks.task import Examples
-from tests.reference import wanda
+from tests.reference import sparsegpt, wanda
 
-WIDTH, INNER, HEADS, GROUPS, SIZE = 16, 32, 4, 2, 4
-
-
-def layers(_: dict[str, Any]) -> Any:
-    """Two layers; a head of a target is a key-value group: two query heads with one key and value."""
-    for i in range(2):
-        path = f"model.layers.{i}"
-
-        def named(name: str, out: int, width: int, path: str = path) -> Projection:
-            return Projection(f"{path}.{name}", out, width, False, "decoder")
-
-        kv = [named(f"self_attn.{name}_proj", GROUPS * SIZE, WIDTH) for name in "kv"]
-        qkv = Target(f"{path}.self_attn", "attention", (named("self_attn.q_proj", WIDTH, WIDTH), *kv), GROUPS)
-        out = linear(f"{path}.self_attn.o_proj", WIDTH, WIDTH, bias=False, stream="decoder")
-        up = [linear(f"{path}.mlp.{n}_proj", INNER, WIDTH, bias=False, stream="decoder") for n in ("gate", "up")]
-        down = linear(f"{path}.mlp.down_proj", WIDTH, INNER, bias=False, stream="decoder")
-        attention = Sublayer(f"{path}.attention", (qkv, out), (f"{path}.self_attn",), "decoder")
-        forward = Sublayer(f"{path}.mlp", (*up, down), (f"{path}.mlp",), "decoder")
-        yield Layer(path, (attention, forward), "decoder")
-
-
-LAYOUT: Layout = make_layout(Family("Llama", ("llama",), layers, ()), {})
+WIDTH, INNER, HEADS, GROUPS = 16, 32, 4, 2
+SIZES = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 2, "vocab_size": 40}
+CONFIG = LlamaConfig(**SIZES, num_attention_heads=HEADS, num_key_value_heads=GROUPS, use_cache=False)
+LAYOUT: Layout = layout_of({**CONFIG.to_dict(), "architectures": ["LlamaForCausalLM"]})
+"""Of the shipped table; a head of a target is a key-value group: two query heads with one key and value."""
 
 
 class Task:
@@ -63,10 +47,7 @@ class Task:
 
 def llama() -> nn.Module:
     torch.manual_seed(0)
-    sizes = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 2, "vocab_size": 40}
-    model = LlamaForCausalLM(
-        LlamaConfig(**sizes, num_attention_heads=HEADS, num_key_value_heads=GROUPS, use_cache=False)
-    )
+    model = LlamaForCausalLM(CONFIG)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "proj" in name:
@@ -74,33 +55,55 @@ def llama() -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize(("granularity", "rate"), [("unstructured", 0.5), ("2:4", 0.5), ("4:8", 0.5)])
-def test_masks_on_a_llama_like_model_are_the_published_ones(tmp_path: Path, granularity: str, rate: float) -> None:
-    spec = {"rate": rate, "granularity": granularity}
+LAYERS = [[p.path for t in LAYOUT.targets if f".{i}." in t.path for p in t.projections] for i in range(2)]
+TOKENS = torch.randint(0, 40, (6, 9), generator=torch.Generator().manual_seed(1))
+SAMPLES = [{"input_ids": row[None]} for row in TOKENS]
+
+
+def pruned_in_order(
+    folder: Path, criterion: Criterion, granularity: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and keep-masks of all projections, half of each removed."""
+    spec = {"rate": 0.5, "granularity": granularity}
     given = resolve(Configurations(configurations=[{"*": spec}]), LAYOUT)  # type: ignore[dict-item]
     scheme = build_scheme(given, LAYOUT, model="llama", fingerprint="f")
-    draw = torch.Generator().manual_seed(1)
-    tokens = torch.randint(0, 40, (6, 9), generator=draw).tolist()
-    data = Examples("train", [{"input_ids": row} for row in tokens], [""] * 6, "digest")
-    library, model, task = Library(tmp_path), llama(), Task()
+    data = Examples("train", [{"input_ids": row} for row in TOKENS.tolist()], [""] * 6, "digest")
+    library, model, task = Library(folder), llama(), Task()
 
     def calibrate(layout: Layout) -> Calibration:
         return Calibration(model, task, data, layout, batch_size=4)  # type: ignore[arg-type]
 
-    addresses = prune_in_order(model, LAYOUT, scheme, Wanda(), library, calibrate=calibrate)
+    addresses = prune_in_order(model, LAYOUT, scheme, criterion, library, calibrate=calibrate)
+    stored = [library.get(addresses[node.hash]) for node in scheme.at("module")]
+    weights = {name: value for one in stored for name, value in one.weights.items()}
+    masks = {name: mask for one in stored for name, mask in one.masks.items()}
+    assert weights.keys() == masks.keys() == {f"{name}.weight" for names in LAYERS for name in names}
+    return weights, masks
 
+
+@pytest.mark.parametrize("granularity", ["unstructured", "2:4", "4:8"])
+def test_masks_on_a_llama_like_model_are_the_published_ones(tmp_path: Path, granularity: str) -> None:
+    _, kept = pruned_in_order(tmp_path, Wanda(), granularity)
     m = {"2:4": 4, "4:8": 8}.get(granularity, 0)
     removed = wanda.prune_layers(
         llama(),
-        [[p.path for t in LAYOUT.targets if f".{i}." in t.path for p in t.projections] for i in range(2)],
-        [{"input_ids": torch.tensor([row])} for row in tokens],
-        lambda scores: wanda.semi_structured(scores, m // 2, m) if m else wanda.unstructured(scores, rate),
+        LAYERS,
+        SAMPLES,
+        lambda scores: wanda.semi_structured(scores, m // 2, m) if m else wanda.unstructured(scores, 0.5),
     )
-    kept = {name: mask for n in scheme.at("module") for name, mask in library.get(addresses[n.hash]).masks.items()}
-    assert len(kept) == 14
     for name, gone in removed.items():
         both, either = (gone & ~kept[f"{name}.weight"]).sum(), (gone | ~kept[f"{name}.weight"]).sum()
         assert both / either == 1.0, name  # Jaccard
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "2:4", "4:8"])
+def test_weights_of_a_llama_like_model_are_those_of_the_published_algorithm(tmp_path: Path, granularity: str) -> None:
+    weights, kept = pruned_in_order(tmp_path, SparseGPT(), granularity)  # type: ignore[arg-type]
+    m = {"2:4": 4, "4:8": 8}.get(granularity, 0)
+    wanted = sparsegpt.prune_layers(llama(), LAYERS, SAMPLES, removed=m // 2, of=m)
+    for name, (gone, moved) in wanted.items():
+        assert torch.equal(kept[f"{name}.weight"], ~gone), name
+        assert (weights[f"{name}.weight"] - moved).abs().max() < 1e-4, name
 
 
 def test_a_key_value_group_goes_whole_and_its_output_is_silent() -> None:

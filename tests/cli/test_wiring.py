@@ -38,6 +38,9 @@ def test_granularity_and_calibration(recorder: Recorder, compose: Compose) -> No
     words = ["generate-config", "-m", "demo", "--linear", "0.5", "--granularity", "2:4"]
     assert ran(recorder, compose, *words)[1] == Recipe(model="demo", linear=[0.5], granularity="2:4")
     recorder.calls.clear()
+    words = ["generate-config", "--attention-granularity", "per-row"]
+    assert ran(recorder, compose, *words)[1] == Recipe(attention_granularity="per-row")
+    recorder.calls.clear()
     words = ["prune", "--criterion", "wanda", "--calibration", "sequential"]
     assert ran(recorder, compose, *words)[1] == Recipe(criterion="wanda", calibration="sequential")
 

@@ -66,6 +66,45 @@ def test_rows_and_columns_are_those_of_torch(
     assert torch.equal(ours(name, weight, granularity, rate), mask_of(module))
 
 
+def rowwise(values: Tensor, amount: int) -> Tensor:
+    """torch's l1 mask of each row by itself."""
+    masks = []
+    for row in values:
+        module = module_of(row[None])
+        prune.l1_unstructured(module, "weight", amount=amount)
+        masks.append(mask_of(module))
+    return torch.cat(masks)
+
+
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_rows_by_themselves_and_groups_are_those_of_torch(name: str) -> None:
+    weight = draw(6, 24, seed=2)
+    for rate in (0.25, 0.5, 0.75):
+        assert torch.equal(ours(name, weight, "per-row", rate), rowwise(weight, int(24 * rate)))
+    for n, m in [(2, 4), (4, 8), (1, 4), (1, 3), (5, 6)]:
+        wanted = rowwise(weight.reshape(-1, m), m - n).reshape(6, 24)
+        assert torch.equal(ours(name, weight, f"{n}:{m}", 1 - n / m), wanted)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(("name", "n"), [("l1", 1), ("l2", 2)])
+def test_blocks_and_neurons_are_those_of_torch(name: str, n: int, rate: float) -> None:
+    weight = draw(12, 20, seed=3)
+    blocks = module_of(weight.unfold(0, 3, 3).unfold(1, 4, 4).reshape(-1, 12))  # (blocks, 3 * 4)
+    prune.ln_structured(blocks, "weight", amount=rate, n=n, dim=0)
+    wanted = mask_of(blocks)[:, 0].reshape(4, 5).repeat_interleave(3, 0).repeat_interleave(4, 1)
+    assert torch.equal(ours(name, weight, "3x4", rate), wanted)
+
+    first, gate, second = weight, draw(12, 20, seed=4), draw(20, 12, seed=5)
+    projections = [linear(p, *w.shape, bias=False, stream="encoder").projections[0] for p, w in
+                   [("up", first), ("gate", gate), ("down", second)]]  # fmt: skip
+    whole = Target("up", "feed_forward", tuple(projections), 12)
+    neurons = module_of(torch.cat([first, gate, second.T], 1))
+    prune.ln_structured(neurons, "weight", amount=rate, n=n, dim=0)
+    scores = CRITERIA.get(name)().score(whole, [first, gate, second], {}, parse_shape("neuron"))
+    assert torch.equal(Keep(parse_shape("neuron"), rate)([scores])[0], mask_of(neurons)[:, 0])
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_chance_is_that_of_torch_after_the_same_seed(shape: tuple[int, int], rate: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from composer.layout import Layout, Target
 from composer.models.base import BaseModel
 from composer.shapes import parse_shape
 from composer.tasks import DataOptions, Examples, Task, open_task
+from tests.conftest import WORDS
 
 Folder = Callable[[str], Path]
 
@@ -24,11 +26,11 @@ Folder = Callable[[str], Path]
 class Place:
     """A tiny model with its data, and the gradients on some of it."""
 
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, **options: Any) -> None:
         base = BaseModel(folder)
         self.model: nn.Module = base.load()
         self.layout: Layout = base.layout
-        self.task: Task = open_task(DataOptions(data=str(data)), base.folder, base.config)
+        self.task: Task = open_task(DataOptions(data=str(data), **options), base.folder, base.config)
         self.data: Examples = self.task.load("train")
         self.indices = [0, 3, 5, 6, 11, 17, 20]
         self.slopes = self.collect(3)
@@ -63,10 +65,18 @@ class Place:
         return total / len(self.indices)
 
 
-@pytest.fixture(scope="module", params=["gated", "distilbert"])
+@pytest.fixture(scope="module", params=["gated", "distilbert", "llama"])
 def place(
-    request: pytest.FixtureRequest, model_folder: Folder, translation_data: Path, classification_data: Path
+    request: pytest.FixtureRequest,
+    model_folder: Folder,
+    translation_data: Path,
+    classification_data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Place:
+    if request.param == "llama":  # query heads share keys and values: a gate stands for a whole group
+        text = tmp_path_factory.mktemp("text") / "train.txt"
+        text.write_text("\n".join(" ".join(random.Random(i).sample(WORDS, 9)) for i in range(30)))
+        return Place(model_folder("llama"), text.parent, max_source_length=8)
     data = classification_data if request.param == "distilbert" else translation_data
     return Place(model_folder(request.param), data)
 

@@ -6,10 +6,10 @@ the running Hessian, the threshold of every block and the N:M groups of the code
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def hessian(batches: Iterable[Tensor]) -> Tensor:
@@ -67,3 +67,37 @@ def fasterprune(
         gone[:, i1:i2] = mask1
         W[:, i2:] -= Err1.matmul(Hinv[i1:i2, i2:])
     return gone, W
+
+
+@torch.no_grad()
+def prune_layers(
+    model: nn.Module,
+    layers: Sequence[Sequence[str]],
+    samples: Sequence[Mapping[str, Tensor]],
+    *,
+    removed: int = 0,
+    of: int = 0,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Prune ``model`` in place, layer by layer; masks of what is removed and weights, by the module's name.
+
+    Half of each matrix, or ``removed`` of every ``of`` neighbours.
+    """
+    found = {}
+    for names in layers:
+        inputs: dict[str, list[Tensor]] = {name: [] for name in names}
+
+        def listen(name: str, inputs: dict[str, list[Tensor]] = inputs):  # type: ignore[no-untyped-def]
+            return lambda _, read: inputs[name].append(read[0].reshape(-1, read[0].shape[-1]))
+
+        handles = [model.get_submodule(name).register_forward_pre_hook(listen(name)) for name in names]
+        for sample in samples:
+            model(**sample)
+        for handle in handles:
+            handle.remove()
+        for name in names:
+            weight = model.get_submodule(name).weight
+            # A threshold takes one weight more than it is asked for.
+            asked = (weight.numel() // 2 - 0.5) / weight.numel()
+            found[name] = fasterprune(weight, hessian(inputs[name]), asked, prunen=removed, prunem=of)
+            weight.copy_(found[name][1])
+    return found
