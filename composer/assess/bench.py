@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..config import match_targets
 from ..criteria import CRITERIA
 from ..errors import ConfigError
@@ -24,7 +25,8 @@ from .settings import CALIBRATION, EXAMPLES, Settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..tasks.task import Examples
+    from ..calibration import Calibration
+    from ..tasks.task import Examples, Task
     from .knife import Knife
     from .replay import Measure
 
@@ -90,15 +92,14 @@ class Bench:
         """Prunes on the recipe's calibration sample."""
         return self.knife_on(self.space.examples("train"))
 
-    def knife_on(self, sample: Examples) -> Knife:
-        """Prunes on the calibration sample drawn from ``sample``."""
+    def calibration_on(self, sample: Examples, task: Task | None = None) -> Calibration:
+        """The calibration sample drawn from ``sample``."""
         from ..calibration import Calibration
-        from .knife import Knife
 
         r = self.space.recipe
-        calibration = Calibration(
+        return Calibration(
             self.model,
-            self.space.task,
+            task or self.space.task,
             sample,
             self.layout.only(self.paths),
             size=r.calibration_size,
@@ -106,10 +107,16 @@ class Bench:
             memory=r.memory,
             progress=self.progress,
         )
+
+    def knife_on(self, sample: Examples) -> Knife:
+        """Prunes on the calibration sample drawn from ``sample``."""
+        from .knife import Knife
+
+        r = self.space.recipe
         return Knife(
             self.layout,
             self.parameters,
-            calibration,
+            self.calibration_on(sample),
             damping=r.block.damping,
             seed=r.seed,
             dead_columns=r.dead_columns,
@@ -126,11 +133,12 @@ class Bench:
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
-        """What shapes every row: model, data, sample, numerics."""
+        """What shapes every row: model, data, sample, numerics; and the version, which may count otherwise."""
         r = self.space.recipe
         return {
+            "version": __version__,
             "base": self.space.base.fingerprint,
-            "task": {"name": self.space.task.name, **self.space.task.scoring},
+            "task": {"name": self.space.task.name, **self.space.task.scoring, "length": r.max_target_length},
             "targets": list(self.paths),
             "valid": self.examples.digest,
             "examples": len(self.examples),
