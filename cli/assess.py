@@ -23,7 +23,7 @@ def assess(
     output: Annotated[Path, Parameter(["-o", "--output"], help="Folder of everything [assessment].")] = DEFAULT,
     rates: Annotated[Words | None, Parameter(metavar="RATE...", help="Rates, or 0:0.9:0.1 [0.25 0.5 0.75].")] = None,
     criteria: Annotated[
-        Words | None, Parameter(help="Compared by the curves; sensitivity takes the first [l1 obs].")
+        Words | None, Parameter(help="Compared by the curves; sensitivity takes the first [l1 wanda].")
     ] = None,
     granularities: Annotated[
         Words | None, Parameter(help="Of linear targets, for the curves: row, 2:4, … [unstructured].")

@@ -74,7 +74,11 @@ def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
     if part == "weights":
         from .weights import assess_weights
 
-        return assess_weights(bench.space.base, bench.folder, progress=bench.progress)
+        base = bench.space.base
+        told = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
+        return assess_weights(
+            base, bench.folder, provenance=record({"base": base.fingerprint}, **told), progress=bench.progress
+        )
     if part == "sensitivity":
         from .sensitivity import assess_sensitivity
 

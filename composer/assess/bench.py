@@ -20,6 +20,7 @@ from ..recipe import Recipe
 from ..shapes import default_shape
 from ..workspace import Workspace
 from .journal import Journal
+from .repeat import command
 from .settings import CALIBRATION, EXAMPLES, Settings
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Bench:
         self, recipe: Recipe, settings: Settings, folder: Path, *, force: bool = False, progress: Progress = SILENT
     ) -> None:
         self.space = Workspace(sized(recipe))
+        self.command = command(recipe, settings, folder, self.space.base.name)
         self.settings, self.folder, self.force, self.progress = settings, folder, force, progress
 
     @cached_property
@@ -150,8 +152,14 @@ class Bench:
 
     def header(self, what: str, **inputs: Any) -> dict[str, Any]:
         """How every file begins."""
-        told = record({**self.inputs, **inputs}, recipe=self.space.resolved(), device=self.space.device)
+        told = record({**self.inputs, **inputs}, **self.repeating, recipe=self.space.resolved())
         return {"what": what, "model": self.space.base.name, "provenance": told}
+
+    @property
+    def repeating(self) -> dict[str, Any]:
+        """What a record says beside the inputs."""
+        recipe = self.space.recipe
+        return {"command": self.command, "data": recipe.data, "seed": recipe.seed, "device": self.space.device}
 
     @cached_property
     def unit(self) -> str:

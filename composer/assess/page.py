@@ -51,7 +51,8 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
             part.save(folder, folder / f"{name}.json")
     sections = [part.section for part in parts.values()]
     first = next(iter(held.values()))
-    call = f"compose assess {first.get('model')} -o {folder}"
+    data = dig(first, "provenance", "data")
+    call = f"compose assess {first.get('model')}{f' --data {data}' if data else ''} -o {folder}"
     missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in held]
     proposal = held.get("proposal")
     components.write_page(

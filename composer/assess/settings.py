@@ -18,7 +18,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 """In the order in which they are made: the first answers first."""
 
 RATES = (0.25, 0.5, 0.75)
-CRITERIA_SHOWN = ("l1", "obs")
+CRITERIA_SHOWN = ("l1", "wanda")
 GRANULARITIES = ("unstructured",)
 LINEAR = "unstructured, per-row, row, column, neuron, N:M (2:4 keeps 2 of 4), RxC (4x4 blocks)"
 """Granularities of linear targets; attention targets lose heads."""
@@ -128,7 +128,9 @@ class Settings:
             )
         if "calibration" in self.parts and not self.calibrations:
             raise ConfigError("--calibration: nothing given; name one or more files, folders or hub datasets")
-        if "calibration" not in self.parts and (self.evaluations or (self.calibrations and "weights" not in self.parts)):
+        if "calibration" not in self.parts and (
+            self.evaluations or (self.calibrations and "weights" not in self.parts)
+        ):
             raise ConfigError("--calibration: not together with --parts that leave calibration (and weights) out")
 
 

@@ -20,7 +20,7 @@ from .conftest import MakeBench
 
 
 def lengths(bench: Bench, path: str, size: int) -> torch.Tensor:
-    """Of the columns of what the module at ``path`` reads, over the real tokens of the first ``size`` examples drawn."""
+    """Of the columns of what the module at ``path`` reads, over the real tokens of the ``size`` examples drawn."""
     sample = bench.calibration_on(bench.space.examples("train"))
     assert len(sample) == size
     rows = []
