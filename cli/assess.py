@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from . import tables
 from .format import number, percent
-from .options import COMMON, DATA, Common, Data, Force, Seed, Words
+from .options import COMMON, DATA, Common, Data, Device, Force, Memory, Seed, Whole, Words
 from .session import session
 from .tables import Shown
 
@@ -23,7 +23,7 @@ def assess(
     output: Annotated[Path, Parameter(["-o", "--output"], help="Folder of everything [assessment].")] = DEFAULT,
     rates: Annotated[Words | None, Parameter(metavar="RATE...", help="Rates, or 0:0.9:0.1 [0.25 0.5 0.75].")] = None,
     criteria: Annotated[
-        Words | None, Parameter(help="Compared by the curves; sensitivity takes the first [l1 obs].")
+        Words | None, Parameter(help="Compared by the curves; sensitivity takes the first [l1 wanda].")
     ] = None,
     granularities: Annotated[
         Words | None, Parameter(help="Of linear targets, for the curves: row, 2:4, … [unstructured].")
@@ -42,6 +42,11 @@ def assess(
     targets: Annotated[
         Words | None, Parameter(metavar="GLOB...", help="Only these; needed for a model of no known family.")
     ] = None,
+    calibration_size: Annotated[
+        Whole | None, Parameter(help="Training examples that criteria and repair look at [256].")
+    ] = None,
+    memory: Memory = None,
+    device: Device = None,
     data: Data = DATA,
     seed: Seed = None,
     force: Force = False,
@@ -73,7 +78,8 @@ def assess(
         repair=repair,
         parts=tuple(parts or ()),  # type: ignore[arg-type]
     )
-    with session(common, data, model=model, seed=seed, targets=targets) as (recipe, console):
+    machine = {"calibration_size": calibration_size, "memory": memory, "device": device}
+    with session(common, data, model=model, seed=seed, targets=targets, **machine) as (recipe, console):
         outcome = work(recipe, settings, output, force=force, progress=console.progress)
         console.show(outcome, _shown(outcome.summary))
 

@@ -51,6 +51,10 @@ Sweep = Annotated[
     bool | None, Parameter(help="After composing, refit each sublayer on the inputs that it really gets [no].")
 ]
 Seed = Annotated[Whole | None, Parameter(help="Same seed, same bytes [0].")]
+Device = Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1, mps [auto].")]
+Memory = Annotated[
+    str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
+]
 Force = Annotated[
     bool, Parameter(group=_COMMON, help="Replace an output that was made from other inputs; redo finished work.")
 ]
@@ -126,13 +130,11 @@ class Machine:
 
     seed: Seed = None
     precision: Annotated[Literal["fp32", "bf16"] | None, Parameter(help="Of model-level fine-tuning [fp32].")] = None
-    device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1, mps [auto].")] = None
+    device: Device = None
     calibration_size: Annotated[
         Whole | None, Parameter(help="Training examples that criteria and closed forms look at [512].")
     ] = None
-    memory: Annotated[
-        str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
-    ] = None
+    memory: Memory = None
     calibration: Annotated[
         Literal["base", "sequential"] | None,
         Parameter(help="Inputs criteria look at: the base model's, or pruned layers' as published [base]."),

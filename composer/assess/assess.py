@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from ..jsonfile import read_json, write_json
+from ..jsonfile import digest_of, read_json, write_json
 from ..outcome import Outcome
 from ..progress import SILENT, Progress
-from ..provenance import RECORD, is_current, record
+from ..provenance import RECORD, changes, is_current, record
 from ..recipe import Recipe
 from .bench import Bench
 from .settings import PARTS, Part, Settings
@@ -41,13 +41,19 @@ def assess(
     bench = Bench(recipe, settings, folder, force=force, progress=progress)
     settings.check_model(bench.layout, bench.paths)
     _open(bench)
-    from .page import write_page
+    from .columns import add_columns
+    from .page import Drawn, write_page
 
     found: dict[str, Any] = {}
+    drawn: Drawn = {}
     for part in PARTS:
         if part in settings.parts:
             found[part] = _make(part, bench, found)
-            write_page(folder)
+            write_page(folder, drawn=drawn)
+            if part == "weights" and (more := add_columns(bench, found[part])):
+                found[part] = more  # a model is loaded for it: the first page did not wait
+                if settings.parts == ("weights",):
+                    write_page(folder, drawn=drawn)
     return Outcome(folder / PAGE, True, summary(found, folder))
 
 
@@ -57,7 +63,7 @@ def _open(bench: Bench) -> None:
     if bench.folder.is_dir() and not any(bench.folder.iterdir()):
         bench.folder.rmdir()
     if not is_current(bench.folder, inputs, force=bench.force):
-        for name in (*PARTS, "heads"):
+        for name in (*PARTS, "heads", "columns"):
             for suffix in (".json", ".csv"):
                 (bench.folder / name).with_suffix(suffix).unlink(missing_ok=True)
         bench.folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +74,11 @@ def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
     if part == "weights":
         from .weights import assess_weights
 
-        return assess_weights(bench.space.base, bench.folder, progress=bench.progress)
+        base = bench.space.base
+        told = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
+        return assess_weights(
+            base, bench.folder, provenance=record({"base": base.fingerprint}, **told), progress=bench.progress
+        )
     if part == "sensitivity":
         from .sensitivity import assess_sensitivity
 
@@ -87,12 +97,18 @@ def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _held(bench: Bench) -> dict[str, Any]:
-    path = bench.folder / "sensitivity.json"
+    """The table of sensitivities that lies in the folder, if it was measured under the same circumstances."""
+    path, way = bench.folder / "sensitivity.json", "name sensitivity among --parts"
     if not path.is_file():
-        raise OutputError(f"{path}: no such file; the proposal is made from it: name sensitivity among --parts")
+        raise OutputError(f"{path}: no such file; the proposal is made from it: {way}")
     held = read_json(path, OutputError)
-    if held.get("what") != "sensitivity":
-        raise OutputError(f"{path}: is no table of sensitivities; name sensitivity among --parts")
+    if not isinstance(held, dict) or held.get("what") != "sensitivity":
+        raise OutputError(f"{path}: is no table of sensitivities; {way}")
+    now = {**bench.inputs, "repair": bench.settings.repair}
+    inputs = (held.get("provenance") or {}).get("inputs") or {}
+    was = {name: value for name, value in inputs.items() if name in now}
+    if digest_of(was) != digest_of(now):
+        raise OutputError(f"{path}: was measured under other circumstances ({changes(was, now)}); {way}")
     return dict(held)
 
 

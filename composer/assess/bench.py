@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..config import match_targets
 from ..criteria import CRITERIA
 from ..errors import ConfigError
@@ -19,12 +20,14 @@ from ..recipe import Recipe
 from ..shapes import default_shape
 from ..workspace import Workspace
 from .journal import Journal
+from .repeat import command
 from .settings import CALIBRATION, EXAMPLES, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..tasks.task import Examples
+    from ..calibration import Calibration
+    from ..tasks.task import Examples, Task
     from .knife import Knife
     from .replay import Measure
 
@@ -39,6 +42,7 @@ class Bench:
         self, recipe: Recipe, settings: Settings, folder: Path, *, force: bool = False, progress: Progress = SILENT
     ) -> None:
         self.space = Workspace(sized(recipe))
+        self.command = command(recipe, settings, folder, self.space.base.name)
         self.settings, self.folder, self.force, self.progress = settings, folder, force, progress
 
     @cached_property
@@ -90,15 +94,14 @@ class Bench:
         """Prunes on the recipe's calibration sample."""
         return self.knife_on(self.space.examples("train"))
 
-    def knife_on(self, sample: Examples) -> Knife:
-        """Prunes on the calibration sample drawn from ``sample``."""
+    def calibration_on(self, sample: Examples, task: Task | None = None) -> Calibration:
+        """The calibration sample drawn from ``sample``."""
         from ..calibration import Calibration
-        from .knife import Knife
 
         r = self.space.recipe
-        calibration = Calibration(
+        return Calibration(
             self.model,
-            self.space.task,
+            task or self.space.task,
             sample,
             self.layout.only(self.paths),
             size=r.calibration_size,
@@ -106,10 +109,16 @@ class Bench:
             memory=r.memory,
             progress=self.progress,
         )
+
+    def knife_on(self, sample: Examples) -> Knife:
+        """Prunes on the calibration sample drawn from ``sample``."""
+        from .knife import Knife
+
+        r = self.space.recipe
         return Knife(
             self.layout,
             self.parameters,
-            calibration,
+            self.calibration_on(sample),
             damping=r.block.damping,
             seed=r.seed,
             dead_columns=r.dead_columns,
@@ -126,11 +135,12 @@ class Bench:
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
-        """What shapes every row: model, data, sample, numerics."""
+        """What shapes every row: model, data, sample, numerics; and the version, which may count otherwise."""
         r = self.space.recipe
         return {
+            "version": __version__,
             "base": self.space.base.fingerprint,
-            "task": {"name": self.space.task.name, **self.space.task.scoring},
+            "task": {"name": self.space.task.name, **self.space.task.scoring, "length": r.max_target_length},
             "targets": list(self.paths),
             "valid": self.examples.digest,
             "examples": len(self.examples),
@@ -142,8 +152,14 @@ class Bench:
 
     def header(self, what: str, **inputs: Any) -> dict[str, Any]:
         """How every file begins."""
-        told = record({**self.inputs, **inputs}, recipe=self.space.resolved(), device=self.space.device)
+        told = record({**self.inputs, **inputs}, **self.repeating, recipe=self.space.resolved())
         return {"what": what, "model": self.space.base.name, "provenance": told}
+
+    @property
+    def repeating(self) -> dict[str, Any]:
+        """What a record says beside the inputs."""
+        recipe = self.space.recipe
+        return {"command": self.command, "data": recipe.data, "seed": recipe.seed, "device": self.space.device}
 
     @cached_property
     def unit(self) -> str:

@@ -127,12 +127,13 @@ def _pruned(bench: Bench, sample: Examples, criterion: str, rate: float) -> dict
 def _cell(bench: Bench, pruned: dict[str, dict[str, Tensor]], task: Task, data: Examples) -> dict[str, Any]:
     """What one calibration set is worth on one data set: losses, and the metric of what is shown."""
     from ..tasks.evaluation import mean_loss
-    from .replay import replaced
+    from .replay import batch_size_on, replaced
 
+    size = batch_size_on(next(bench.model.parameters()).device)
     losses, metric = {}, None
     for name, weights in pruned.items():
         with replaced(bench.parameters, weights):
-            losses[name] = mean_loss(bench.model, task, data)
+            losses[name] = mean_loss(bench.model, task, data, batch_size=size)
             if name == [*pruned][-1]:
                 metric = task.score(bench.model, first(data, bench.settings.scored)).metrics[task.main_metric]
     shown = losses["repaired"] if "repaired" in losses else losses["pruned"]

@@ -18,13 +18,15 @@ from ..jsonfile import write_json
 from ..layout import Layout
 from ..shapes import parse_shape
 from ..stats import write_csv
-from .bench import Bench
+from .bench import Bench, first
 
 COLUMNS = (
     *("criterion", "granularity", "rate", "repaired", "removed_share"),
     *("loss", "metric", "seconds", "seconds_per_example", "seconds_dense"),
 )
-REPEATS = 3
+TIMED = 16
+"""Examples of a pass that is timed."""
+REPEATS = 2
 """Passes of which the fastest counts: what else runs on a machine can only make one slower."""
 
 NOISE = 0.1
@@ -64,7 +66,7 @@ def assess_curves(bench: Bench) -> dict[str, Any]:
         "examples": len(bench.examples),
         "scored": len(bench.scored),
         "unit": bench.unit,
-        "speed_note": speed_note([(row["seconds_dense"], row["seconds"]) for row in rows], len(bench.scored)),
+        "speed_note": speed_note([(row["seconds_dense"], row["seconds"]) for row in rows], min(TIMED, len(bench.scored))),
     }
     write_json(bench.folder / "curves.json", content)
     write_csv(bench.folder / "curves.csv", rows, COLUMNS)
@@ -152,14 +154,18 @@ def _measured(bench: Bench, changed: Sequence[str]) -> dict[str, Any]:
         "loss": loss,
         "metric": score.metrics[task.main_metric],
         "seconds": seconds,
-        "seconds_per_example": seconds / len(data),
+        "seconds_per_example": seconds / min(TIMED, len(data)),
     }
 
 
 def _seconds(bench: Bench) -> float:
     """Of one forward pass; not of generation, which takes longer when a broken model does not come to an end."""
     from ..tasks.evaluation import mean_loss
+    from .replay import batch_size_on
 
+    size = batch_size_on(next(bench.model.parameters()).device)
     start = time.perf_counter()
-    mean_loss(bench.model, bench.space.task, bench.scored)  # its sums are read back: a device has finished
+    mean_loss(
+        bench.model, bench.space.task, bench.scored, batch_size=size
+    )  # its sums are read back: a device has finished
     return time.perf_counter() - start

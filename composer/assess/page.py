@@ -27,13 +27,16 @@ HINTS = {
 """What makes a part that is missing."""
 
 Row = Mapping[str, Any]
+Drawn = dict[str, tuple[Any, Part]]
+"""By name of a part: what it was drawn from, and the drawing."""
 
 
-def write_page(folder: Path, *, pictures: bool = True) -> Path:
+def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = None) -> Path:
     """Write ``assess.html`` into ``folder``, and every picture in it as PNG and SVG; returns the page.
 
     Args:
         pictures: write the picture files too; those newer than what they show are left alone.
+        drawn: what earlier calls drew; a part whose file is the same is not drawn again.
 
     Raises:
         OutputError: no file of an assessment is there, or one is none.
@@ -42,13 +45,14 @@ def write_page(folder: Path, *, pictures: bool = True) -> Path:
     if not held:
         named = ", ".join(f"{name}.json" for name in NAMES)
         raise OutputError(f"{folder}: nothing to show; needed: at least one of {named} (`compose assess` writes them)")
-    parts = {name: _part(folder / f"{name}.json", content, held) for name, content in held.items()}
+    parts = _parts(folder, held, {} if drawn is None else drawn)
     if pictures:
         for name, part in parts.items():
             part.save(folder, folder / f"{name}.json")
     sections = [part.section for part in parts.values()]
     first = next(iter(held.values()))
-    call = f"compose assess {first.get('model')} -o {folder}"
+    data = dig(first, "provenance", "data")
+    call = f"compose assess {first.get('model')}{f' --data {data}' if data else ''} -o {folder}"
     missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in held]
     proposal = held.get("proposal")
     components.write_page(
@@ -87,6 +91,15 @@ def read_parts(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]
                 raise OutputError(f'{path}: is no result of an assessment; needed: an object with "what": "{name}"')
             found[name] = content
     return found
+
+
+def _parts(folder: Path, held: Mapping[str, Row], drawn: Drawn) -> dict[str, Part]:
+    for name, content in held.items():
+        # A proposal names all targets, which other files know.
+        source = [content, held.get("weights"), held.get("sensitivity")] if name == "proposal" else content
+        if name not in drawn or drawn[name][0] != source:
+            drawn[name] = source, _part(folder / f"{name}.json", content, held)
+    return {name: drawn[name][1] for name in held}
 
 
 def _part(path: Path, content: Row, held: Mapping[str, Row]) -> Part:

@@ -15,12 +15,13 @@ from ..stages.report import canvas
 from ..stages.report.canvas import GREY, INK, MARKERS, PALETTE, SURFACE
 from ..stages.report.labels import place
 
-SIZE = (4.6, 3.1)
+SIZE = (3.9, 2.9)  # inches: text stays readable on a phone
 KINDS = {"attention": PALETTE[0], "linear": PALETTE[1]}
 ALL = "all"
 ACROSS = 3  # layers side by side
-TINY = (1.5, 0.95)
+TINY = (1.27, 0.95)
 DOTTED = (0, (1, 2))
+FEW = 10  # rates that all have their tick
 
 Row = Mapping[str, Any]
 
@@ -103,22 +104,22 @@ def curve_figure(curves: Row, value: str, label: str, *, dense: Any, show: Calla
         axes = figure.subplots()
         handles: list[Line2D] = []
         known: list[float] = []
+        many = len({granularity(row.get("granularity")) for row in curves["rows"]}) > 1
         for i, (name, points) in enumerate(series(curves["rows"], value).items()):
-            filled = name[2]
-            colour = PALETTE[_index(curves["rows"], name) % len(PALETTE)]
-            looks: dict[str, Any] = {
-                "color": colour if filled else canvas.blend(colour, GREY, 0.6),
-                "marker": MARKERS[i % len(MARKERS)],
-            }
-            looks |= {"linestyle": "-" if filled else "--", "markerfacecolor": looks["color"] if filled else SURFACE}
             at = [100 * rate for rate, _ in points]
             values = [v for _, v in points]
-            handles += axes.plot(at, values, **looks, linewidth=1.8, markersize=4.5, label=series_name(name))
+            looks = _looks(_index(curves["rows"], name), i, name[2])
+            handles += axes.plot(at, values, **looks, label=series_name((name[0], name[1] if many else "", name[2])))
             known += values
         if dense is not None:
             handles.append(axes.axhline(dense, color=INK, linewidth=1.1, linestyle=DOTTED, label="dense"))
             known.append(dense)
         axes.set_xlabel("rate (%)")
+        rates = sorted({100 * row["rate"] for row in curves["rows"]})
+        axes.set_xlim(0, max([100.0, *rates]) if rates and rates[-1] > 80 else 80)
+        if len(rates) <= FEW:
+            axes.xaxis.set_major_locator(FixedLocator([0, *rates]))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         if value == "loss":
             canvas.loss_axis(axes, known, label)
         else:
@@ -128,7 +129,7 @@ def curve_figure(curves: Row, value: str, label: str, *, dense: Any, show: Calla
             axes.set_ylim(low if value == "seconds" else low - margin, high + margin)
         if show:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: show(y)))
-        canvas.legend(figure, handles, 2)
+        canvas.legend(figure, handles, 1 if many else 2)
     return figure
 
 

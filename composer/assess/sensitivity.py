@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from .knife import Grams, Way
 
 COLUMNS = ("target", "kind", "layer", "rate", "loss", "loss_repaired", "removed", "total")
-HEAD_COLUMNS = ("target", "layer", "head", "loss", "loss_repaired")
+HEAD_COLUMNS = ("target", "layer", "head", "loss")
 METHOD = (
     "Measured: each target is pruned by itself, the rest of the model stays dense, and the loss is taken on the same "
     "validation examples. Repaired: what is left of the pruned matrix (of heads: the projection that reads them) is "
-    "refitted by masked least squares on one calibration pass of the base model."
+    "refitted by masked least squares on one calibration pass of the base model. Single heads are not repaired."
 )
 
 
@@ -109,12 +109,12 @@ class _Sensitivity:
     def _losses(
         self, key: tuple[Any, ...], way: Way, grams: Grams, shared: dict[tuple[Any, ...], Moments]
     ) -> dict[str, Any]:
-        """The loss of one measurement, without and with repair."""
+        """The loss of one measurement, without and, at a rate, with repair."""
         from .knife import removed_weights
 
         weights, removed = self._pruned(key, way, grams)
         loss, repaired = self._loss(weights), None
-        if self.bench.settings.repair:
+        if self.bench.settings.repair and key[0] == "rate":
             repaired = self._loss(self.bench.knife.refitted([way], weights, removed, grams, shared))
         count = removed_weights(self.bench.layout, [way.path], removed)[way.path]
         return {"loss": loss, "loss_repaired": repaired, "removed": count}
@@ -143,8 +143,7 @@ class _Sensitivity:
 
     def _head_row(self, target: Target, i: int) -> dict[str, Any]:
         held = self.journal["head", target.path, i]
-        losses = {name: held[name] for name in ("loss", "loss_repaired")}
-        return {"target": target.path, "layer": self.layers[target.path][0], "head": i, **losses}
+        return {"target": target.path, "layer": self.layers[target.path][0], "head": i, "loss": held["loss"]}
 
 
 def without_head(

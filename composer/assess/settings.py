@@ -18,11 +18,11 @@ PARTS: tuple[Part, ...] = get_args(Part)
 """In the order in which they are made: the first answers first."""
 
 RATES = (0.25, 0.5, 0.75)
-CRITERIA_SHOWN = ("l1", "obs")
+CRITERIA_SHOWN = ("l1", "wanda")
 GRANULARITIES = ("unstructured",)
 LINEAR = "unstructured, per-row, row, column, neuron, N:M (2:4 keeps 2 of 4), RxC (4x4 blocks)"
 """Granularities of linear targets; attention targets lose heads."""
-EXAMPLES = 96
+EXAMPLES = 64
 """Validation examples of all losses."""
 SCORED = 32
 """Of these, how many the metric and the seconds of curves look at: generation is what takes longest."""
@@ -128,8 +128,10 @@ class Settings:
             )
         if "calibration" in self.parts and not self.calibrations:
             raise ConfigError("--calibration: nothing given; name one or more files, folders or hub datasets")
-        if "calibration" not in self.parts and (self.calibrations or self.evaluations):
-            raise ConfigError("--calibration: not together with --parts that leave calibration out")
+        if "calibration" not in self.parts and (
+            self.evaluations or (self.calibrations and "weights" not in self.parts)
+        ):
+            raise ConfigError("--calibration: not together with --parts that leave calibration (and weights) out")
 
 
 def beyond(sparsity: float, most: float) -> str:

@@ -27,7 +27,7 @@ def part(content: Row) -> Part:
             show,
         ),
         ("loss", "Loss against the rate", f"loss ({unit_of(content)})", dense.get("loss"), None),
-        ("seconds", "Time of the same examples against the rate", "time (s)", dense.get("seconds"), None),
+        ("seconds", "Time of a forward pass against the rate", "time (s)", dense.get("seconds"), None),
     ]
     drawings = []
     for value, label, axis, control, ticks in wanted:
@@ -36,9 +36,11 @@ def part(content: Row) -> Part:
             drawings.append(Drawing(f"curves-{value}", picture, label, _say(content, value)))
     higher = dig(dense, "metric", "higher_is_better")
     falling = name in FALLING if higher is None else not higher
+    shapes = list(dict.fromkeys(plots.granularity(row.get("granularity")) for row in content["rows"]))
+    lost = f" Attention loses heads, linear targets: {shapes[0]}." if len(shapes) == 1 and shapes[0] else ""
     caption = (
-        f"Whole models, every target at the rate. {name}: {'less' if falling else 'more'} is better. Dotted: the dense "
-        "model, measured in the same way. Dashed: pruned only; solid: with what is left refitted."
+        f"Whole models, every target at the rate.{lost} {name}: {'less' if falling else 'more'} is better. Dotted: the "
+        "dense model, measured in the same way. Dashed: pruned only; solid: with what is left refitted."
     )
     parts: list[Table | Figure] = [figure("curves-figure", caption, drawings), curve_table(content)]
     section = Section("curves", "Curves", str(content.get("speed_note") or ""), parts)
@@ -57,7 +59,7 @@ def curve_table(content: Row) -> Table:
         Column("removed", "of target weights"),
         Column("loss", unit_of(content)),
         Column(name, unit),
-        Column("time", "all examples"),
+        Column("time", "forward pass"),
         Column("time", "ms per example"),
     ]
     first = ["dense", "–", "–", percent(0, 0), percent(0), number(dense.get("loss"), 3)]

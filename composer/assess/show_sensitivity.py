@@ -34,20 +34,13 @@ def part(content: Row) -> Part:
     files = {"sensitivity": grids.grid_figure([g for card in cards.values() for g in card], scale, across=len(sides))}
     if heads:
         scale = grids.rises(known(heads, dense), name)
-        sides = [side for side in SIDES if any(amount(row.get(side)) is not None for row in heads)]
-        found = head_grids(heads, dense, sides)
-        drawn = [
-            Drawing(
-                f"heads-{i}",
-                grids.grid_figure([grid], scale),
-                f"One head removed, {grid.title}",
-                _say_heads(heads, dense),
-            )
-            for i, grid in enumerate(found)
-        ]
-        caption = "One head (or group of heads that share keys and values) removed at a time, all else dense."
-        parts += [figure("heads", caption, drawn), head_table(heads, dense, sides, unit_of(content))]
-        files["heads"] = grids.grid_figure(found, scale, across=len(found))
+        picture = grids.grid_figure([head_grid(heads, dense)], scale)
+        drawn = Drawing("heads", picture, "Rise of the loss when one head is removed", _say_heads(heads, dense))
+        caption = (
+            "One head (or group of heads that share keys and values) removed at a time, without repair; all else dense."
+        )
+        parts += [figure("heads-figure", caption, [drawn]), head_table(heads, dense, unit_of(content))]
+        files["heads"] = picture
     lead = f"{content.get('method') or ''} Dense loss: {number(dense, 3)} {unit_of(content)}".strip()
     examples = content.get("examples")
     lead += f", on {number(examples)} examples." if examples else "."
@@ -92,17 +85,14 @@ def _difference(row: Row, side: str, dense: float) -> float | None:
     return None if value is None else value - dense
 
 
-def head_grids(heads: Sequence[Row], dense: float, sides: Sequence[str]) -> list[Grid]:
+def head_grid(heads: Sequence[Row], dense: float) -> Grid:
     """Targets by heads."""
     targets = list(dict.fromkeys(row["target"] for row in heads))
     count = 1 + max(row["head"] for row in heads)
     held = {(row["target"], row["head"]): row for row in heads}
+    values = [[_difference(held.get((path, i), {}), "loss", dense) for i in range(count)] for path in targets]
     names = [short_name([path]) for path in targets]
-    found = []
-    for side in sides:
-        values = [[_difference(held.get((path, i), {}), side, dense) for i in range(count)] for path in targets]
-        found.append(Grid(SIDES[side], names, [str(i) for i in range(count)], values, [("head", count)]))
-    return found
+    return Grid("", names, [str(i) for i in range(count)], values, [("head", count)])
 
 
 def sensitivity_table(content: Row, sides: Sequence[str]) -> Table:
@@ -121,11 +111,10 @@ def sensitivity_table(content: Row, sides: Sequence[str]) -> Table:
     return table("sensitivity-targets", caption, columns, rows, folded=True)
 
 
-def head_table(heads: Sequence[Row], dense: float, sides: Sequence[str], unit: str) -> Table:
+def head_table(heads: Sequence[Row], dense: float, unit: str) -> Table:
     """Heads, in numbers."""
-    columns = [Column("target", numeric=False), Column("head")]
-    columns += [Column(SIDES[side], f"rise, {unit}") for side in sides]
-    rows = [[row["target"], str(row["head"]), *(rise(row.get(s), dense, 4) for s in sides)] for row in heads]
+    columns = [Column("target", numeric=False), Column("head"), Column("loss", f"rise, {unit}")]
+    rows = [[row["target"], str(row["head"]), rise(row.get("loss"), dense, 4)] for row in heads]
     caption = f"All {len(rows)} heads as a table: rise of the loss"
     return table("head-rows", caption, columns, rows, folded=True)
 

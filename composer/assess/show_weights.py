@@ -142,8 +142,10 @@ def column_table(content: Mapping[str, Any]) -> Table:
         ratio = norms["max"] / norms["median"] if norms["median"] else None
         figures = [*(number(norms[name], 1) for name in ("min", "median", "max")), number(ratio, 1)]
         rows.append([Cell(short_name([row["target"]]), note=row["target"]), *figures, Cell(percent(share), bar=share)])
+    sample = content.get("sample") or {}
+    drawn = f" ({number(sample['examples'])} examples of {sample['data']})" if sample else ""
     caption = (
-        "Columns of the targets' inputs on the calibration sample: length of each column over all tokens. Where few "
-        "columns hold most of the norm, criteria that look at the inputs (wanda, obs) differ from l1."
+        f"Columns of the targets' inputs on the calibration sample{drawn}: the length of each over all tokens. Where "
+        "few columns hold most of the norm, criteria that look at the inputs (wanda, obs) differ from l1."
     )
     return table("columns", caption, columns, rows)

@@ -1,4 +1,4 @@
-"""How large the weights are: histograms, the share below any cutoff, outliers; column norms with calibration data.
+"""How large the weights are: histograms, the share below any cutoff, outliers.
 
 Weights are streamed from safetensors, target by target; a target's matrices are in memory, never the model.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..jsonfile import write_json
-from ..layout import Layout, Target
+from ..layout import Target
 from ..models.base import BaseModel
 from ..progress import SILENT, Progress
 from ..provenance import record
@@ -22,9 +22,6 @@ from .reading import Weights, layers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..calibration import Calibration
-    from ..gram import Gram
-
 PER_DECADE = 10
 LOWEST, HIGHEST = -9, 7
 """Powers of ten between which the bins lie while counting; what holds next to nothing is cut off afterwards."""
@@ -33,8 +30,6 @@ NEGLIGIBLE = 1e-3
 OUTLIER = 6.0
 """Standard deviations from which a weight is an outlier."""
 QUANTILES = (0.01, 0.5, 0.99)
-TOP = 0.01
-"""Share of the columns that are called the top ones."""
 PIECE = 1 << 22
 
 COLUMNS: tuple[str, ...] = (
@@ -57,26 +52,24 @@ def assess_weights(
     base: BaseModel,
     folder: Path,
     *,
-    calibration: Calibration | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Write ``weights.json`` and ``weights.csv`` into ``folder``; returns what the first one holds.
 
     Args:
-        calibration: gives the norms of the columns of the targets' inputs; None leaves them out.
         provenance: the record kept in the file; None makes one.
 
     Raises:
         ModelError: no safetensors, a tensor missing, misshapen or not finite.
     """
     found = weights_of(base, progress)
-    found["columns"] = columns_of(base.layout, calibration) if calibration else None
     content = {
         "what": "weights",
         "model": base.name,
         "provenance": dict(provenance or record({"model": base.name})),
         **found,
+        "columns": None,
     }
     write_json(folder / "weights.json", content)
     write_csv(folder / "weights.csv", [_row(row) for row in content["targets"]], COLUMNS)
@@ -162,26 +155,6 @@ def _cutoffs(edges: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> Itera
     below = {kind: np.sum([row["counts"] for row in some], 0).cumsum() for kind, some in kinds.items()}
     for i, edge in enumerate(edges[1:]):
         yield {"cutoff": edge, "share_below": {kind: float(sums[i] / sums[-1]) for kind, sums in below.items()}}
-
-
-def columns_of(layout: Layout, calibration: Calibration) -> list[dict[str, Any]]:
-    """Norms of the columns of each target's inputs on the calibration sample: ``sqrt(diag G)``.
-
-    ``top_share`` is the part of the squared norm that the top hundredth of the columns holds (at least one column):
-    1 % means that all are alike. Projections that read different inputs count together.
-    """
-    wants = {target.path: [p.path for p in target.projections] for target in layout.targets}
-    return [_norms(path, list(grams.values())) for path, grams in calibration.moments(wants)]
-
-
-def _norms(path: str, grams: Sequence[Gram]) -> dict[str, Any]:
-    distinct = {id(gram): gram for gram in grams}.values()
-    norms = np.concatenate([gram.norms.double().numpy() for gram in distinct])
-    squares = np.sort(norms**2)[::-1]
-    top = max(1, round(TOP * squares.size))
-    share = float(squares[:top].sum() / squares.sum()) if squares.sum() else 0.0
-    told = {"min": float(norms.min()), "median": float(np.median(norms)), "max": float(norms.max())}
-    return {"target": path, "tokens": max(g.tokens for g in distinct), "norms": {**told, "top_share": share}}
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

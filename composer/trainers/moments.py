@@ -72,7 +72,7 @@ class Moments:
         left = self.square - 2 * float((self.cross * step).sum()) + float(((step @ self.gram) * step).sum())
         return max(left, 0.0) / (self.scale or 1.0)
 
-    def solve(self, start: Tensor, keep: Tensor, damping: float) -> Tensor:
+    def solve(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float = TOLERANCE) -> Tensor:
         """The best weights on a mask, pulled towards ``start``; both (out, in), with the bias as a last column."""
         strength = damping_of(self.gram, damping)
         wanted = self.reference.to(self.dtype) @ self.gram + self.cross + strength * start
@@ -87,7 +87,7 @@ class Moments:
             damping=damping,
             target=wanted,
             inverse=self._inverse[1].to(start),
-            tolerance=TOLERANCE,
+            tolerance=tolerance,
         )
         return solved
 

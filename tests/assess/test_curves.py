@@ -106,10 +106,10 @@ def test_all_of_it_on_a_translation_model(
     folder = tmp_path / "assessment"
     drawn: list[Path] = []  # once, at the end: drawing is slow
     with monkeypatch.context() as patched:
-        patched.setattr("composer.assess.page.write_page", drawn.append)
+        patched.setattr("composer.assess.page.write_page", lambda folder, **_: drawn.append(folder))
         outcome = assess(recipe, settings, folder)
     assert drawn == 4 * [folder]
-    write_page(folder)
+    write_page(folder, pictures=False)
     assert outcome.summary["parts"] == ["weights", "sensitivity", "curves", "proposal"]
     for part in outcome.summary["parts"]:
         held = read_json(folder / f"{part}.json")
@@ -126,7 +126,7 @@ def test_all_of_it_on_a_translation_model(
 def test_the_assessment_of_another_model_is_not_mixed_in(
     t5_folder: Path, gated_folder: Path, translation_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("composer.assess.page.write_page", lambda _: None)
+    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
     settings = Settings(parts=("weights",))
     first, second = (Recipe(model=str(f), data=str(translation_data)) for f in (t5_folder, gated_folder))
     assess(first, settings, tmp_path / "a")

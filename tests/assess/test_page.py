@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from composer.assess import grids, plots
 from composer.assess.page import NAMES, write_page
@@ -76,7 +77,7 @@ def sensitivity(targets: list[str] = TARGETS) -> dict[str, Any]:
         for rate in RATES
     ]
     heads = [
-        {"target": path, "layer": "x", "head": head, "loss": 1.5 + head / 10, "loss_repaired": None}
+        {"target": path, "layer": "x", "head": head, "loss": 1.5 + head / 10}
         for path in targets[::2]
         for head in range(4)
     ]
@@ -248,11 +249,15 @@ def test_pictures_become_files_once(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
+def boxes_of(figure: Figure) -> list[tuple[str, Bbox]]:
+    """The texts of a picture, with the room that they take."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in figure.axes[0].texts if t.get_text()]
+
+
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Texts of a picture that lie on each other."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    axes = figure.axes[0]
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in axes.texts if t.get_text()]
+    boxes = boxes_of(figure)
     return [
         (a, b)
         for i, (a, box) in enumerate(boxes)
@@ -261,16 +266,16 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("layers", [1, 3, 12, 48])
+@pytest.mark.parametrize("layers", [1, 12, 48])
 def test_labels_of_a_grid_lie_apart(layers: int) -> None:
-    roles = ("self_attn", "self_attn.out_proj", "encoder_attn", "fc1", "fc2")
+    roles = ("self_attn.out_proj", "fc1")
     paths = [f"model.{s}.layers.{i}.{r}" for s in ("encoder", "decoder") for i in range(layers) for r in roles]
     scale = grids.rises([0.0, 12.3], "rise of the loss (nats per token)")
     one = grids.by_layer("rate 50%, pruned", dict.fromkeys(paths, -0.25))
     figure = grids.grid_figure([one, one], scale)
     assert overlapping(figure) == []
     width = 72 * figure.get_figwidth()
-    assert all(t.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0 >= 0 for t in figure.axes[0].texts)
+    assert all(box.x0 >= 0 for _, box in boxes_of(figure))
     assert width < 360 or layers == 48
 
 

@@ -47,7 +47,7 @@ def test_words_that_are_no_rates(words: list[str], said: str) -> None:
         ({"sparsity": 1.0}, "--sparsity: got 1"),
         ({"parts": ("curve",)}, "--parts: got 'curve'; .*did you mean 'curves'"),
         ({"parts": ("calibration",)}, "--calibration: nothing given"),
-        ({"parts": ("weights",), "calibrations": ("a.jsonl",)}, "--calibration: not together with --parts"),
+        ({"parts": ("curves",), "calibrations": ("a.jsonl",)}, "--calibration: not together with --parts"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], said: str) -> None:

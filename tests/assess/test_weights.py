@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from composer.assess.weights import assess_weights, columns_of
+from composer.assess.weights import assess_weights
 from composer.errors import ModelError
 from composer.models.base import BaseModel
 from tests.conftest import Folder
@@ -135,34 +135,3 @@ def test_layers_and_stacks_are_named(t5_folder: Path, model_folder: Folder, tmp_
         (f"{stack}.block.{i}", stack) for stack in ("encoder", "decoder") for i in range(2)
     }
     assert {row["part"] for row in assess_weights(BaseModel(model_folder("gpt2")), tmp_path)["targets"]} == {""}
-
-
-class Moments:
-    """Stands for a calibration sample: the moments of given inputs."""
-
-    def __init__(self, inputs: dict[str, torch.Tensor]) -> None:
-        self.inputs = inputs
-
-    def moments(self, wants: dict[str, list[str]]) -> Any:
-        from composer.gram import Gram
-
-        held = {id(x): Gram(x.T @ x, len(x)) for x in self.inputs.values()}
-        for key, paths in wants.items():
-            yield key, {path: held[id(self.inputs[path])] for path in paths}
-
-
-def test_column_norms_are_the_lengths_of_the_inputs_columns(t5_folder: Path) -> None:
-    layout = BaseModel(t5_folder).layout
-    drawn = torch.Generator().manual_seed(0)
-    shared: dict[int, torch.Tensor] = {}
-    for p in (p for t in layout.targets for p in t.projections):
-        shared.setdefault(p.in_features, torch.randn(50, p.in_features, generator=drawn, dtype=torch.float64))
-    inputs = {p.path: shared[p.in_features] for t in layout.targets for p in t.projections}
-    rows = columns_of(layout, Moments(inputs))  # type: ignore[arg-type]
-    for row, target in zip(rows, layout.targets, strict=True):
-        lengths = inputs[target.projections[0].path].norm(dim=0)
-        norms = row["norms"]
-        assert norms["max"] == pytest.approx(lengths.max().item())
-        assert norms["min"] == pytest.approx(lengths.min().item())
-        assert norms["median"] == pytest.approx(np.median(lengths.numpy()))
-        assert norms["top_share"] == pytest.approx((lengths.max() ** 2 / (lengths**2).sum()).item())
