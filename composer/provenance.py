@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from .errors import OutputError
 from .jsonfile import digest_of, read_json, reported, write_json
+from .registry import plugin_versions
 
 RECORD = "composer.json"
 FULL_DISK = ("No space left on device", "unexpected pos", "file write failed", "iostream error")
@@ -33,14 +34,14 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape results."""
+    """Versions of Python and of the packages that shape results, those among them whose family or task is used."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return {**found, **plugin_versions()}
 
 
 def machine() -> dict[str, Any]:
