@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from .errors import OutputError
 from .jsonfile import alone, digest_of, is_abandoned, owned, read_json, reported, write_json
+from .registry import plugin_versions
 
 RECORD = "composer.json"
 LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<end>tmp|old)")
@@ -36,14 +37,14 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape results."""
+    """Versions of Python and of the packages that shape results, those among them whose family or task is used."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return {**found, **plugin_versions()}
 
 
 def machine() -> dict[str, Any]:

@@ -23,6 +23,9 @@ from .errors import InputError, PluginError, did_you_mean
 
 T = TypeVar("T")
 
+GROUPS = "composer."
+"""How the names of all groups of entry points begin."""
+
 
 class Registry(Generic[T]):
     """A named table of lazily imported plugins.
@@ -73,6 +76,16 @@ class Registry(Generic[T]):
         names = self.names()
         raise InputError(f"unknown {self.kind} {name!r}; allowed: {', '.join(names)}" + did_you_mean(name, names))
 
+    def looked_at(self) -> str:
+        """Where rows of other packages were looked for and which there are, for messages: what is missing here may be
+        another package's.
+
+        >>> Registry[object]("number", {}, group="composer.examples").looked_at()
+        'entry points composer.examples of the installed packages: none'
+        """
+        rows = ", ".join(f"{name} of {package}" for name, (package, _) in self._brought.items())
+        return f"entry points {self.group} of the installed packages: {rows or 'none'}"
+
     @property
     def _brought(self) -> dict[str, tuple[str, str]]:
         """Rows of other packages: name -> (package, row)."""
@@ -94,6 +107,11 @@ class Registry(Generic[T]):
         return cast(T, getattr(import_module(module), attribute))
 
 
+def plugin_versions() -> dict[str, str]:
+    """Versions of the other packages whose rows this process has imported: package -> version, by name."""
+    return {package: release for package, release, module in _everywhere(tuple(sys.path)) if module in sys.modules}
+
+
 @lru_cache
 def _installed(group: str, path: tuple[str, ...]) -> list[tuple[str, str, str]]:
     """Entry points of one group in the folders of ``path``: (name, package, row), by name."""
@@ -104,3 +122,18 @@ def _installed(group: str, path: tuple[str, ...]) -> list[tuple[str, str, str]]:
     return sorted(
         ((entry.name, entry.dist.name if entry.dist else "?", entry.value) for entry in found), key=lambda row: row[0]
     )
+
+
+@lru_cache
+def _everywhere(path: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Entry points of all groups of registries in the folders of ``path``: (package, version, module), by package."""
+    from importlib.metadata import distributions
+
+    # A stable sort of the reverse: of a package that is found twice, the one that Python imports comes last.
+    found = (
+        (package.name, package.version, entry.module)
+        for package in reversed(list(distributions()))
+        for entry in package.entry_points
+        if entry.group.startswith(GROUPS)
+    )
+    return sorted(found, key=lambda row: row[0])

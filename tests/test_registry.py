@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from composer.errors import InputError, PluginError
+from composer.provenance import versions
 from composer.registry import Registry
 
 GROUP = "composer.tests"
@@ -68,3 +69,22 @@ def test_one_package_found_in_two_places_is_one(monkeypatch: pytest.MonkeyPatch,
     install(monkeypatch, tmp_path / "a", "circle", tau="math:tau")
     install(monkeypatch, tmp_path / "b", "circle", tau="math:tau")
     assert Registry[float]("number", TABLE, GROUP).names() == ("pi", "tau")
+
+
+def test_packages_that_were_looked_at_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, tmp_path, "circle", tau="math:tau", e="math:e")
+    told = Registry[float]("number", TABLE, GROUP).looked_at()
+    assert told == f"entry points {GROUP} of the installed packages: e of circle, tau of circle"
+
+
+def test_the_version_of_a_package_is_recorded_once_a_row_of_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "half_turn.py").write_text("half = 3.14\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    install(monkeypatch, tmp_path, "circle", half="half_turn:half")
+    registry = Registry[float]("number", TABLE, GROUP)
+    assert "circle" not in versions()
+    assert registry.get("half") == 3.14
+    assert versions()["circle"] == "1.0"
+    assert versions()["python"]

@@ -61,10 +61,13 @@ def skeleton(config: ModelConfig, where: str, known: Sequence[str]) -> nn.Module
     import torch
     from transformers import CONFIG_MAPPING, AutoModel
 
+    from . import FAMILIES
+
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise ModelError(
             f"{where}: model_type is {model_type!r}; allowed: {', '.join(known)}; "
+            f"or one that another package serves: pip install that package beside composer ({FAMILIES.looked_at()}); "
             "or any other that transformers knows, with --targets"
         )
     try:

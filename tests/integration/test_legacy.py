@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,8 @@ def test_a_wish_for_lengths_that_it_has_no_positions_for_is_refused(trained: Pat
     recipe = composer.load_recipe(given=given, file=False)
     with pytest.raises(composer.InputError, match="max_source_length: got 33; allowed for this model: 3 to 32"):
         composer.evaluate(recipe, [trained])
+
+
+def test_its_version_is_in_every_record(made: Path) -> None:
+    for file in ("results/1.json", "models/1/composer.json"):
+        assert json.loads((made / file).read_text())["versions"]["legacy-seq2seq"] == version("legacy-seq2seq")

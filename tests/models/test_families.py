@@ -181,6 +181,14 @@ def test_an_unknown_family_is_refused_with_those_that_are_known(model_type: Any)
         layout_of({})
 
 
+def test_who_lacks_a_package_is_told_where_it_was_looked_for() -> None:
+    with pytest.raises(
+        ModelError, match=r"pip install that package beside composer \(entry points composer\.families of the installed"
+    ) as refused:
+        layout_of({"model_type": "somebodys-own"}, "models/base/config.json")
+    assert "\n" not in str(refused.value)
+
+
 def test_all_missing_sizes_are_named() -> None:
     with pytest.raises(ModelError, match=r"^x: a BERT model needs whole numbers for: intermediate_size, num_hidden"):
         layout_of({"model_type": "bert", "hidden_size": 8, "num_hidden_layers": "2"}, "x")
