@@ -131,7 +131,7 @@ def _everywhere(path: tuple[str, ...]) -> list[tuple[str, str, str]]:
 
     # A stable sort of the reverse: of a package that is found twice, the one that Python imports comes last.
     found = (
-        (package.name, package.version, entry.module)
+        (package.name, package.version, entry.value.partition(":")[0])
         for package in reversed(list(distributions()))
         for entry in package.entry_points
         if entry.group.startswith(GROUPS)

@@ -26,8 +26,11 @@ def _log_probabilities(model: Seq2Seq, written: Tensor, memory: Tensor, source_i
 
 @torch.inference_mode()
 def greedy(model: Seq2Seq, source_ids: Tensor, longest: int = LONGEST) -> list[list[int]]:
-    """The likeliest word at each step, until ``eos`` (not returned) or ``longest`` words; one list per sentence."""
-    eos = model.config.eos_id
+    """The likeliest word at each step, until ``eos`` (not returned) or ``longest`` words; one list per sentence.
+
+    No answer has more words than the model has positions.
+    """
+    eos, longest = model.config.eos_id, min(longest, model.config.max_length)
     memory = model.encode(source_ids)
     written = source_ids.new_full((len(source_ids), 1), model.config.bos_id)
     answers: list[list[int]] = [[] for _ in source_ids]
@@ -64,8 +67,10 @@ def beam(
     """The best of ``beams`` finished answers per sentence, by log probability / length ** ``length_penalty``.
 
     An answer is finished when its ``eos`` (which counts as a word of it) is among the ``beams`` best candidates of a
-    step, or at ``longest`` words. A sentence is left when it has ``beams`` of them; one beam is greedy search.
+    step, or at ``longest`` words (or as many as the model has positions). A sentence is left when it has ``beams`` of
+    them; one beam is greedy search.
     """
+    longest = min(longest, model.config.max_length)
     eos, vocabulary = model.config.eos_id, model.config.target_vocabulary
     found = [_Finished() for _ in source_ids]
     running = torch.arange(len(source_ids), device=source_ids.device)

@@ -81,3 +81,12 @@ def test_translations_come_in_the_order_of_the_texts() -> None:
 
 def test_no_texts() -> None:
     assert translate(tiny(), Vocabularies(list(SPECIALS), list(SPECIALS)), []) == []
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_answers_end_where_the_positions_do(beams: int) -> None:
+    model = tiny(max_length=6)
+    with torch.no_grad():
+        model.generator.bias[EOS] = -50.0  # it never stops by itself
+    answers = beam(model, SOURCES, beams) if beams > 1 else greedy(model, SOURCES)
+    assert [len(answer) for answer in answers] == [6] * len(SOURCES)

@@ -122,7 +122,10 @@ def test_removed_heads_are_whole_in_the_packed_weight_and_its_bias(made: Path) -
 
 
 @pytest.mark.parametrize("i", range(len(RATES)))
-def test_the_composed_folder_is_a_model_of_the_package_itself(made: Path, i: int) -> None:
+def test_the_composed_folder_is_a_model_of_the_package_itself(
+    made: Path, i: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from legacy_seq2seq.__main__ import main
     from legacy_seq2seq.decoding import greedy
     from legacy_seq2seq.model import Seq2Seq
     from legacy_seq2seq.vocabulary import Vocabularies
@@ -135,6 +138,8 @@ def test_the_composed_folder_is_a_model_of_the_package_itself(made: Path, i: int
         assert (own(SOURCES, TARGETS) - watched(SOURCES, TARGETS)).abs().max() < 1e-5
     words = Vocabularies.load(folder)
     assert isinstance(words.decode_target(greedy(own, SOURCES, 8)[0]), str)
+    assert main(["translate", str(folder), "der Mann .", "--beams", "2"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
 
 
 def test_it_was_measured_as_translation(made: Path, trained: Path) -> None:
