@@ -127,11 +127,7 @@ def _measured(bench: Bench, journal: Journal, assigned: Mapping[str, Any], crite
     rates = {path: said.rate if isinstance(said, Spec) else said for path, said in assigned.items()}
 
     def loss(repair: bool) -> float:
-        from .replay import replaced
-
-        weights, _ = bench.knife.prune(assigned, criterion, repair=repair)
-        with replaced(bench.parameters, weights) as changed:
-            return bench.measure.loss(changed)
+        return bench.loss_with(bench.knife.prune(assigned, criterion, repair=repair)[0])
 
     def make() -> dict[str, Any]:
         return {"pruned": loss(False), "repaired": loss(True) if bench.settings.repair else None}
