@@ -23,7 +23,7 @@ def part(content: Mapping[str, Any]) -> Part:
     )
     lead = f"Sizes of the {count:,} weights of {len(rows)} targets, read from the files without loading the model."
     if zeros:
-        lead += f" {percent(zeros / count)} of them are exactly 0."
+        lead += f" {zeros:,} of them are exactly 0 ({percent(zeros / count)})."
     overview = [
         Drawing("weights-histogram", pooled, "Histogram of the absolute values of all weights", spread(content)),
         Drawing("weights-cutoffs", cut, "Share of weights below any cutoff", below(content)),
