@@ -88,11 +88,11 @@ def propose(rows: Iterable[tuple[str, int, float]], layout: Layout, goal: int, t
         costs.setdefault(path, []).append((removed, max(rise, 0.0)))
     units = {path: layout.target(path).parameters // layout.target(path).units for path in table}
     try:
-        removed = choose(table, units, goal).removed
+        chosen = choose(table, units, goal).removed
     except ValueError:
         most = sum(max(removed for removed, _ in points) for points in table.values())
         raise ConfigError(beyond(goal / total, most / total)) from None
-    return Choice(removed, sum(rise_at(lower_hull(costs[path]), count) for path, count in removed.items()))
+    return Choice(chosen, sum(rise_at(lower_hull(costs[path]), count) for path, count in chosen.items()))
 
 
 def uniform_rates(layout: Layout, paths: Iterable[str], goal: int) -> dict[str, float]:
