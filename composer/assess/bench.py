@@ -89,6 +89,14 @@ class Bench:
         memory = self.space.recipe.memory or MEMORY
         return Measure(self.model, self.space.task, self.examples, self.layout, memory=memory)
 
+    def loss_with(self, weights: Mapping[str, Tensor]) -> float:
+        """The loss of the model with other values for these parameters."""
+        from .replay import replaced
+
+        measure = self.measure  # recorded from the base model: before anything is replaced
+        with replaced(self.parameters, weights) as changed:
+            return measure.loss(changed)
+
     @cached_property
     def knife(self) -> Knife:
         """Prunes on the recipe's calibration sample."""

@@ -50,14 +50,14 @@ def assess_curves(bench: Bench) -> dict[str, Any]:
     asked = list(points(bench))
     journal = bench.journal("curves", scored=bench.settings.scored)
     with bench.progress.bar("curves", len(asked) + 1) as bar:
-        dense = journal.row(("dense",), lambda: _measured(bench, ()))
+        dense = journal.row(("dense",), lambda: _measured(bench, bench.measure.dense))
         bar.advance("dense")
         rows = []
         for point in asked:
             key = ("point", *asdict(point).values())
             rows.append({**asdict(point), **journal.row(key, lambda point=point: _pruned(bench, point))})  # type: ignore[misc]
             bar.advance(f"{point.criterion} {point.rate:g}")
-    name = bench.space.task.main_metric
+    name, timed = bench.space.task.main_metric, min(TIMED, len(bench.scored))
     metric = {"name": name, "value": dense["metric"], "higher_is_better": name not in FALLING}
     content = {
         **bench.header("curves", criteria=list(bench.settings.criteria), scored=bench.settings.scored),
@@ -66,7 +66,7 @@ def assess_curves(bench: Bench) -> dict[str, Any]:
         "examples": len(bench.examples),
         "scored": len(bench.scored),
         "unit": bench.unit,
-        "speed_note": speed_note([(row["seconds_dense"], row["seconds"]) for row in rows], min(TIMED, len(bench.scored))),
+        "speed_note": speed_note([(row["seconds_dense"], row["seconds"]) for row in rows], timed),
     }
     write_json(bench.folder / "curves.json", content)
     write_csv(bench.folder / "curves.csv", rows, COLUMNS)
@@ -140,14 +140,14 @@ def _pruned(bench: Bench, point: Point) -> dict[str, Any]:
     weights, removed = bench.knife.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
     share = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
     dense = min(_seconds(bench) for _ in range(REPEATS))
-    with replaced(bench.parameters, weights) as changed:
-        return {"removed_share": share, **_measured(bench, changed), "seconds_dense": dense}
+    loss = bench.loss_with(weights)
+    with replaced(bench.parameters, weights):
+        return {"removed_share": share, **_measured(bench, loss), "seconds_dense": dense}
 
 
-def _measured(bench: Bench, changed: Sequence[str]) -> dict[str, Any]:
-    """Loss, metric and seconds of the model as it now is; ``changed`` are the modules with other weights."""
+def _measured(bench: Bench, loss: float) -> dict[str, Any]:
+    """Metric and seconds of the model as it now is, beside its loss."""
     task, data = bench.space.task, bench.scored
-    loss = bench.measure.loss(changed) if changed else bench.measure.dense
     seconds = min(_seconds(bench) for _ in range(REPEATS))
     score = task.score(bench.model, data)
     return {
@@ -163,9 +163,7 @@ def _seconds(bench: Bench) -> float:
     from ..tasks.evaluation import mean_loss
     from .replay import batch_size_on
 
-    size = batch_size_on(next(bench.model.parameters()).device)
+    size, data = batch_size_on(next(bench.model.parameters()).device), first(bench.scored, TIMED)
     start = time.perf_counter()
-    mean_loss(
-        bench.model, bench.space.task, bench.scored, batch_size=size
-    )  # its sums are read back: a device has finished
+    mean_loss(bench.model, bench.space.task, data, batch_size=size)  # its sums are read back: a device has finished
     return time.perf_counter() - start

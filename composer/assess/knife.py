@@ -154,13 +154,13 @@ class Knife:
                 made.setdefault(name, self.parameters[name].detach().clone())
             start = matrix(made, last)
             keep = kept(removed, last, start.device)
-            name = *key, _digest(start), _digest(keep)
-            if (solved := self._solved.get(name)) is None:
+            same = *key, _digest(start), _digest(keep)
+            if (solved := self._solved.get(same)) is None:
                 if key not in memory:
                     memory[key] = Moments.of(grams[last.path], last, self.parameters, live)
                 solved = memory[key].solve(start, keep, self.damping, tolerance=TOLERANCE)
                 if sum(held.nbytes for held in self._solved.values()) + solved.nbytes <= SOLVED:
-                    self._solved[name] = solved
+                    self._solved[same] = solved
             last.of(made[last.weight]).copy_(solved[:, :width])
             if last.bias:
                 last.bias_of(made[f"{last.path}.bias"]).copy_(solved[:, width])

@@ -68,7 +68,7 @@ def write_page(folder: Path, *, pictures: bool = True) -> Path:
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
         command=f"compose masks {' '.join(content['models'])} -o {folder}",
-        provenance=provenance_facts(content.get("provenance")),
+        provenance=[fact for fact in provenance_facts(content.get("provenance")) if fact[1] != components.DASH],
         recipe="",
     )
     return folder / PAGE
@@ -95,7 +95,7 @@ def part(pair: Row, i: int, of: int) -> Part:
         files[f"{name}-masks"] = masks_picture(shown, pair)
     parts.append(target_table(pair, name))
     heading = "Overlap" if of == 1 else f"{pair['a']} and {pair['b']}"
-    return Part(Section(name, heading, verdict(pair), parts), files)
+    return Part(Section(name, heading, verdict(pair) if of > 1 else "", parts), files)
 
 
 def mask_figure(rows: Sequence[Row], name: str, pair: Row) -> Figure:

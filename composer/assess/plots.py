@@ -122,6 +122,7 @@ def curve_figure(curves: Row, value: str, label: str, *, dense: Any, show: Calla
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         if value == "loss":
             canvas.loss_axis(axes, known, label)
+            axes.set_ylabel(axes.get_ylabel().replace(", log", "\nlog"))  # in one line it is longer than the axis
         else:
             axes.set_ylabel(label)
             low, high = (0.0 if value == "seconds" else min(known)), max(known)

@@ -11,7 +11,7 @@ from ..jsonfile import write_json
 from ..layout import Layout
 from ..stats import write_csv
 from .bench import Bench
-from .greedy import Choice, Point, choose, rate_of
+from .greedy import Choice, Point, choose, lower_hull, rate_of, rise_at
 from .journal import Journal
 from .sensitivity import rises
 from .settings import beyond
@@ -72,16 +72,27 @@ def assess_proposal(bench: Bench, sensitivity: Mapping[str, Any]) -> dict[str, A
 
 
 def propose(rows: Iterable[tuple[str, int, float]], layout: Layout, goal: int, total: int) -> Choice:
-    """The greedy choice (:mod:`.greedy`) for the measured rows: target, weights removed, rise."""
+    """The greedy choice (:mod:`.greedy`) for the measured rows: target, weights removed, rise.
+
+    What looks like a gain is noise, and costs nothing; but the largest such gain tells how large noise is. That much,
+    times the square of the removed share, is added to every row, so that targets which noise alone tells apart are
+    pruned alike. The rise that is told is without it.
+    """
+    rows = list(rows)
+    noise = max([0.0, *(-rise for _, _, rise in rows)])
     table: dict[str, list[Point]] = {}
+    costs: dict[str, list[Point]] = {}
     for path, removed, rise in rows:
-        table.setdefault(path, []).append((removed, rise))
+        share = removed / layout.target(path).parameters
+        table.setdefault(path, []).append((removed, max(rise, 0.0) + noise * share**2))
+        costs.setdefault(path, []).append((removed, max(rise, 0.0)))
     units = {path: layout.target(path).parameters // layout.target(path).units for path in table}
     try:
-        return choose(table, units, goal)
+        chosen = choose(table, units, goal).removed
     except ValueError:
         most = sum(max(removed for removed, _ in points) for points in table.values())
         raise ConfigError(beyond(goal / total, most / total)) from None
+    return Choice(chosen, sum(rise_at(lower_hull(costs[path]), count) for path, count in chosen.items()))
 
 
 def uniform_rates(layout: Layout, paths: Iterable[str], goal: int) -> dict[str, float]:
@@ -127,11 +138,7 @@ def _measured(bench: Bench, journal: Journal, assigned: Mapping[str, Any], crite
     rates = {path: said.rate if isinstance(said, Spec) else said for path, said in assigned.items()}
 
     def loss(repair: bool) -> float:
-        from .replay import replaced
-
-        weights, _ = bench.knife.prune(assigned, criterion, repair=repair)
-        with replaced(bench.parameters, weights) as changed:
-            return bench.measure.loss(changed)
+        return bench.loss_with(bench.knife.prune(assigned, criterion, repair=repair)[0])
 
     def make() -> dict[str, Any]:
         return {"pruned": loss(False), "repaired": loss(True) if bench.settings.repair else None}

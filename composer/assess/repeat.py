@@ -13,7 +13,8 @@ from .settings import Settings
 
 FLAGS = {
     **{name: name for name in ("rates", "criteria", "granularities", "sparsity")},
-    "calibrations": "calibration", "evaluations": "evaluation",
+    "calibrations": "calibration",
+    "evaluations": "evaluation",
 }
 """Settings by the names of their flags."""
 RECIPE = (*DataOptions.model_fields, "targets", "calibration_size", "memory", "device")

@@ -113,9 +113,9 @@ class _Sensitivity:
         from .knife import removed_weights
 
         weights, removed = self._pruned(key, way, grams)
-        loss, repaired = self._loss(weights), None
+        loss, repaired = self.bench.loss_with(weights), None
         if self.bench.settings.repair and key[0] == "rate":
-            repaired = self._loss(self.bench.knife.refitted([way], weights, removed, grams, shared))
+            repaired = self.bench.loss_with(self.bench.knife.refitted([way], weights, removed, grams, shared))
         count = removed_weights(self.bench.layout, [way.path], removed)[way.path]
         return {"loss": loss, "loss_repaired": repaired, "removed": count}
 
@@ -126,12 +126,6 @@ class _Sensitivity:
         if what == "rate":
             return self.bench.knife.at(replace(way, rate=number / target.units), grams)
         return without_head(target, number, self.bench.parameters)
-
-    def _loss(self, weights: Mapping[str, Tensor]) -> float:
-        from .replay import replaced
-
-        with replaced(self.bench.parameters, weights) as changed:
-            return self.bench.measure.loss(changed)
 
     def _row(self, target: Target, rate: float) -> dict[str, Any]:
         removed = target.removed_units(rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..stages.report.components import Cell, Column, Figure, Section, Table, amount, dig, number, percent, seconds
@@ -105,10 +105,7 @@ def calibration_part(content: Row) -> Part:
     values = [[_over(_loss(held.get((name, task))), best[task]) for task in tasks] for name in names]
     known = [value for line in values for value in line if value is not None]
     scale = grids.rises(known, f"loss above the column's best ({unit_of(content)})")
-    short = [task.rstrip("/").rpartition("/")[2] for task in tasks]
-    grid = Grid(
-        "", [name.rstrip("/").rpartition("/")[2] for name in names], short, values, [("evaluated on", len(tasks))]
-    )
+    grid = Grid("", _short(names), _short(tasks), values, [("evaluated on", len(tasks))])
     label = "Loss above the best of each task, by calibration set"
     picture = grids.grid_figure([grid], scale)
     drawing = Drawing("calibration", picture, label, "The losses are in the table below.")
@@ -127,14 +124,14 @@ def calibration_table(content: Row) -> Table:
     names, tasks = (list(dict.fromkeys(str(row[key]) for row in rows)) for key in ("calibration", "task"))
     held = {(str(row["calibration"]), str(row["task"])): row for row in rows}
     columns = [Column("calibration", numeric=False)]
-    for task in tasks:
+    for task, told in zip(tasks, _short(tasks), strict=True):
         name, unit, _ = metric_format(
             next((held[n, task].get("metric_name") for n in names if (n, task) in held), None)
         )
-        columns += [Column("loss", unit_of(content), group=task), Column(name, unit, group=task)]
+        columns += [Column("loss", unit_of(content), group=told), Column(name, unit, group=told)]
     lines = []
-    for name in names:
-        cells: list[str | Cell] = [name]
+    for name, told in zip(names, _short(names), strict=True):
+        cells: list[str | Cell] = [told]
         for task in tasks:
             row = held.get((name, task), {})
             losses = [loss for n in names if (loss := _loss(held.get((n, task)))) is not None]
@@ -144,6 +141,12 @@ def calibration_table(content: Row) -> Table:
             cells += [Cell(number(mine, 3), better=marked, mark="best"), show(row.get("metric"))]
         lines.append(cells)
     return table("calibration-losses", "Loss and metric. Marked: the lowest loss of each task.", columns, lines)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The last parts of paths, where they tell them apart."""
+    short = [name.rstrip("/").rpartition("/")[2] for name in names]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 def _loss(row: Row | None) -> float | None:

@@ -23,7 +23,7 @@ def part(content: Mapping[str, Any]) -> Part:
     )
     lead = f"Sizes of the {count:,} weights of {len(rows)} targets, read from the files without loading the model."
     if zeros:
-        lead += f" {percent(zeros / count)} of them are exactly 0."
+        lead += f" {zeros:,} of them are exactly 0 ({percent(zeros / count)})."
     overview = [
         Drawing("weights-histogram", pooled, "Histogram of the absolute values of all weights", spread(content)),
         Drawing("weights-cutoffs", cut, "Share of weights below any cutoff", below(content)),
@@ -40,7 +40,7 @@ def part(content: Mapping[str, Any]) -> Part:
         figure("weights-by-layer", "Layer by layer, all with the same axes: per cent of the layer's weights.", layers),
         outlier_table(content),
         target_table(content),
-        *([column_table(content)] if content.get("columns") else []),
+        *(column_tables(content) if content.get("columns") else []),
     ]
     files = {drawing.name: drawing.picture for drawing in (*overview, *layers)}
     return Part(Section("weights", "Weights", lead, parts), files)
@@ -82,7 +82,7 @@ def outlier_table(content: Mapping[str, Any]) -> Table:
     ]
     cells: list[list[str | Cell]] = [
         [
-            Cell(short_name([row["target"]]), note=row["target"]),
+            short_name([row["target"]]),
             number(row["max_abs"], 3),
             number(row["max_abs"] / row["std"] if row["std"] else None, 1),
             number(row["outliers"]),
@@ -126,8 +126,8 @@ def target_table(content: Mapping[str, Any]) -> Table:
     return table("weight-targets", f"All {len(rows)} targets as a table", columns, rows, folded=True)
 
 
-def column_table(content: Mapping[str, Any]) -> Table:
-    """Norms of the inputs' columns."""
+def column_tables(content: Mapping[str, Any]) -> list[Table]:
+    """Norms of the inputs' columns: where they differ most, and all."""
     columns = [
         Column("target", numeric=False),
         Column("smallest", "norm"),
@@ -136,16 +136,23 @@ def column_table(content: Mapping[str, Any]) -> Table:
         Column("largest / median", "times"),
         Column("top 1 % of columns", "of the squared norm"),
     ]
-    rows: list[list[str | Cell]] = []
-    for row in content["columns"]:
-        norms, share = row["norms"], row["norms"]["top_share"]
-        ratio = norms["max"] / norms["median"] if norms["median"] else None
-        figures = [*(number(norms[name], 1) for name in ("min", "median", "max")), number(ratio, 1)]
-        rows.append([Cell(short_name([row["target"]]), note=row["target"]), *figures, Cell(percent(share), bar=share)])
+    rows = sorted(content["columns"], key=lambda row: -row["norms"]["top_share"])[:MOST]
     sample = content.get("sample") or {}
     drawn = f" ({number(sample['examples'])} examples of {sample['data']})" if sample else ""
     caption = (
         f"Columns of the targets' inputs on the calibration sample{drawn}: the length of each over all tokens. Where "
-        "few columns hold most of the norm, criteria that look at the inputs (wanda, obs) differ from l1."
+        "few columns hold most of the norm, criteria that look at the inputs (wanda, obs) differ from l1. The "
+        f"{len(rows)} targets where that is most so."
     )
-    return table("columns", caption, columns, rows)
+    every = f"All {len(content['columns'])} targets' columns as a table"
+    return [
+        table("columns", caption, columns, [_norms(row, short_name([row["target"]])) for row in rows]),
+        table("all-columns", every, columns, [_norms(row, row["target"]) for row in content["columns"]], folded=True),
+    ]
+
+
+def _norms(row: Mapping[str, Any], name: str) -> list[str | Cell]:
+    norms, share = row["norms"], row["norms"]["top_share"]
+    ratio = norms["max"] / norms["median"] if norms["median"] else None
+    figures = [*(number(norms[key], 1) for key in ("min", "median", "max")), number(ratio, 1)]
+    return [name, *figures, Cell(percent(share), bar=share)]

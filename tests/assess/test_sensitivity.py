@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from composer.assess.assess import assess
 from composer.assess.bench import Bench
 from composer.assess.journal import Journal
 from composer.assess.proposal import assess_proposal
 from composer.assess.sensitivity import assess_sensitivity
+from composer.assess.settings import Settings
 from composer.config import read_configurations, resolve
+from composer.errors import OutputError
+from composer.recipe import Recipe
 from composer.tasks.evaluation import mean_loss
 
 from .conftest import MakeBench
@@ -59,6 +63,9 @@ def test_a_second_run_measures_only_what_is_missing(make_bench: MakeBench) -> No
     again = make_bench(rates=(0.25, 0.5), criteria=("l1",), heads=False)
     assert assess_sensitivity(again)["rows"] == two["rows"]
     assert "model" not in vars(again)  # nothing was missing: nothing was loaded
+    (journal,) = (more.folder / ".journal").glob("sensitivity-*")
+    journal.write_bytes(journal.read_bytes()[: journal.stat().st_size // 2])  # as a killed process leaves it
+    assert assess_sensitivity(make_bench(rates=(0.25, 0.5), criteria=("l1",), heads=False)) == two
 
 
 def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
@@ -73,7 +80,22 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
     assert len(Journal(tmp_path, "rows", {"a": 2})) == 0
 
 
-@pytest.mark.parametrize("sparsity", [0.1, 0.37, 0.6])
+def test_a_proposal_is_not_made_from_sensitivities_of_other_data(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
+    recipe = Recipe(model=str(distilbert_folder), data=str(classification_data), targets=["*layer.0.ffn*"])
+    given: dict[str, Any] = {"rates": (0.5,), "criteria": ("l1",), "sparsity": 0.3}
+    assess(recipe, Settings(**given, parts=("sensitivity",)), tmp_path / "a")
+    assess(recipe, Settings(**given, parts=("proposal",)), tmp_path / "a")
+    held = (tmp_path / "a" / "proposal.json").read_bytes()
+    other = recipe.model_copy(update={"valid_size": 4})
+    with pytest.raises(OutputError, match=r"other circumstances \(examples: 8 then, 4 now; another valid\)"):
+        assess(other, Settings(**given, parts=("proposal",)), tmp_path / "a")
+    assert (tmp_path / "a" / "proposal.json").read_bytes() == held
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.6])
 def test_the_proposal_is_exact_and_a_configuration(sparsity: float, make_bench: MakeBench) -> None:
     bench = make_bench(rates=(0.25, 0.5, 0.75), criteria=("l1",), heads=False, sparsity=sparsity)
     told = assess_proposal(bench, assess_sensitivity(bench))
