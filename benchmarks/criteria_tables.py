@@ -32,7 +32,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         metrics = [MAIN[name], *(metric for metric in held["dense"] if metric not in (MAIN[name], "loss"))]
         for metric in metrics:
             parts += [f"{metric}:", _main(held.get("own", {}), metric)]
-        parts += [f"{MAIN[name]}, by calibration sample:", _samples(held, MAIN[name])]
+        if samples := _samples(held, MAIN[name]):
+            parts += [f"{MAIN[name]}, by calibration sample:", samples]
     return "\n\n".join(part for part in parts if part)
 
 
