@@ -107,6 +107,9 @@ def open_sources(names: Sequence[str], files: ExitStack) -> list[Source]:
     """
     if len(names) < 2:
         raise ModelError(f"MODEL: got {len(names)}; needed: two or more pruned models to compare")
+    missing = [name for name in names if not Path(name).is_dir()]
+    if missing:
+        raise ModelError([f"{name}: no such model folder; needed: a pruned model, or a library" for name in missing])
     sorts = [_is_library(Path(name)) for name in names]
     if len(set(sorts)) > 1:
         model, library = names[sorts.index(False)], names[sorts.index(True)]

@@ -94,6 +94,7 @@ def test_what_cannot_be_compared(t5_folder: Path, bert_folder: Path, tmp_path: P
         (str(cut), str(t5_folder)): "nothing is removed: none of its [0-9,]+ target weights is 0",
         (str(cut), str(other)): "has the target .* has not; needed: the same targets",
         (str(cut), str(tmp_path / "none")): "no such model folder",
+        (str(tmp_path / "none"), str(library)): "none: no such model folder",
         (str(cut), str(library)): "is a model and .* a library; needed: models only, or libraries only",
     }
     for names, message in wrong.items():
