@@ -236,7 +236,7 @@ class Bench:
         began = time.perf_counter()
         steps.build_model(more["space"], i, force=True)
         built = time.perf_counter()
-        alone = self.space("alone-A", i + 1, criterion="obs")
+        alone = self.space("alone-A", max(self.given.configurations), criterion="obs")
         finetune_model(alone, "baseline", i, learning_rate=rate, force=True)
         return {"build_wall_seconds": built - began, "alone_wall_seconds": time.perf_counter() - built}
 
