@@ -43,7 +43,7 @@ def ledger(question: str, alone: dict[str, Any], made: dict[str, Any]) -> dict[s
         "searches": (lost, tried),
         "times_searched": (theirs + lost) / (ours + tried) if searched or not made["joint_steps"] else None,
         "reached": sum(row["reached"] for row in made["finish"]),
-        "at_once": sum(not row["steps"] for row in made["finish"]),
+        "at_once": sum(row["reached"] and not row["steps"] for row in made["finish"]),
     }
 
 
@@ -76,16 +76,17 @@ def _show_question(question: str, told: dict[str, Any], rates: list[list[float]]
     for row in sorted(rows, key=lambda row: (row["configurations"], row["joint_steps"])):
         parts = " + ".join(f"{seconds:.0f}" for seconds in row["of_it"].values())
         n = row["configurations"]
+        times = f"{row['times']:.1f}x" if row["reached"] == n else "–"
         print(
-            f"| {n} | {row['joint_steps']} | {row['alone']:.0f} | {row['ours']:.0f} | {parts} | {row['times']:.1f}x "
+            f"| {n} | {row['joint_steps']} | {row['alone']:.0f} | {row['ours']:.0f} | {parts} | {times} "
             f"| {row['reached']} of {n} | {row['at_once']} of {n} |"
         )
     for row in rows:
-        if row["times_searched"]:
+        if row["times_searched"] and row["reached"] == row["configurations"]:
             lost, tried = row["searches"]
             print(
                 f"\nWith the learning-rate searches ({lost:.0f} s of a baseline, {tried:.0f} s of ours) at N = "
-                f"{row['configurations']}: {row['times_searched']:.1f}x"
+                f"{row['configurations']}, {row['joint_steps']} joint steps: {row['times_searched']:.1f}x"
             )
     widest = max(made_there, key=lambda made: (made["configurations"], made["joint_steps"]))
     print("\n| heads / linear | removed from | alone: start, end, metric | ours: loss, metric |\n|---|---|---|---|")
@@ -177,7 +178,7 @@ def draw(results: dict[str, Any], output: Path) -> None:
         right.plot([row["ours"] for row in rows], ours, "s", color=canvas.PALETTE[0])
         right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)", xscale="log")
         low, high = min(row["ours"] for row in rows), max(row["alone"] for row in rows)
-        ticks = [x for x in (20, 50, 100, 200, 500, 1000, 2000, 5000) if low / 2 <= x <= high * 2]
+        ticks = [x for x in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low / 2 <= x <= high * 2]
         right.set_xticks(ticks, [str(x) for x in ticks])
         right.minorticks_off()
         right.margins(x=0.15, y=0.12)
