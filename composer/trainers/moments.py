@@ -72,8 +72,11 @@ class Moments:
         left = self.square - 2 * float((self.cross * step).sum()) + float(((step @ self.gram) * step).sum())
         return max(left, 0.0) / (self.scale or 1.0)
 
-    def solve(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float = TOLERANCE) -> Tensor:
-        """The best weights on a mask, pulled towards ``start``; both (out, in), with the bias as a last column."""
+    def solve(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Tensor:
+        """The best weights on a mask, pulled towards ``start``; both (out, in), with the bias as a last column.
+
+        ``tolerance`` is the residual, as a share, at which the solver stops [:data:`TOLERANCE`].
+        """
         strength = damping_of(self.gram, damping)
         wanted = self.reference.to(self.dtype) @ self.gram + self.cross + strength * start
         if self._inverse is None or self._inverse[0] != damping:
@@ -87,7 +90,7 @@ class Moments:
             damping=damping,
             target=wanted,
             inverse=self._inverse[1].to(start),
-            tolerance=tolerance,
+            tolerance=TOLERANCE if tolerance is None else tolerance,
         )
         return solved
 
