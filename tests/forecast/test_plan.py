@@ -351,8 +351,8 @@ def test_every_piece_can_be_timed_and_all_of_them_add_up(name: str, cases: dict[
 def test_predicted_seconds_are_near_those_that_were_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pruning, blocks and steps of the embedded model, by a clock that stands still while other processes run."""
     monkeypatch.setattr(time, "perf_counter", time.process_time)
-    options: dict[str, Any] = {"model": "demo", "data": "demo", "folder": str(tmp_path), "train_size": 600}
-    options |= {"criterion": "obs", "trainer": "least_squares", "calibration_size": 512, "valid_size": 16}
+    options: dict[str, Any] = {"model": "demo", "data": "demo", "folder": str(tmp_path), "train_size": 300}
+    options |= {"criterion": "obs", "trainer": "least_squares", "calibration_size": 256, "valid_size": 16}
     options |= {"attention": [0.25, 0.5], "linear": [0.5, 0.7], "finetune": {"steps": 10, "evaluations": 1}}
     recipe = composer.load_recipe(given=options, file=False)
     before = forecast(recipe, time=True)
