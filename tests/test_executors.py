@@ -158,7 +158,7 @@ def test_ctrl_c_of_a_terminal_is_for_the_parent_alone(tmp_path: Path) -> None:
     assert parent.stdout
     assert parent.stdout.readline() == "looked\n"
     os.killpg(parent.pid, signal.SIGINT)
-    said, complained = parent.communicate(timeout=30)
+    said, complained = parent.communicate(timeout=90)
     assert said.splitlines()[-1] == "interrupted"
     assert complained == ""
     assert not alive(pids(tmp_path))
@@ -168,7 +168,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent = hanging(tmp_path)
     until(lambda: bool(pids(tmp_path)))
     os.kill(parent.pid, signal.SIGKILL)
-    parent.communicate(timeout=30)  # ends when nobody holds the pipes any more
+    parent.communicate(timeout=90)  # ends when nobody holds the pipes any more
     until(lambda: not alive(pids(tmp_path)))
 
 
