@@ -1,301 +1,94 @@
-"""Every criterion on real models: rates, n:m and heads, repaired and not, and calibration data.
+"""Every criterion on real models: rates, n:m and heads, pruned and repaired, and calibration data.
 
-    python benchmarks/criteria.py [--only llama t5 distilbert] [--shared ../shared] [-o .bench/criteria] [--short]
+    python benchmarks/criteria.py [--only llama t5 distilbert] [--jobs 2] [--shared ../shared] [-o .bench/criteria]
 
 A small Llama trained on WikiText-2 (``benchmarks/language_model.py`` makes it: perplexity), a T5 on Multi30K (loss,
-BLEU) and a DistilBERT on SST-2 (loss, accuracy). No training step is taken. Each figure is stored in results.json as
-soon as it is measured, a killed run goes on; Markdown tables and a picture are made of what is there. What says most
-comes first: of all models, then calibration, then the repairs that fill the table.
+BLEU) and a DistilBERT on SST-2 (loss, accuracy). No training step is taken. The table is measured in parts, ``--jobs``
+at a time, each a process that shares the cores evenly with the others; each figure is stored as soon as it is
+measured, and a killed run goes on. Markdown tables and a picture are made of what is there.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import criteria_tables
 import torch
-from common import composed, plan
-from texts import written
+from criteria_measure import SUBJECTS, Bench, Figures
 
-from composer import steps
 from composer.criteria import CRITERIA
 from composer.jsonfile import read_json, write_json
 from composer.provenance import machine, versions
-from composer.recipe import load_recipe
-from composer.tasks.evaluation import mean_loss
-from composer.workspace import Workspace
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from composer.calibration import Calibration
-    from composer.progress import Progress
-    from composer.scheme import Scheme
-
-RATES = ("30 %", "40 %", "50 %", "60 %", "70 %", "80 %")
-PATTERNS = ("2:4", "4:8")
-HEADS = ("heads 25 %", "heads 50 %")
 SEQUENTIAL = ("wanda", "sparsegpt")
 ELSEWHERE = ("wanda", "sparsegpt", "obs")
 """Criteria of the table of calibration data."""
-FIRST = ("50 %", "70 %", "2:4", *HEADS)
-"""Shapes whose repair is measured before the others'; of wide models those of :data:`HEADS` alone."""
-ORDER = ("l1", "wanda", "sparsegpt", "obs", "global_l1", "taylor", "random", "l2")
-SAME = "l2"
-"""Of single weights its masks are those of l1: only heads are measured."""
+ORDER = ("l1", "l2", "random", "global_l1", "wanda", "sparsegpt", "obs", "taylor")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model with its data.
+class Part(NamedTuple):
+    """What one process measures in one go."""
 
-    ``generated``: the shapes for which the metric is measured, not the loss alone; ``repaired``: those whose repair
-    is measured before the others'.
-    """
+    subject: str
+    sample: str
+    criteria: tuple[str, ...]
 
-    model: str
-    data: str
-    recipe: Mapping[str, Any]
-    metric: str | None = None
-    metric_size: int = 300
-    generated: tuple[str, ...] = ()
-    repaired: tuple[str, ...] = FIRST
-    elsewhere: tuple[str, ...] = ("c4", "wikitext")
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return "-".join((self.subject, self.sample, *self.criteria))
 
 
-SUBJECTS = {
-    "llama": Subject(
-        ".bench/wikitext-llama",
-        "data/wikitext-2",
-        {"max_source_length": 128, "calibration_size": 128, "valid_size": 128},
-        elsewhere=("c4", "multi30k"),
-    ),
-    "t5": Subject(
-        "models/t5-mini-multi30k",
-        "data/multi30k",
-        {"max_source_length": 64, "max_target_length": 64, "valid_size": 256, "test_size": 100},
-        metric="bleu",
-        generated=("50 %", "70 %", "2:4"),
-    ),
-    "distilbert": Subject(
-        "models/distilbert-mini-sst2",
-        "data/sst2",
-        {"calibration_size": 256, "valid_size": 300},
-        metric="accuracy",
-        repaired=HEADS,
-        generated=(*RATES, *PATTERNS, *HEADS),
-    ),
-}
+def parts(subject: str) -> Iterator[Part]:
+    """All parts of a subject, in the order of the tables."""
+    yield from (Part(subject, "own", (c,)) for c in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index))
+    yield from (Part(subject, "sequential", (criterion,)) for criterion in SEQUENTIAL)
+    yield from (Part(subject, sample, ELSEWHERE) for sample in SUBJECTS[subject].elsewhere)
 
 
-class Kept(Workspace):
-    """A workspace whose one capture serves all criteria, not only all rates of one scheme."""
-
-    def calibration(self, plan: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
-        """The moments of all targets, whatever this plan touches."""
-        if self._calibration is None:
-            self._calibration = self.calibrated(self.fresh_model(), self.base.layout, progress=progress)
-        return self._calibration
-
-    def forget_calibration(self) -> None:
-        """Keep it."""
-
-    def share(self, other: Workspace) -> None:
-        """Take over another one's data, which are the same: reading them costs more than a repair."""
-        self._examples = other._examples
+@cache
+def bench(process: int, subject: str, shared: Path, output: Path, *, short: bool) -> Bench:
+    """A process keeps data and captures of a model for its next part; its folder is its own."""
+    return Bench(subject, shared, output / "work" / f"{subject}-{process}", short=short)
 
 
-@dataclass
-class Results:
-    """The stored figures: subject -> sample -> criterion -> shape -> ``pruned`` and ``repaired`` -> figures."""
-
-    path: Path
-    content: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.path.is_file():
-            self.content = read_json(self.path)
-        self.content |= {"machine": machine(), "versions": versions()}
-
-    def rows(self, *place: str) -> dict[str, Any]:
-        """The mapping at a place, made where it is not there."""
-        found = self.content.setdefault("subjects", {})
-        for name in place:
-            found = found.setdefault(name, {})
-        return found
-
-    def put(self, figures: dict[str, float], *place: str) -> None:
-        """Store the figures of one model."""
-        self.rows(*place[:-1])[place[-1]] = figures
-        write_json(self.path, self.content)
-        print("  ", *place, {name: round(value, 4) for name, value in figures.items()}, flush=True)
+def measure(part: Part, given: argparse.Namespace) -> str:
+    """Measure one part, in a process of the pool."""
+    began = time.perf_counter()
+    space = bench(os.getpid(), part.subject, given.shared, given.output, short=given.short)
+    into = Figures(given.output / "parts" / f"{part.name}.json")
+    if part.criteria == ORDER[:1]:
+        space.dense(into)
+    for criterion in part.criteria:
+        if part.sample == "sequential":
+            space.sequential(criterion, into)
+        else:
+            space.criterion(criterion, part.sample, into)
+    return f"{part.name}: {time.perf_counter() - began:.0f} s"
 
 
-class Bench:
-    """All measurements of one subject."""
-
-    def __init__(self, name: str, given: argparse.Namespace, results: Results) -> None:
-        self.name, self.given, self.results = name, given, results
-        self.subject = SUBJECTS[name]
-        self.own = self.workspace("own")
-        self.layout = self.own.base.layout
-
-    def workspace(self, sample: str, data: str | None = None, **extra: Any) -> Workspace:
-        """A workspace that is calibrated on this sample."""
-        subject, shared = self.subject, self.given.shared
-        model = subject.model if subject.model.startswith(".") else str(shared / subject.model)
-        options = {
-            "model": model,
-            "data": data or str(shared / subject.data),
-            "folder": self.given.output / self.name / sample,
-            "trainer": "least_squares",
-            "memory": "512MiB",
-            "seed": 1,
-            **subject.recipe,
-            **extra,
-        }
-        if self.given.short:
-            options |= {"calibration_size": 32, "valid_size": 16, "test_size": 4}
-        space = Kept(load_recipe(None, options, file=False))
-        if data is None and sample != "own":
-            space.share(self.own)
-        return space
-
-    def criteria(self) -> None:
-        """Every criterion and shape pruned, and the first ones repaired."""
-        if "dense" not in self.results.rows(self.name):
-            self.results.put(self.figures(self.own.fresh_model(), "50 %"), self.name, "dense")
-        for criterion in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index):
-            self.series(self.own, "own", criterion, self.shapes(criterion), self.subject.repaired)
-
-    def samples(self) -> None:
-        """Calibration as published, and on text from elsewhere."""
-        for sample in self.subject.elsewhere:
-            wanted = self.some(("50 %", "70 %"))
-            repaired = [shape for shape in self.subject.repaired if shape == "70 %"]
-            if not any(self.lacking(sample, criterion, wanted, repaired) for criterion in ELSEWHERE):
-                continue
-            data = written(self.own, self.given.shared, sample, 32 if self.given.short else 544)
-            space = self.workspace(sample, data)
-            for criterion in ELSEWHERE:
-                self.series(space, sample, criterion, wanted, repaired)
-        self.sequential(FIRST, ())
-
-    def first_repairs(self) -> None:
-        """The first repairs, where they had to wait."""
-        self.repairs(FIRST)
-
-    def rest(self) -> None:
-        """All other repairs, and calibration as published at all rates."""
-        self.repairs((*RATES, *PATTERNS, *HEADS))
-        self.sequential((*RATES, *PATTERNS), (*RATES, *PATTERNS))
-
-    def repairs(self, repaired: Sequence[str]) -> None:
-        """Repaired figures of these shapes, of all criteria."""
-        for criterion in sorted(CRITERIA.names(), key=(*ORDER, *CRITERIA.names()).index):
-            self.series(self.own, "own", criterion, self.shapes(criterion), repaired)
-
-    def sequential(self, shapes: Sequence[str], repaired: Sequence[str]) -> None:
-        """Those criteria that were published so; a scheme of one configuration each."""
-        for criterion in SEQUENTIAL:
-            for shape in self.some(shape for shape in shapes if shape not in HEADS):
-                if self.lacking("own", f"{criterion} sequential", [shape], repaired):
-                    folder = f"sequential-{criterion}-{shape.replace(':', '-').rstrip(' %')}"
-                    space = self.workspace(folder, calibration="sequential")
-                    self.series(space, "own", criterion, [shape], repaired, f"{criterion} sequential")
-
-    def series(
-        self, space: Workspace, sample: str, criterion: str, shapes: list[str], repaired: Sequence[str], name: str = ""
-    ) -> None:
-        """One criterion at some shapes: those with heads removed are a scheme of their own."""
-        for heads in (False, True):
-            some = [shape for shape in shapes if (shape in HEADS) == heads]
-            if lacking := self.lacking(sample, name or criterion, some, repaired):
-                self.measure(space, (self.name, sample, name or criterion), criterion, lacking, repaired)
-
-    def measure(
-        self, space: Workspace, place: tuple[str, ...], criterion: str, shapes: list[str], repaired: Sequence[str]
-    ) -> None:
-        """Prune, repair and measure; the library goes when its figures are stored."""
-        scheme = plan(space, [self.configuration(criterion, shape) for shape in shapes], name="at", force=True)
-        began = time.perf_counter()
-        steps.prune(space, scheme=scheme)
-        self.store(space, place, shapes, "pruned", scheme)
-        pruned, began = time.perf_counter() - began, time.perf_counter()
-        fixed = [shape for shape in shapes if shape in repaired]
-        if fixed:
-            part = scheme
-            if fixed != shapes:
-                chosen = [self.configuration(criterion, shape) for shape in fixed]
-                part = plan(space, chosen, name="at-repaired", force=True)
-                steps.prune(space, scheme=part)
-            steps.finetune_blocks(space, scheme=part)
-            self.store(space, place, fixed, "repaired", part)
-        print(f"   {place[-1]}: pruned {pruned:.0f} s, repaired {time.perf_counter() - began:.0f} s", flush=True)
-        shutil.rmtree(space.folder / "modules")
-
-    def store(self, space: Workspace, place: tuple[str, ...], shapes: list[str], kind: str, scheme: Path) -> None:
-        """Figures of all models of a scheme."""
-        modules = {"pruned": space.pruned, "repaired": space.finetuned}[kind]
-        for shape, model in zip(shapes, composed(space, modules, scheme), strict=True):
-            if kind not in self.results.rows(*place, shape):
-                self.results.put(self.figures(model, shape), *place, shape, kind)
-
-    def figures(self, model: nn.Module, shape: str) -> dict[str, float]:
-        """Loss on validation data, perplexity, and the task's metric where it is asked for."""
-        space, subject = self.own, self.subject
-        loss = mean_loss(model, space.task, space.examples("valid"))
-        found = {"loss": loss} | ({} if subject.metric else {"perplexity": math.exp(min(loss, 20.0))})
-        if subject.metric and shape in subject.generated:
-            split = "test" if subject.metric == "bleu" else "valid"
-            found[subject.metric] = space.task.score(model, space.examples(split)).metrics[subject.metric]
-        return found
-
-    def configuration(self, criterion: str, shape: str) -> dict[str, Any]:
-        """Heads alone, or all linear targets."""
-        kind = "attention" if shape in HEADS else "linear"
-        spec = {"criterion": criterion, **spec_of(shape)}
-        return {target.path: spec for target in self.layout.targets if target.kind == kind}
-
-    def shapes(self, criterion: str) -> list[str]:
-        """What is measured of a criterion: the shapes that it makes sense with."""
-        allowed = CRITERIA.get(criterion).shapes
-        found = [*RATES] if allowed & {"unstructured", "global"} and criterion != SAME else []
-        found += PATTERNS if "N:M" in allowed and criterion != SAME else ()
-        if "head" in allowed:
-            groups = next(t.units for t in self.layout.targets if t.kind == "attention")
-            found += [shape for shape in HEADS if round(spec_of(shape)["rate"] * groups)]
-        return self.some(found)
-
-    def some(self, shapes: Iterable[str]) -> list[str]:
-        """All of them; the short version has one rate and one of everything else."""
-        return [s for s in shapes if not self.given.short or s in ("50 %", "2:4", "heads 50 %")]
-
-    def lacking(self, sample: str, name: str, shapes: Iterable[str], repaired: Sequence[str]) -> list[str]:
-        """Shapes without all their figures."""
-        held = self.results.rows(self.name, sample, name)
-        wanted = {s: {"pruned"} | ({"repaired"} if s in repaired else set()) for s in shapes}
-        return [shape for shape, kinds in wanted.items() if not kinds <= set(held.get(shape, {}))]
-
-
-def spec_of(shape: str) -> dict[str, Any]:
-    """A column of the tables as a configuration says it.
-
-    >>> spec_of("30 %"), spec_of("2:4"), spec_of("heads 25 %")
-    ({'rate': 0.3}, {'rate': 0.5, 'granularity': '2:4'}, {'rate': 0.25})
-    """
-    if ":" in shape:
-        kept, of = map(int, shape.split(":"))
-        return {"rate": 1 - kept / of, "granularity": shape}
-    return {"rate": int(shape.removeprefix("heads ").removesuffix(" %")) / 100}
+def gathered(output: Path, wall: float) -> dict[str, Any]:
+    """All stored figures in one file: subject -> sample -> criterion -> shape -> kind -> metric."""
+    path = output / "results.json"
+    held = read_json(path) if path.is_file() else {}
+    subjects: dict[str, Any] = {}
+    for part in (part for subject in SUBJECTS for part in parts(subject)):
+        file = output / "parts" / f"{part.name}.json"
+        for sample, rows in (read_json(file) if file.is_file() else {}).items():
+            subjects.setdefault(part.subject, {}).setdefault(sample, {}).update(rows)
+    content = {"machine": machine(), "versions": versions(), "wall": held.get("wall", 0.0) + wall, "subjects": subjects}
+    write_json(path, content)
+    return content
 
 
 def missing(given: argparse.Namespace) -> Iterator[str]:
@@ -306,28 +99,40 @@ def missing(given: argparse.Namespace) -> Iterator[str]:
             yield f"{folder}: not there; run python benchmarks/language_model.py"
 
 
+def start(threads: int) -> None:
+    """What each process begins with."""
+    torch.set_num_threads(threads)
+
+
 def main() -> int:
-    """Measure the subjects that are asked for, one after the other."""
+    """Measure the subjects that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("-o", "--output", type=Path, default=Path(".bench/criteria"))
     parser.add_argument("--only", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
-    parser.add_argument("--short", action="store_true", help="tiny samples and one rate, to see that all of it runs")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes [the cores of the machine]")
+    parser.add_argument("--short", action="store_true", help="a few minutes: shows that it works, measures nothing")
     given = parser.parse_args()
     if problems := list(missing(given)):
         print(*problems, sep="\n", file=sys.stderr)
         return 1
-    print("machine:", machine(), f"threads {torch.get_num_threads()}", "\nversions:", versions(), "\n", flush=True)
-    results = Results(given.output / "results.json")
-    benches = [Bench(name, given, results) for name in given.only]
-    for phase in (Bench.criteria, Bench.samples, Bench.first_repairs, Bench.rest):
-        for bench in benches:
-            began = time.perf_counter()
-            phase(bench)
-            print(f"{bench.name}, {phase.__name__}: {time.perf_counter() - began:.0f} s\n", flush=True)
-    print(criteria_tables.markdown(results.content))
-    criteria_tables.picture(results.content, given.output / "criteria.png")
-    print(f"\nrepeat with: python {' '.join(sys.argv)}")
+    threads = max(1, (os.cpu_count() or 1) // given.jobs)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    start(threads)
+    print("machine:", machine(), f"jobs {given.jobs}", "\nversions:", versions(), "\n", flush=True)
+    shutil.rmtree(given.output / "work", ignore_errors=True)  # of processes that were killed
+    told = began = time.perf_counter()
+    # Models whose parts are the longest come first, so that little is left over at the end.
+    work = [part for name in reversed(given.only) for part in reversed(list(parts(name)))]
+    with ProcessPoolExecutor(given.jobs, get_context("spawn"), start, (threads,)) as pool:
+        for done in as_completed([pool.submit(measure, part, given) for part in work]):
+            now = time.perf_counter()
+            print(done.result(), f"({now - began:.0f} s since the start)", flush=True)
+            content = gathered(given.output, now - told)
+            told = now
+    print(criteria_tables.markdown(content))
+    criteria_tables.picture(content, given.output / "criteria.png")
+    print(f"\n{content['wall'] / 60:.0f} minutes in all; repeat with: python {' '.join(sys.argv)}")
     return 0
 
 
