@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tests.reference.inputs import inputs_of
+
 
 def hessian(batches: Iterable[Tensor]) -> Tensor:
     """``2 XᵀX / n`` as a running mean over batches of (rows, in)."""
@@ -84,16 +86,7 @@ def prune_layers(
     """
     found = {}
     for names in layers:
-        inputs: dict[str, list[Tensor]] = {name: [] for name in names}
-
-        def listen(name: str, inputs: dict[str, list[Tensor]] = inputs):  # type: ignore[no-untyped-def]
-            return lambda _, read: inputs[name].append(read[0].reshape(-1, read[0].shape[-1]))
-
-        handles = [model.get_submodule(name).register_forward_pre_hook(listen(name)) for name in names]
-        for sample in samples:
-            model(**sample)
-        for handle in handles:
-            handle.remove()
+        inputs = inputs_of(model, names, samples)
         for name in names:
             weight = model.get_submodule(name).weight
             # A threshold takes one weight more than it is asked for.

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tests.reference.inputs import inputs_of
+
 
 class Norms:
     """Running mean over samples of the squared length of each input feature."""
@@ -62,18 +64,11 @@ def prune_layers(
     """
     removed = {}
     for names in layers:
-        norms = {name: Norms(model.get_submodule(name).weight.shape[1]) for name in names}
-
-        def listen(name: str, norms: dict[str, Norms] = norms):  # type: ignore[no-untyped-def]
-            return lambda _, inputs: norms[name].add(inputs[0].reshape(-1, inputs[0].shape[-1]))
-
-        handles = [model.get_submodule(name).register_forward_pre_hook(listen(name)) for name in names]
-        for sample in samples:
-            model(**sample)
-        for handle in handles:
-            handle.remove()
-        for name in names:
+        for name, inputs in inputs_of(model, names, samples).items():
             weight = model.get_submodule(name).weight
-            removed[name] = choose(metric(weight, norms[name]))
+            norms = Norms(weight.shape[1])
+            for read in inputs:
+                norms.add(read)
+            removed[name] = choose(metric(weight, norms))
             weight[removed[name]] = 0
     return removed
