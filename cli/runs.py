@@ -193,7 +193,7 @@ def check_rates(config: Path | None, rates: Generating) -> None:
 
     given = [name for name, value in rates.given().items() if config and value is not None]
     if given:
-        raise RecipeError(f"--{name}: not together with -c/--config" for name in given)
+        raise RecipeError(f"--{name.replace('_', '-')}: not together with -c/--config" for name in given)
 
 
 def recipe_file(given: Path | None, flag: Path | None) -> Path:

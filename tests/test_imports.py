@@ -19,7 +19,7 @@ CLI = PACKAGE.parent / "cli"
 
 HEAVY = {"torch", "transformers", "matplotlib", "datasets", "accelerate", "sklearn", "sacrebleu"}
 
-GROUND = {"errors", "registry", "outcome", "progress", "jsonfile", "fingerprint", "batches", "layout"}
+GROUND = {"errors", "registry", "outcome", "progress", "jsonfile", "fingerprint", "batches", "layout", "stats"}
 PLAN = {"config", "generate", "scheme", "shapes"}
 TOOLS = {
     "granularity",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def assess(
     there no model is loaded.
 
     Args:
-        force: forget the journal, and replace the assessment of another model.
+        force: measure these parts again, and replace the assessment of another model.
 
     Raises:
         OutputError: the folder holds the assessment of another model, or something else.
@@ -59,15 +60,17 @@ def assess(
 
 def _open(bench: Bench) -> None:
     """Say whose assessment the folder holds; another model's must not be mixed with it."""
-    inputs = {"base": bench.space.base.fingerprint}
-    if bench.folder.is_dir() and not any(bench.folder.iterdir()):
-        bench.folder.rmdir()
-    if not is_current(bench.folder, inputs, force=bench.force):
+    folder, inputs = bench.folder, {"base": bench.space.base.fingerprint}
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # an empty folder is as good as none
+        with suppress(OutputError):
+            if is_current(folder, inputs, renew=True):
+                return  # also with --force: the parts that are not asked for stay
+        is_current(folder, inputs, force=bench.force)
         for name in (*PARTS, "heads", "columns"):
             for suffix in (".json", ".csv"):
-                (bench.folder / name).with_suffix(suffix).unlink(missing_ok=True)
-        bench.folder.mkdir(parents=True, exist_ok=True)
-        write_json(bench.folder / RECORD, record(inputs, model=bench.space.base.name))
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RECORD, record(inputs, model=bench.space.base.name))
 
 
 def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,9 +79,8 @@ def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
 
         base = bench.space.base
         told = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
-        return assess_weights(
-            base, bench.folder, provenance=record({"base": base.fingerprint}, **told), progress=bench.progress
-        )
+        provenance = record({"base": base.fingerprint}, **told)
+        return assess_weights(base, bench.folder, bench.paths, provenance=provenance, progress=bench.progress)
     if part == "sensitivity":
         from .sensitivity import assess_sensitivity
 
@@ -104,7 +106,7 @@ def _held(bench: Bench) -> dict[str, Any]:
     held = read_json(path, OutputError)
     if not isinstance(held, dict) or held.get("what") != "sensitivity":
         raise OutputError(f"{path}: is no table of sensitivities; {way}")
-    now = {**bench.inputs, "repair": bench.settings.repair}
+    now = {**bench.inputs, "repair": bench.settings.repair, "criterion": bench.settings.criteria[0]}
     inputs = (held.get("provenance") or {}).get("inputs") or {}
     was = {name: value for name, value in inputs.items() if name in now}
     if digest_of(was) != digest_of(now):

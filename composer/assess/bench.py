@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from .knife import Knife
     from .replay import Measure
 
+COUNTED = {"classification": "example", "question_answering": "window"}
+"""Task -> what its loss is a mean over, where that is not tokens."""
 HEADS = "l1"
 """The criterion of heads, where the one asked for has no scores for them."""
 
@@ -47,7 +48,7 @@ class Bench:
 
     @cached_property
     def layout(self) -> Layout:
-        """The base model's, or its targets that were named."""
+        """The base model's; of one that no table serves, targets have to be named."""
         whole, targets = self.space.base.layout, self.space.recipe.targets
         if not whole.listed and not targets:
             raise ConfigError(
@@ -111,12 +112,20 @@ class Bench:
             self.model,
             task or self.space.task,
             sample,
-            self.layout.only(self.paths),
+            self.layout.only(self._read),
             size=r.calibration_size,
             seed=r.seed,
             memory=r.memory,
             progress=self.progress,
         )
+
+    @property
+    def _read(self) -> set[str]:
+        """The targets whose inputs are looked at: where neurons may go, all of their feed-forward."""
+        if "neuron" not in self.settings.granularities:
+            return {*self.paths}
+        wholes = [whole for path in self.paths if (whole := self.layout.feed_forward(path))]
+        return {*self.paths, *(p.path for whole in wholes for p in whole.projections)}
 
     def knife_on(self, sample: Examples) -> Knife:
         """Prunes on the calibration sample drawn from ``sample``."""
@@ -172,12 +181,7 @@ class Bench:
     @cached_property
     def unit(self) -> str:
         """Of the loss, in words."""
-        return "nats per example" if self.space.task.name == "classification" else "nats per token"
-
-    def close(self) -> None:
-        """Let go of the recorded activations."""
-        with suppress(KeyError):
-            del self.__dict__["measure"]
+        return f"nats per {COUNTED.get(self.space.task.name, 'token')}"
 
 
 def sized(recipe: Recipe) -> Recipe:

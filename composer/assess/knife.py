@@ -149,8 +149,7 @@ class Knife:
             live = masks.live_columns(refit.before, Target("", "linear", (last,)), removed)
             key = (last.path, last.part, *live.logical_not().nonzero().flatten().tolist())
             memory = {} if memory is None else memory
-            names = [last.weight, *([f"{last.path}.bias"] if last.bias else [])]
-            for name in names:
+            for name in last.parameters:
                 made.setdefault(name, self.parameters[name].detach().clone())
             start = matrix(made, last)
             keep = kept(removed, last, start.device)
@@ -162,8 +161,8 @@ class Knife:
                 if sum(held.nbytes for held in self._solved.values()) + solved.nbytes <= SOLVED:
                     self._solved[same] = solved
             last.of(made[last.weight]).copy_(solved[:, :width])
-            if last.bias:
-                last.bias_of(made[f"{last.path}.bias"]).copy_(solved[:, width])
+            if last.bias_name:
+                last.bias_of(made[last.bias_name]).copy_(solved[:, width])
         return made
 
     def _refits(self, ways: Sequence[Way]) -> list[Refit]:

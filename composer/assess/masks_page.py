@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,12 @@ def _without_picture(row: Row) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "picture"}
 
 
-def write_page(folder: Path, *, pictures: bool = True) -> Path:
+def write_page(folder: Path) -> Path:
     """Write ``masks.html`` from ``masks.json`` alone, and the pictures as files; returns the page."""
     content = read_parts(folder, (NAME,))[NAME]
     parts = [part(pair, i, len(content["pairs"])) for i, pair in enumerate(content["pairs"])]
-    if pictures:
-        for one in parts:
-            one.save(folder, folder / f"{NAME}.json")
+    for one in parts:
+        one.save(folder, folder / f"{NAME}.json")
     sections = [one.section for one in parts]
     if len(content["pairs"]) > 1:
         sections.insert(0, Section("pairs", "All pairs", "", [pair_table(content)]))
@@ -67,7 +67,7 @@ def write_page(folder: Path, *, pictures: bool = True) -> Path:
         facts=[(f"Model {i}", name) for i, name in enumerate(content["models"])],
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
-        command=f"compose masks {' '.join(content['models'])} -o {folder}",
+        command=shlex.join(["compose", "masks", *content["models"], "-o", str(folder)]),
         provenance=[fact for fact in provenance_facts(content.get("provenance")) if fact[1] != components.DASH],
         recipe="",
     )

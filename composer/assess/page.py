@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
 from ..jsonfile import read_json
+from ..provenance import changes
 from ..stages.report import components
-from ..stages.report.components import Tile, amount, dig, number, percent, plain, provenance_facts
+from ..stages.report.components import Section, Tile, amount, dig, number, percent, plain, provenance_facts
 from ..stages.report.labels import short_name
 from . import show_curves, show_proposal, show_sensitivity, show_weights
 from .drawn import Part, rise, unit_of
@@ -26,6 +29,8 @@ HINTS = {
 }
 """What makes a part that is missing."""
 
+SAME = ("version", "task", "targets", "valid", "examples", "calibration", "damping", "dead_columns", "device")
+"""What all parts of a page should have been measured with."""
 Row = Mapping[str, Any]
 Drawn = dict[str, tuple[Any, Part]]
 """By name of a part: what it was drawn from, and the drawing."""
@@ -49,10 +54,12 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
     if pictures:
         for name, part in parts.items():
             part.save(folder, folder / f"{name}.json")
-    sections = [part.section for part in parts.values()]
     first = next(iter(held.values()))
+    sections = [_told_apart(part.section, held[name], first) for name, part in parts.items()]
     data = dig(first, "provenance", "data")
-    call = f"compose assess {first.get('model')}{f' --data {data}' if data else ''} -o {folder}"
+    call = shlex.join(
+        ["compose", "assess", str(first.get("model")), *(["--data", str(data)] if data else []), "-o", str(folder)]
+    )
     missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in held]
     proposal = held.get("proposal")
     components.write_page(
@@ -66,7 +73,9 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
         hints=missing,
         next_text="To go on with the proposal:",
-        next_command=f"compose generate-scheme -c {folder / str(proposal.get('conf') or 'conf.json')}"
+        next_command=shlex.join(
+            ["compose", "generate-scheme", "-c", str(folder / str(proposal.get("conf") or "conf.json"))]
+        )
         if proposal
         else "",
         command=dig(first, "provenance", "command"),
@@ -91,6 +100,17 @@ def read_parts(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]
                 raise OutputError(f'{path}: is no result of an assessment; needed: an object with "what": "{name}"')
             found[name] = content
     return found
+
+
+def _told_apart(section: Section, content: Row, first: Row) -> Section:
+    """A section whose figures were measured on other data, or otherwise, than those of the first part says so."""
+    then, now = (dig(one, "provenance", "inputs") or {} for one in (first, content))
+    both = [name for name in SAME if name in then and name in now]
+    then, now = ({name: inputs[name] for name in both} for inputs in (then, now))
+    if then == now:
+        return section
+    lead = f"Not measured as the first part of this page was ({changes(then, now)})."
+    return replace(section, lead=f"{lead} {section.lead}".strip())
 
 
 def _parts(folder: Path, held: Mapping[str, Row], drawn: Drawn) -> dict[str, Part]:

@@ -51,7 +51,4 @@ def _recipe(recipe: Recipe) -> Iterator[str]:
 
 
 def _words(value: object) -> list[str]:
-    return [
-        f"{one:g}" if isinstance(one, float) else str(one)
-        for one in (value if isinstance(value, (list, tuple)) else [value])
-    ]
+    return [str(one) for one in (value if isinstance(value, (list, tuple)) else [value])]

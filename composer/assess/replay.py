@@ -37,7 +37,7 @@ def batch_size_on(device: torch.device) -> int:
 class Measure:
     """The mean loss of ``model`` over ``data``; the batches are made once.
 
-    ``passes`` counts batches run in full or in part; ``dense`` is the loss of the model as it was given.
+    ``dense`` is the loss of the model as it was given.
     """
 
     def __init__(
@@ -48,22 +48,19 @@ class Measure:
         layout: Layout,
         *,
         memory: int = MEMORY,
-        batch_size: int | None = None,
     ) -> None:
         """See above.
 
         Args:
             memory: most bytes of recorded outputs.
-            batch_size: most examples of a batch; None takes what suits the model's device (:func:`batch_size_on`).
         """
-        batch_size = batch_size or batch_size_on(next(model.parameters()).device)
+        batch_size = batch_size_on(next(model.parameters()).device)
         lengths = [len(feature["input_ids"]) for feature in data.features]  # type: ignore[arg-type]
         chosen = by_length(lengths, batch_size)
         self.model, self.task = model, task
         self.batches: list[Batch] = [
             to_device_of(model, task.collate([data.features[i] for i in indices])) for indices in chosen
         ]
-        self.passes = 0
         self._tape = _Tape(model, layout)
         with answering(model):
             self.dense = self._record(memory)
@@ -80,7 +77,6 @@ class Measure:
         return total / max(1, count)
 
     def _run(self, batch: Batch) -> tuple[float, int]:
-        self.passes += 1
         loss, n = self.task.loss(self.model, batch)
         return loss.item(), n
 

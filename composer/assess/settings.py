@@ -126,6 +126,8 @@ class Settings:
             raise ConfigError(
                 f"--parts: got {unknown[0]!r}; allowed: {', '.join(PARTS)}{did_you_mean(unknown[0], PARTS)}"
             )
+        if self.evaluations and not self.calibrations:
+            raise ConfigError("--evaluation: nothing to measure there; name calibration sets with --calibration")
         if "calibration" in self.parts and not self.calibrations:
             raise ConfigError("--calibration: nothing given; name one or more files, folders or hub datasets")
         if "calibration" not in self.parts and (

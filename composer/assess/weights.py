@@ -51,6 +51,7 @@ COLUMNS += (*(f"quantile_{q:g}" for q in QUANTILES), "outliers")
 def assess_weights(
     base: BaseModel,
     folder: Path,
+    paths: Sequence[str] | None = None,
     *,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
@@ -58,12 +59,13 @@ def assess_weights(
     """Write ``weights.json`` and ``weights.csv`` into ``folder``; returns what the first one holds.
 
     Args:
+        paths: the targets that are looked at; None takes all.
         provenance: the record kept in the file; None makes one.
 
     Raises:
         ModelError: no safetensors, a tensor missing, misshapen or not finite.
     """
-    found = weights_of(base, progress)
+    found = weights_of(base, base.layout.paths if paths is None else paths, progress)
     content = {
         "what": "weights",
         "model": base.name,
@@ -76,12 +78,12 @@ def assess_weights(
     return content
 
 
-def weights_of(base: BaseModel, progress: Progress = SILENT) -> dict[str, Any]:
-    """Edges of the bins, figures and counts of every target, and the curve of cutoffs."""
+def weights_of(base: BaseModel, paths: Sequence[str], progress: Progress = SILENT) -> dict[str, Any]:
+    """Edges of the bins, figures and counts of these targets, and the curve of cutoffs."""
     places = layers(base.layout)
     rows: list[dict[str, Any]] = []
-    with Weights(base) as weights, progress.bar("weights", len(base.layout.targets)) as bar:
-        for target in base.layout.targets:
+    with Weights(base) as weights, progress.bar("weights", len(paths)) as bar:
+        for target in map(base.layout.target, paths):
             rows.append(_target(target, *places[target.path], weights.of(target)))
             bar.advance(target.path)
     grid = _grid()

@@ -11,6 +11,7 @@ WRONG = {
     "--rates x": "error: --rates: got 'x'",
     "--criteria l3": "error: --criteria: ",
     "--parts everything": "error: --parts: got 'everything'",
+    "--evaluation x": "error: --evaluation: nothing to measure there",
     "--parts calibration": "error: --calibration: nothing given",
     "--granularities 3:5 --criteria l1": "fits no target of this model",
     "--granularities row --criteria wanda": "makes no sense with --criteria wanda",

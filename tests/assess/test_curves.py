@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from composer.assess.assess import assess
+from composer.assess.bench import Bench
 from composer.assess.calibrations import assess_calibrations
 from composer.assess.curves import assess_curves, speed_note
 from composer.assess.page import write_page
@@ -134,3 +135,33 @@ def test_the_assessment_of_another_model_is_not_mixed_in(
         assess(second, settings, tmp_path / "a")
     assess(second, settings, tmp_path / "a", force=True)
     assert read_json(tmp_path / "a" / "weights.json")["model"] == str(gated_folder)
+
+
+def test_force_measures_the_parts_again_that_are_asked_for_and_leaves_the_others(
+    t5_folder: Path, translation_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
+    recipe = Recipe(model=str(t5_folder), data=str(translation_data), targets=["encoder.block.0.*"])
+    given = {"rates": (0.5,), "criteria": ("l1",), "repair": False, "sparsity": 0.3}
+    monkeypatch.chdir(tmp_path)  # an empty folder that cannot be removed is taken as it is
+    assess(recipe, Settings(parts=("weights", "sensitivity"), **given), Path("."))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
+    targets = [row["target"] for row in read_json(tmp_path / "weights.json")["targets"]]
+    assert targets == [row["target"] for row in read_json(tmp_path / "sensitivity.json")["rows"]]
+    assert all(target.startswith("encoder.block.0.") for target in targets)
+
+    assess(recipe, Settings(parts=("proposal",), **given), Path("."), force=True)
+
+    assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}.items()
+    with pytest.raises(OutputError, match=r"other circumstances \(criterion: 'l1' then, 'l2' now\)"):
+        assess(recipe, Settings(parts=("proposal",), **given | {"criteria": ("l2",)}), Path("."))
+
+
+def test_neurons_are_repaired_where_only_the_first_projection_was_named(
+    t5_folder: Path, translation_data: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe(model=str(t5_folder), data=str(translation_data), targets=["*.wi"])
+    settings = Settings(rates=(0.5,), criteria=("l1",), granularities=("neuron",), scored=4)
+    rows = assess_curves(Bench(recipe, settings, tmp_path / "a"))["rows"]
+    assert [row["repaired"] for row in rows] == [False, True]
+    assert rows[0]["loss"] != rows[1]["loss"]

@@ -178,6 +178,17 @@ def test_a_part_alone_is_shown_and_the_others_are_hinted_at(name: str, tmp_path:
         assert (f"--parts {other}" in page.html) == (other != name) or other in ("sensitivity", "proposal")
 
 
+def test_a_part_that_was_measured_on_other_data_says_so(tmp_path: Path) -> None:
+    inputs = {"examples": 64, "valid": "a" * 64}
+    for name, more in (("sensitivity", {}), ("curves", {"examples": 32, "valid": "b" * 64}), ("proposal", {})):
+        content = ALL[name]()
+        content["provenance"] = content["provenance"] | {"inputs": {**inputs, **more, "rates": [name]}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    html = write_page(tmp_path, pictures=False).read_text("utf-8")
+    assert html.count("Not measured as the first part") == 1
+    assert "Not measured as the first part of this page was (examples: 64 then, 32 now; another valid)." in html
+
+
 def test_text_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>"
     content = calibration() | {"model": evil, "criterion": evil}

@@ -12,15 +12,9 @@ from typing import Literal
 
 from ...errors import DataError
 from ...jsonfile import read_text
+from ...stats import BLOCK_COLUMNS, COLUMNS, JOINT_COLUMNS
 
-COLUMNS = ("step", "epoch", "train_loss", "valid_loss", "train_seconds", "valid_seconds")
-BLOCK_COLUMNS = ("level", "path", "rates", "node")
-JOINT_COLUMNS = ("configuration",)
-KINDS: dict[tuple[str, ...], Told] = {
-    COLUMNS: "run",
-    BLOCK_COLUMNS + COLUMNS: "blocks",
-    JOINT_COLUMNS + COLUMNS: "joint",
-}
+KINDS: dict[tuple[str, ...], Told] = {COLUMNS: "run", BLOCK_COLUMNS: "blocks", JOINT_COLUMNS: "joint"}
 SHOWN = 5  # problems of one file that are listed one by one
 
 Kind = Literal["composed", "baseline", "dense", "joint", "other"]
@@ -88,7 +82,7 @@ def read_all(paths: Sequence[Path]) -> list[Stats]:
     problems: list[str] = []
     for path in paths:
         try:
-            found.append(read_stats(path))
+            found.append(read_stats(path, may_be_empty=len(paths) > 1))
         except DataError as bad:
             problems += bad.problems
     if problems:
@@ -110,7 +104,7 @@ def read_stats(path: Path, *, may_be_empty: bool = False) -> Stats:
     if kind is None:
         raise DataError(
             f"{path}: line 1: the columns are {','.join(header)!r}; needed: {','.join(COLUMNS)} "
-            f"(with {','.join(BLOCK_COLUMNS)} in front in block.csv, {','.join(JOINT_COLUMNS)} in joint.csv)"
+            f"(with {_front(BLOCK_COLUMNS)} in front in block.csv, {_front(JOINT_COLUMNS)} in joint.csv)"
         )
     problems: list[str] = []
     points: dict[tuple[str, str], list[Point]] = {}
@@ -134,6 +128,10 @@ def read_stats(path: Path, *, may_be_empty: bool = False) -> Stats:
         raise DataError(problems[:SHOWN] + ([f"{path}: and {more} more problems"] if more > 0 else []))
     curves = tuple(Curve(name, tuple(p), level) for (level, name), p in points.items())
     return Stats(path, curves, kind)
+
+
+def _front(columns: Sequence[str]) -> str:
+    return ",".join(columns[: -len(COLUMNS)])
 
 
 def _place(row: dict[str, str], kind: Told, path: Path) -> tuple[str, str]:

@@ -46,6 +46,8 @@ def place(path: str) -> tuple[str, str, str]:
 
     >>> place("decoder.block.2.layer.1.EncDecAttention.o")
     ('dec', '2', 'cross-attn out')
+    >>> place("encoder.block.0.layer.0.SelfAttention.o at 0.5")
+    ('enc', '0', 'self-attn out at 0.5')
     >>> place("transformer.h.10.attn.c_proj"), place("lm_head")
     (('', '10', 'attn c_proj'), ('', '', 'lm_head'))
     """
@@ -57,6 +59,7 @@ def place(path: str) -> tuple[str, str, str]:
 
 
 def _words(path: str) -> list[str]:
+    path, at, rates = path.partition(" at ")  # a variant of a library
     parts = path.split(".")
     words: list[str] = []
     for part in parts:
@@ -67,7 +70,7 @@ def _words(path: str) -> list[str]:
             words += ["ffn", "out"]
         elif part not in _SILENT:
             words += _WORDS.get(part, part).split()
-    return words or [path]
+    return [*(words or [path]), *([f"at {rates}"] if at else [])]
 
 
 def rates_text(rates: Sequence[float], *, brief: bool = False) -> str:

@@ -83,12 +83,11 @@ def loss_figure(
     return figure
 
 
-def comparison_figure(panels: Sequence[Panel], *, dense: float | None = None, x: str = "step") -> Figure:
+def comparison_figure(panels: Sequence[Panel], *, dense: float | None = None) -> Figure:
     """A small panel per configuration: composed against baseline validation loss.
 
     Args:
         dense: the dense model's loss, drawn as a horizontal line.
-        x: step or train_seconds.
     """
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
@@ -96,7 +95,7 @@ def comparison_figure(panels: Sequence[Panel], *, dense: float | None = None, x:
         figure = Figure(figsize=(3.9 * columns, 2.6 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw_panel(axes, panel, dense, x)
+            _draw_panel(axes, panel, dense)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         canvas.legend(figure, _panel_keys(panels, dense), 3)
@@ -224,15 +223,16 @@ def _draw_runs(axes: Axes, runs: Sequence[Curve], looks: Sequence[_Look], x: str
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
-def _draw_panel(axes: Axes, panel: Panel, dense: float | None, x: str) -> None:
+def _draw_panel(axes: Axes, panel: Panel, dense: float | None) -> None:
     losses: list[float] = []
     axes.set_title(f"configuration {panel.configuration}")
-    axes.set_xlabel(AXES[x])
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=x == "step"))
+    axes.set_xlabel(AXES["step"])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     for curve, look in ((panel.baseline, _control()), (panel.composed, _composed(panel.configuration))):
         if curve is not None:
-            axes.plot(*curve.line("valid_loss", x), **_line(look))
-            losses += curve.line("valid_loss", x)[1]
+            line = curve.line("valid_loss", "step")
+            axes.plot(*line, **_line(look))
+            losses += line[1]
     if dense is not None:
         axes.axhline(dense, color=INK, linewidth=1, linestyle=(0, (1, 2)))
         losses.append(dense)
