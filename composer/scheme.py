@@ -51,6 +51,16 @@ class Node:
         """In which shape ``target`` is pruned in this node."""
         return shape_of(self.choices.get(target.path, {}), target)
 
+    def is_whole_leaf(self, layout: Layout) -> bool:
+        """Whether it is a variant that loses heads or neurons: on the base model's inputs what it keeps is exact."""
+        return self.level == "module" and self.shape(target := layout.target(self.path)).whole(target)
+
+    def heads_before(self, layout: Layout) -> Target | None:
+        """The target pruned by heads before the pruned out-projection of a sublayer; None where there is none."""
+        targets = [layout.target(path) for path in self.rates]
+        fits = [target.kind for target in targets] == ["attention", "linear"] and self.shape(targets[0]).kind == "head"
+        return targets[0] if fits else None
+
     def removed_weights(self, layout: Layout) -> dict[str, int]:
         """How many weights go, by the target that asks for it (a neuron's in all projections)."""
         return {

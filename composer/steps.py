@@ -61,7 +61,7 @@ def prune(
     check_criteria(plan, space.base.layout, criterion)
     used = criteria_of(plan, criterion)
     library = Library(output or space.pruned)
-    settings = _settings(space, plan, used)
+    settings = criterion_settings(space, plan, used)
     inputs: dict[str, Any] = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
     inputs["dead_columns"] = space.recipe.dead_columns
     leaves = len(plan.at("module"))
@@ -236,14 +236,15 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]
     return task.predict(base.load().to(space.device), texts)
 
 
-def _settings(space: Workspace, plan: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
+def criterion_settings(space: Workspace, plan: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
     """What identifies the statistics that these criteria look at: calibration sample, seed."""
+    from .criteria.choice import looks_at_data
     from .sequential import check_sequential
 
     r = space.recipe
     needs = {need for criterion in criteria for need in criterion.needs}
     settings: dict[str, Any] = {"seed": r.seed} if "seed" in needs else {}
-    if needs & {"gram", "gradient"}:
+    if looks_at_data(*criteria):
         settings["calibration"] = space.sample_identity()
     if r.calibration == "sequential":
         check_sequential(plan, criteria)

@@ -77,8 +77,7 @@ class Waves:
     def _missing(self, wave: Sequence[Node], only: Mapping[str, str] | None) -> Iterator[Missing]:
         """Blocks that are not stored yet; heads and neurons alone are stored as they are."""
         for node in wave:
-            if node.level == "module" and node.shape(target := self.layout.target(node.path)).whole(target):
-                # On base inputs the kept heads' q, k and v (the kept neurons) are exact already: nothing to tune.
+            if node.is_whole_leaf(self.layout):  # nothing to tune
                 self.addresses[node.hash] = self.starts[node.hash]
                 if only is None:
                     self._copy(self.starts[node.hash])

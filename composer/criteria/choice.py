@@ -16,6 +16,11 @@ IDENTIFIES = {"gram": "calibration", "gradient": "calibration", "seed": "seed"}
 """Statistic -> the setting that says which it was."""
 
 
+def looks_at_data(*criteria: Criterion) -> bool:
+    """Whether any of them needs a calibration sample."""
+    return any(IDENTIFIES[need] == "calibration" for criterion in criteria for need in criterion.needs)
+
+
 def criterion_of(node: Node, path: str, default: Criterion) -> Criterion:
     """The criterion that ``node`` names for the target at ``path``, or the run's."""
     name = node.choices.get(path, {}).get("criterion", default.name)

@@ -88,10 +88,10 @@ BLOCKS: dict[str, Callable[[Blocks, Setting], Iterator[Work]]] = {
 
 
 def waves(blocks: Blocks, setting: Setting) -> Iterator[list[Node]]:
-    """What is learnt, wave by wave; a head-pruned leaf is stored as it is."""
+    """What is learnt, wave by wave; leaves that lose heads or neurons are stored as they are."""
     wanted = {node.hash for node in blocks.nodes}
     for wave in setting.scheme.waves():
-        some = [n for n in wave if n.hash in wanted and setting.kinds(setting.targets_of(n)) != ["attention"]]
+        some = [node for node in wave if node.hash in wanted and not node.is_whole_leaf(setting.layout)]
         if some:
             yield some
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import prod
 
 from ..fingerprint import tensor_entries
-from ..layout import LEVELS, Layout, Projection
+from ..layout import LEVELS, Layout, Projection, Target
 from ..models.base import BaseModel
 from ..scheme import Node, Scheme
 
@@ -34,12 +34,12 @@ class Footprint:
 
     def pruned(self, node: Node) -> int:
         """File of a pruned variant, or of a sublayer's own masks."""
-        own = [p for path in node.rates for p in self.layout.target(path).projections]
+        own = [p for part in self._parts(node) for p in part.projections]
         return FLOAT * sum({name: size for p in own for name, size in _owned(p).items()}.values()) + self._beside(node)
 
     def tuned(self, node: Node) -> int:
-        """File of a tuned block."""
-        return self.weights(node) + self._beside(node)
+        """File of a tuned block; leaves that lose heads or neurons are copied."""
+        return self.pruned(node) if node.is_whole_leaf(self.layout) else self.weights(node) + self._beside(node)
 
     def weights(self, node: Node) -> int:
         """All that the block owns, float32; no masks."""
@@ -72,12 +72,17 @@ class Footprint:
         return max((SCRATCH * DOUBLE * p.in_features * max(p.in_features, p.out_features) for p in shapes), default=0)
 
     def _beside(self, node: Node) -> int:
-        """The masks, heads' with those of their biases, and what belongs to any file."""
+        """The masks, heads' and neurons' with those of their biases, and what belongs to any file."""
         masked: dict[str, int] = {}
-        for target in map(self.layout.target, node.rates):
-            for p in target.projections:
-                masked |= _owned(p) if target.kind == "attention" else {p.weight: prod(p.stored)}
+        for part in self._parts(node):
+            for p in part.projections:
+                biased = part.kind == "attention" or (part.kind == "feed_forward" and p is not part.projections[-1])
+                masked |= _owned(p) if biased else {p.weight: prod(p.stored)}
         return MASK * sum(masked.values()) + BESIDE
+
+    def _parts(self, node: Node) -> list[Target]:
+        """What is cut in this node, each by itself."""
+        return [part for path in node.rates for part in node.shape(self.layout.target(path)).parts(self.layout, path)]
 
     def _inputs(self) -> dict[tuple[str, str], int]:
         """Width of each input that is read, by a name for it."""

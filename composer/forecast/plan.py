@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..criteria import CRITERIA
+from ..criteria.choice import criteria_of, looks_at_data
 from ..models.base import DEMO
 from ..progress import SILENT, Progress
 from ..recipe import as_for_one_model
@@ -46,7 +47,7 @@ class Plan:
     def __init__(self, space: Workspace, share: float | None, *, read: bool) -> None:
         self.space = space
         scheme, layout, r = planned_scheme(space), space.base.layout, space.recipe
-        needs = bool(CRITERIA.get(r.criterion).needs)
+        needs = looks_at_data(*criteria_of(scheme, CRITERIA.get(r.criterion)()))
         valid = min(r.block.valid_size, r.valid_size or r.block.valid_size)
         valid = min(valid, len(space.examples("valid"))) if read else valid
         self.steps = self._steps()

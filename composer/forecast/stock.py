@@ -12,7 +12,9 @@ from ..scheme import Scheme
 from ..workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from ..criteria.criterion import Criterion
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,21 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
     Digests of the data take part in addresses, so where something is stored the data are read. No model is loaded.
     """
     from ..criteria import CRITERIA
+    from ..criteria.choice import criteria_of, lineage_of, looks_at_data
+    from ..steps import criterion_settings
 
     pruned, tuned = Library(space.pruned), Library(space.finetuned)
     if not any(True for library in (pruned, tuned) for _ in library.addresses()):
         return Stock()
     named = bool(space.recipe.data) or space.base.name == DEMO
-    criterion = CRITERIA.get(space.recipe.criterion)
-    if criterion.needs and not named:
+    criterion = CRITERIA.get(space.recipe.criterion)()
+    used = criteria_of(plan, criterion)
+    if not named and looks_at_data(*used):
         return Stock(None, None)
-    told = {"name": criterion.name, **({"calibration": space.sample_identity()} if criterion.needs else {})}
-    addresses = _pruned(space, plan, told)
+    settings = criterion_settings(space, plan, used)
+    addresses = _pruned(space, plan, criterion, settings)
     held = frozenset(name for name, address in addresses.items() if address in pruned)
-    scored = _scored(pruned, plan, told) if criterion.needs else frozenset()
+    scored = _scored(pruned, plan, [lineage_of(one, settings) for one in used])
     if not named:
         return Stock(held, None, scored)
     blocks = _tuned(space, plan, addresses)
@@ -63,29 +68,27 @@ class _Everything(Library):
         """Nobody looks."""
 
 
-def _pruned(space: Workspace, plan: Scheme, told: Mapping[str, Any]) -> dict[str, str]:
+def _pruned(space: Workspace, plan: Scheme, criterion: Criterion, settings: Mapping[str, Any]) -> dict[str, str]:
     from torch import nn
 
-    from ..criteria import CRITERIA
     from ..stages.prune import prune
 
-    settings = {name: value for name, value in told.items() if name != "name"}
     return prune(
         nn.Module(),
         space.base.layout,
         plan,
-        CRITERIA.get(space.recipe.criterion)(),
+        criterion,
         _Everything(space.pruned),
         settings=settings,
         dead_columns=space.recipe.dead_columns,
     )
 
 
-def _scored(library: Library, plan: Scheme, told: Mapping[str, Any]) -> frozenset[str]:
-    """Targets whose scores by this criterion are kept."""
-    wanted = {"stage": "scores", "base": plan.fingerprint, "criterion": dict(told)}
+def _scored(library: Library, plan: Scheme, criteria: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Targets whose scores by these criteria are kept."""
     lineages = (library.header(address).lineage for address in library.addresses())
-    return frozenset(x["target"] for x in lineages if {name: x.get(name) for name in wanted} == wanted)
+    scores = (x for x in lineages if x.get("stage") == "scores" and x.get("base") == plan.fingerprint)
+    return frozenset(x["target"] for x in scores if x.get("criterion") in criteria)
 
 
 def _tuned(space: Workspace, plan: Scheme, pruned: Mapping[str, str]) -> dict[str, str]:

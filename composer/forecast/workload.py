@@ -68,7 +68,7 @@ class Setting:
     def pruned_nodes(self) -> list[Node]:
         """What is stored when variants are pruned: they, and sublayers whose masks follow from their heads."""
         sublayers = self.scheme.at("sublayer") if self.recipe.dead_columns else []
-        return self.scheme.at("module") + [n for n in sublayers if self.kinds(n.rates) == ["attention", "linear"]]
+        return self.scheme.at("module") + [n for n in sublayers if n.heads_before(self.layout)]
 
     def tuned_nodes(self) -> list[Node]:
         """The blocks, less those that joint tuning leaves as they are pruned."""

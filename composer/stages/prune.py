@@ -53,7 +53,7 @@ def prune(
         dead_columns: in an attention sublayer of the scheme the out-projection's weights go first in the columns of
             removed heads, which read nothing but zeros; the count stays. Such a sublayer is stored too.
     """
-    nodes = scheme.at("module") + [n for n in scheme.at("sublayer") if dead_columns and _heads_before(n, layout)]
+    nodes = scheme.at("module") + [n for n in scheme.at("sublayer") if dead_columns and n.heads_before(layout)]
     ways = {n.hash: _Way.of(n, layout, criterion, settings or {}) for n in nodes}
     lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, _told(n, ways)) for n in nodes}
     addresses = {name: address_of(lineage) for name, lineage in lineages.items()}
@@ -69,7 +69,7 @@ def prune(
                     weights, keep = cut.at(node.rates[path])
                 else:
                     heads = library.get(addresses[node.children[0]])
-                    dead = ~masks.live_columns(_heads_before(node, layout), layout.target(path), heads.masks)
+                    dead = ~masks.live_columns(node.heads_before(layout), layout.target(path), heads.masks)
                     weights, keep = cut.at(node.rates[path], dead)
                     weights, keep = heads.weights | weights, heads.masks | keep
                 library.put(lineages[node.hash], weights, keep)
@@ -107,13 +107,6 @@ def _told(node: Node, ways: Mapping[str, _Way]) -> Mapping[str, Any]:
     own = ways[node.hash].told
     heads = ways[node.children[0]].told if node.children else own
     return own if heads == own else {**own, "heads": heads}
-
-
-def _heads_before(node: Node, layout: Layout) -> Target | None:
-    """The target pruned by heads before the pruned out-projection of a sublayer; None where there is none."""
-    targets = [layout.target(path) for path in node.rates]
-    fits = [target.kind for target in targets] == ["attention", "linear"] and node.shape(targets[0]).kind == "head"
-    return targets[0] if fits else None
 
 
 def _missing(

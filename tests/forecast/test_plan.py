@@ -41,6 +41,7 @@ RECIPES = {
     "t5, gradients": ("t5", CLASSIC),
     "gated, in passes": ("gated", CLOSED | {"memory": 12_000}),
     "distilbert, closed forms": ("distilbert", CLOSED | {"dead_columns": False}),
+    "gated, by chance": ("gated", CLOSED | {"criterion": "random", "granularity": "neuron"}),
     "distilbert, gradients": ("distilbert", CLASSIC | {"block_levels": ["layer"]}),
 }
 
@@ -51,9 +52,11 @@ class Case:
     def __init__(self, folder: Path, model: Path, data: Path, options: dict[str, Any]) -> None:
         self.folder = folder
         self.start = {"model": str(model), "data": str(data), "folder": str(folder), "finetune": {"steps": 6}}
-        self.start |= {"max_source_length": 32, "max_target_length": 12, "valid_size": 8, **options}
-        self.before = forecast(self.recipe(**RATES))
-        self.pruned, self.tuned = self.work(**RATES)
+        shape = {name: value for name, value in options.items() if name == "granularity"}  # goes with the rates
+        self.start |= {"max_source_length": 32, "max_target_length": 12, "valid_size": 8}
+        self.start |= {name: value for name, value in options.items() if name not in shape}
+        self.before = forecast(self.recipe(**RATES, **shape))
+        self.pruned, self.tuned = self.work(**RATES, **shape)
         self.after = forecast(self.recipe())
 
     def recipe(self, **more: Any) -> Recipe:
@@ -134,6 +137,31 @@ def test_pieces_are_those_that_the_trainer_then_needs(case: Case) -> None:
     if recipe.memory is None:  # one batch is the whole sample; a command of its own gathers for itself
         own = work["show"] + work.get("gather", 1)
         assert own == case.tuned.summary["teacher_passes"]
+
+
+@pytest.mark.parametrize("way", ["named", "sequential", "no heads"])
+def test_what_was_pruned_otherwise_is_found_again(
+    way: str, distilbert_folder: Path, classification_data: Path, tmp_path: Path
+) -> None:
+    given = {"model": str(distilbert_folder), "data": str(classification_data), "folder": str(tmp_path)}
+    given |= {"calibration_size": 12, "criterion": "l1"}
+    rates = {"attention": [0.5 if way == "no heads" else 0.0], "linear": [0.5]}
+    if way == "sequential":
+        given |= {"criterion": "wanda", "calibration": "sequential"}
+    if way == "no heads":
+        rates |= {"attention_granularity": "unstructured"}
+    composer.generate_config(composer.load_recipe(given=given | rates, file=False))
+    recipe = composer.load_recipe(given=given, file=False)
+    if way == "named":
+        conf = json.loads((tmp_path / "conf.json").read_text())
+        (said,) = conf["configurations"]
+        conf["configurations"] = [{path: {"rate": rate, "criterion": "wanda"} for path, rate in said.items() if rate}]
+        (tmp_path / "conf.json").write_text(json.dumps(conf))
+    composer.generate_scheme(recipe)
+    made = composer.prune(recipe).summary["made"]
+    rows = [row for row in forecast(recipe)["blocks"] if row["library"] == "pruned"]
+    assert sum(row["stored"] for row in rows) == made > 0
+    assert sum(row["to_do"] for row in rows) == 0
 
 
 def test_another_configuration_is_only_its_own_blocks(cases: dict[str, Case]) -> None:
