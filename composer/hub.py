@@ -3,7 +3,7 @@
 The hub client does the transfer, so ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean
 everywhere; they are read when `download` is called. Small files come first: a model that Composer cannot use
 is refused before its weights are fetched. Everything lands in a hidden sibling folder that is renamed at the
-end, and ``composer.json`` in it says where it came from.
+end, and ``composer.json`` in it says which repository and commit it holds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,10 @@ from typing import Any
 
 from .errors import InputError, ModelError, OutputError, did_you_mean
 from .hub_snapshot import cached_snapshot, fill, offline, remote_snapshot, select
+from .provenance import RECORD, new_folder
 
 ALIASES = {"t5": "google-t5/t5-small", "distilbert": "lvwerra/distilbert-imdb"}
 """Short names of the base models that the examples use."""
-
-RECORD = "composer.json"
-"""Name of the file inside a downloaded folder that says which repository and commit it holds."""
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
@@ -72,7 +69,7 @@ def download(
             )
         return _result(repo, snapshot.commit, output, held["files"], fetched=False)
     small = select(snapshot, repo, endpoint)
-    with _plain_errors(repo, revision, endpoint, output), _bars(quiet), _staged(folder, force) as staging:
+    with _staged(folder) as staging, _plain_errors(repo, revision, endpoint, output), _bars(quiet):
         files = fill(snapshot, small, staging)
         record = {"repo": repo, "revision": revision or "main", "commit": snapshot.commit, "files": files}
         (staging / RECORD).write_text(json.dumps({"hub": record}, indent=2) + "\n", encoding="utf-8")
@@ -148,29 +145,12 @@ def _settled(held: dict[str, Any], revision: str | None) -> bool:
 
 
 @contextmanager
-def _staged(folder: Path, force: bool) -> Iterator[Path]:
-    """Yield an empty hidden sibling that becomes ``folder`` when all went well, and is removed when not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tag = secrets.token_hex(4)
-    staging, aside = (folder.with_name(f".{folder.name}.{kind}-{tag}") for kind in ("download", "old"))
-    staging.mkdir()
-    try:
+def _staged(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` when all went well."""
+    with new_folder(folder) as staging:
         yield staging
         # The client keeps its notes on each file there; an ordinary model folder has none.
         shutil.rmtree(staging / ".cache", ignore_errors=True)
-        if folder.exists() and force:
-            folder.rename(aside)
-        elif folder.exists():
-            folder.rmdir()
-        try:
-            staging.rename(folder)
-        except OSError:
-            if aside.exists():
-                aside.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 # Where the files come from

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .library import Library, address_of
@@ -20,7 +20,7 @@ from .runs import settings_of
 from .scheme import SHARED, Scheme
 from .stages.compose import cover
 from .stages.tune_joint import Variant, tune_joint
-from .trainers.whole import ModelSettings, is_main_process, wait_for_all
+from .trainers.whole import ModelSettings, is_main_process, told_of, wait_for_all
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Joint:
             "base": self.plan.fingerprint,
             "configurations": configurations,
             "start": sorted(start),
-            "settings": {**asdict(self.settings), "patience": self.space.recipe.block.patience},
+            "settings": {**told_of(self.settings), "patience": self.space.recipe.block.patience},
             "data": data,
         }
 

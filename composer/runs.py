@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,10 +261,7 @@ def _tune(
 
 
 def _inputs(space: Workspace, start: Start, settings: ModelSettings) -> dict[str, Any]:
+    from .trainers.whole import told_of
+
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}
-    return {**start.inputs(space), "kind": start.kind, "settings": _told(settings), "data": data}
-
-
-def _told(settings: ModelSettings) -> dict[str, Any]:
-    """What of the settings identifies a run; an option that is off is as if it did not exist."""
-    return {name: value for name, value in asdict(settings).items() if name != "distill" or value}
+    return {**start.inputs(space), "kind": start.kind, "settings": told_of(settings), "data": data}

@@ -122,4 +122,5 @@ def start_of(
     library = Library(modules or (space.finetuned if kind == "composed" else space.pruned))
     addresses = space.addresses(library, plan)
     wanted = kind == "composed" and (space.recipe.sweep if sweep is None else sweep)
-    return Start(kind, i, plan, library, addresses, space.sample_identity() if wanted else None)
+    swept = {**space.sample_identity(), "damping": space.recipe.block.damping} if wanted else None
+    return Start(kind, i, plan, library, addresses, swept)

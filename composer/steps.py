@@ -117,10 +117,19 @@ def finetune_blocks(
     settings = block_settings(r)
     examples = block_examples(space)
     data = {name: split.digest for name, split in examples.items()}
-    inputs = {"scheme": plan.digest, "pruned": leaves, "settings": settings.lineage(trainer.fields), "data": data}
+    inputs: dict[str, Any] = {
+        "scheme": plan.digest,
+        "pruned": leaves,
+        "settings": settings.lineage(trainer.fields),
+        "data": data,
+    }
     if trainer.in_context:
-        shaping = ("warmup", "weight_decay", "clip", "distill")
-        inputs["finetune"] = {name: getattr(r.finetune, name) for name in shaping} | {"precision": r.precision}
+        from .joint import joint_settings
+        from .trainers.whole import told_of
+
+        learnt = told_of(joint_settings(space))
+        inputs["finetune"] = learnt
+        inputs["settings"] = {name: value for name, value in inputs["settings"].items() if name not in learnt}
     stats = space.folder / "stats" / "block.csv"
     curves = space.folder / "stats" / "joint.csv"
     held = _manifest(library, plan, inputs, force)
@@ -248,7 +257,9 @@ def criterion_settings(space: Workspace, plan: Scheme, criteria: Sequence[Criter
         settings["calibration"] = space.sample_identity()
     if r.calibration == "sequential":
         check_sequential(plan, criteria)
-        settings["calibration"] |= {"inputs": "sequential", "configuration": plan.roots[0]}
+        # What later layers read depends on how all before them were pruned.
+        before = {"criterion": r.criterion, "dead_columns": r.dead_columns, "configuration": plan.roots[0]}
+        settings["calibration"] |= {"inputs": "sequential", **before}
     return settings
 
 

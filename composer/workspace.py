@@ -169,6 +169,8 @@ class Workspace:
         import torch
 
         wanted = self.recipe.device
+        if wanted in ("auto", "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+            return f"cuda:{os.environ['LOCAL_RANK']}"  # a launcher gives each process a GPU
         if wanted == "auto":
             return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         try:

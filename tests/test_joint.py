@@ -25,6 +25,7 @@ from composer.progress import SILENT, Bar, Progress
 from composer.scheme import SHARED, Scheme
 from composer.stages.compose import compose
 from composer.stages.report.curves import read_stats
+from composer.start import start_of
 from composer.stats import joint_rows
 from composer.tasks.evaluation import mean_loss
 from composer.workspace import Workspace
@@ -376,6 +377,24 @@ def test_what_shapes_the_shared_weights_is_refused_when_it_changes_and_learnt_an
     done = here.tune(force=True, **changes)
     assert done.summary["joint"] == LEARNT
     assert here.addresses[SHARED] != before
+
+
+@pytest.mark.parametrize("changed", [{"steps": 3}, {"batch_size": 3}, {"learning_rate": 0.02}])
+def test_what_is_not_said_of_blocks_follows_from_one_models_settings(here: Place, changed: dict[str, Any]) -> None:
+    (name,) = changed
+    unsaid: dict[str, Any] = {"block": {key: value for key, value in BLOCK.items() if key != name}}
+    finetune = {**SMALL["finetune"], name: BLOCK[name]}
+    assert not here.tune(**unsaid, finetune=finetune).fresh, "the same, said elsewhere"
+    with pytest.raises(OutputError, match=f"{name}: {BLOCK[name]} then, {changed[name]} now"):
+        here.tune(**unsaid, finetune=finetune | changed)
+
+
+def test_damping_is_part_of_a_swept_model(here: Place) -> None:
+    found = [
+        start_of(space, "composed", 0, sweep=True).inputs(space)
+        for space in (here.space(), here.space(), here.space(block={**BLOCK, "damping": 0.5}))
+    ]
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_deleted_block_is_made_again_without_a_step(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:

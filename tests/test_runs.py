@@ -313,6 +313,12 @@ def test_results_on_other_data_want_force_unless_they_may_be_renewed(here: Here)
     assert json.loads(out.read_text())["result"]["examples"] == 3
 
 
+def test_how_much_is_generated_is_part_of_a_result(here: Here) -> None:
+    runs.evaluate_models(here.space(), [here.model])
+    with pytest.raises(OutputError, match=r"max_new_tokens: 12 then, 10 now"):
+        runs.evaluate_models(here.space(max_target_length=10), [here.model])
+
+
 def test_a_model_is_measured_where_nothing_names_a_base_model(here: Here, tmp_path: Path) -> None:
     given = {"data": str(here.data), "folder": str(tmp_path / "empty"), "max_target_length": 12}
     done = composer.evaluate(composer.load_recipe(given=given, file=False), [here.model])

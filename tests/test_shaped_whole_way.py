@@ -341,3 +341,18 @@ def test_an_out_projection_is_refitted_on_what_it_reads_where_other_than_heads_w
     right = closed_form.array(Y.T @ X) + strength * W * mask
     wanted = closed_form.masked_rows(W, A, mask, right)
     assert abs(closed_form.array(tuned) - wanted).max() < 1e-3 * abs(wanted).max()
+
+
+def test_layer_by_layer_variants_depend_on_how_those_before_were_pruned(
+    place: Callable[..., Place], tmp_path: Path
+) -> None:
+    entries = {"*attention": 0.5, "*.lin1": {"rate": 0.5, "criterion": "wanda"}}
+    found = []
+    for name in ("l1", "l2"):
+        (tmp_path / name).mkdir()
+        at = place("distilbert", calibration="sequential", criterion=name, folder=tmp_path / name)
+        at.prune(entries)
+        library = Library(at.folder / "modules" / "pruned")
+        heads = {a: library.header(a).lineage for a in library.addresses()}
+        found.append({a for a, told in heads.items() if told["stage"] == "pruned"})
+    assert not found[0] & found[1]

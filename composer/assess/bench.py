@@ -157,7 +157,7 @@ class Bench:
         return {
             "version": __version__,
             "base": self.space.base.fingerprint,
-            "task": {"name": self.space.task.name, **self.space.task.scoring, "length": r.max_target_length},
+            "task": {"name": self.space.task.name, **self.space.task.scoring},
             "targets": list(self.paths),
             "valid": self.examples.digest,
             "examples": len(self.examples),

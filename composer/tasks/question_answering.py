@@ -79,8 +79,9 @@ class QuestionAnsweringTask:
         return _loss(*_logits(model, batch), batch), len(batch["start_positions"])
 
     def real_tokens(self, batch: Batch) -> dict[str, Tensor]:
-        """Bool mask: encoder (batch, length)."""
-        return {"encoder": batch["attention_mask"].bool()}
+        """Bool mask, (batch, length), of whatever stream the model has: all of them read the same tokens."""
+        mask = batch["attention_mask"].bool()
+        return {"encoder": mask, "decoder": mask}
 
     def asked(self, batch: Batch) -> None:
         """All answers: two for each window."""

@@ -37,7 +37,7 @@ class SentencePairsTask(ABC):
 
     def __init__(self, options: DataOptions) -> None:
         self.options = options
-        self.scoring: dict[str, Any] = {"beams": options.num_beams}
+        self.scoring: dict[str, Any] = {"beams": options.num_beams, "max_new_tokens": options.max_target_length}
 
     @abstractmethod
     def encode_sources(self, texts: Sequence[str]) -> Encoded:

@@ -8,19 +8,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .batching import (
-    IGNORED,
-    attention_mask,
-    check_length,
-    pad,
-    pad_id,
-    tokenise,
-)
+from ..errors import ModelError
+from .batching import IGNORED, attention_mask, check_length, pad, pad_id, tokenise
 from .generation import plain_generation
 from .languages import resolve_prefix
 from .options import SENTENCE, DataOptions
 from .sentence_pairs import Encoded, SentencePairsTask
 from .task import Batch, Feature
+
+TAGGED = ("mbart", "m2m_100")
+"""Models whose texts begin or end with the code of their language (NLLB is an M2M-100)."""
 
 
 class TranslationTask(SentencePairsTask):
@@ -28,13 +25,18 @@ class TranslationTask(SentencePairsTask):
 
     Raises:
         DataError: a length that the model cannot take, a prefix that cannot be guessed.
-        ModelError: no padding token.
+        ModelError: no padding token, or a tokenizer of many languages that has not been told which.
     """
 
     name = "translation"
 
     def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
         super().__init__(options)
+        if config.get("model_type") in TAGGED and getattr(tokenizer, "tgt_lang", None) is None:
+            raise ModelError(
+                "the tokenizer writes the code of a language into every text, and tokenizer_config.json names none; "
+                "needed there: src_lang and tgt_lang (and forced_bos_token_id in generation_config.json)"
+            )
         self.prefix = resolve_prefix(options, config)
         self._tokenizer = tokenizer
         self._pad = pad_id(tokenizer, config)

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,16 @@ class ModelSettings:
     seed: int
     precision: str
     distill: float = 0.0
+
+
+def told_of(settings: ModelSettings) -> dict[str, Any]:
+    """What identifies a run: the settings, and how many processes learn together, each a batch of its own.
+
+    An option that is off is as if it did not exist.
+    """
+    processes = rank_and_size()[1]
+    told = {name: value for name, value in asdict(settings).items() if name != "distill" or value}
+    return told | ({"processes": processes} if processes > 1 else {})
 
 
 @dataclass
@@ -297,7 +307,7 @@ def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Training
     device = next(model.parameters()).device
     if device.type == "cuda" and device.index:
         torch.cuda.set_device(device)
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(work),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
@@ -320,6 +330,9 @@ def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Training
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=device.type == "cuda",
     )
+    if rank_and_size()[1] == 1 and device.type == "cuda":
+        made._n_gpu = 1  # one process uses one GPU: the Trainer would multiply the batch by all that it sees
+    return made
 
 
 @contextmanager

@@ -99,6 +99,14 @@ def test_windows_of_a_long_context(folder: Path, bert_tokenizer: Any, answering_
     assert [json.loads(reference)["question"] for reference in data.references] == [QUESTION, "a dog", *[QUESTION] * 5]
 
 
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_real_tokens_are_those_of_any_stack(folder: Path, bert_tokenizer: Any, answering_bert: Any, stack: str) -> None:
+    task = make(folder, bert_tokenizer, answering_bert)
+    features: list[Any] = list(task.load("valid").features[:2])
+    lengths = task.real_tokens(task.collate(features))[stack].sum(1)  # BART and GPT-2 answer questions too
+    assert lengths.tolist() == [len(feature["input_ids"]) for feature in features]
+
+
 def test_both_layouts_give_the_same(write: Write, bert_tokenizer: Any, answering_bert: Any) -> None:
     folder = write({"dev.json": squad(ROWS), "test.jsonl": lines(ROWS), "train.json": squad(ROWS)})
     task = make(folder, bert_tokenizer, answering_bert)

@@ -197,5 +197,7 @@ def test_models_that_do_not_fit(folder: Path, t5_tokenizer: Any) -> None:
     class Padless:
         pad_token_id = None
 
+    with pytest.raises(ModelError, match=r"names none; needed there: src_lang and tgt_lang"):
+        TranslationTask(options, t5_tokenizer, {"model_type": "m2m_100", "pad_token_id": 0})
     with pytest.raises(ModelError, match="no padding token"):
         TranslationTask(options, Padless(), {})
