@@ -54,6 +54,8 @@ def generate(
             + ", ".join(map(repr, patterns(layout)[:4]))
         )
     named = match_targets(targets, layout, where="--targets") if targets else list(layout.paths)
+    kinds = {layout.target(path).kind for path in named}
+    rates |= {kind: [0.0] for kind in rates if kind not in kinds}  # a list for nobody has no say in how many there are
     if draws is not None:
         _positive("--random", draws)
         source = random.Random(seed)

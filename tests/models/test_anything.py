@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from composer.cli.app import call
 from torch import nn
 
 from composer.errors import ConfigError, ModelError, SchemeError
@@ -87,6 +89,19 @@ def test_pruning_it_without_a_word_about_what_is_an_error(model_folder: Folder) 
         "lm_head",
         *(f"transformer.h.{i}.mlp.{name}" for i in (0, 1) for name in ("fc_in", "fc_out")),
     }
+
+
+def test_the_documented_command_works(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("compose generate-config"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "gptj").symlink_to(model_folder("gptj"))
+    assert call(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    told = json.loads((tmp_path / "conf.json").read_text())["configurations"]
+    assert [set(one.values()) for one in told] == [{0.3}, {0.5}]
 
 
 def test_configurations_and_scheme_are_made_of_the_named_targets(model_folder: Folder, tmp_path: Path) -> None:
