@@ -70,6 +70,7 @@ def test_moments_are_those_of_inputs_computed_by_hand(t5: Setting) -> None:
     for path, X in inputs.items():
         assert close(grams[path].matrix, X.T @ X), path
         assert grams[path].tokens == len(X)
+        assert grams[path].examples == len(indices)  # of either stream
         assert close(grams[path].norms, np.sqrt((X**2).sum(0)))
 
 
@@ -120,7 +121,7 @@ def test_batches_do_not_matter(t5: Setting) -> None:
     one = collect(model, task, data, base.layout, size=9, batch_size=1)
     other = collect(model, task, data, base.layout, size=9, batch_size=4)
     for path, gram in one.items():
-        assert gram.tokens == other[path].tokens
+        assert (gram.tokens, gram.examples) == (other[path].tokens, other[path].examples)
         assert close(gram.matrix, other[path].matrix.numpy()), path
 
 
