@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune as torch_prune
 
 from composer import masks
 from composer.calibration import Calibration
@@ -192,6 +193,20 @@ def test_a_removed_head_is_gone_from_what_the_out_projection_reads(base: BaseMod
         assert gradient is not None
         assert not gradient[~mask].any()
         assert gradient[mask].any() or name.endswith(".bias"), name
+
+
+def test_linear_masks_are_those_of_torch_on_the_model_s_own_modules(base: BaseModel, tmp_path: Path) -> None:
+    """What stands between: finding the modules, weights that are stored turned, composing."""
+    model, library = base.load(), Library(tmp_path)
+    targets = [path for path, _ in modules.linear_modules(model) if modules.target_of(path) == path]
+    assert {*targets} == {target.path for target in base.layout.targets if target.kind == "linear"}
+    scheme = make_scheme(base, dict.fromkeys(targets, WEIGHTS), ())
+    keep = compose(model, base.layout, scheme, 0, library, prune(model, base.layout, scheme, L1(), library))
+    dense = base.load()
+    for path in targets:
+        module = torch_prune.l1_unstructured(dense.get_submodule(path), "weight", amount=WEIGHTS)
+        assert torch.equal(keep[f"{path}.weight"], module.get_buffer("weight_mask").bool()), path
+        assert torch.equal(model.get_parameter(f"{path}.weight"), module.weight), path
 
 
 def test_moments_are_gathered_and_heads_removed_by_them(base: BaseModel, tmp_path: Path) -> None:
