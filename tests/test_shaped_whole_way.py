@@ -83,9 +83,9 @@ def place(
     classification_data: Path,
     tmp_path: Path,
 ) -> Callable[..., Place]:
-    def make(name: str, **changes: Any) -> Place:
+    def make(name: str, model: Path | None = None, **changes: Any) -> Place:
         data = classification_data if name.endswith("bert") else translation_data
-        return Place(model_folder(name), data, **{"folder": tmp_path, **changes})
+        return Place(model or model_folder(name), data, **{"folder": tmp_path, **changes})
 
     return make
 
@@ -165,10 +165,20 @@ def test_a_model_without_neurons_is_the_base_model_with_their_output_silenced(
         torch.testing.assert_close(pruned(**batch).logits, base(**batch).logits)
 
 
-def test_one_threshold_gives_the_masks_of_torch_and_says_the_rates(place: Callable[..., Place]) -> None:
-    at = place("distilbert")
+@pytest.mark.parametrize(
+    ("name", "feed_forwards", "attentions"),
+    [
+        ("distilbert", "*.ffn.*", "*.attention"),
+        ("gpt2", "*.mlp.*", "*.attn"),  # stored turned, query, key and value in one
+        ("llama", "*.mlp.*", "*.self_attn"),  # fewer keys and values than queries
+    ],
+)
+def test_one_threshold_gives_the_masks_of_torch_and_says_the_rates(
+    place: Callable[..., Place], name: str, feed_forwards: str, attentions: str
+) -> None:
+    at = place(name)
     spec = {"rate": 0.4, "granularity": "global"}
-    state = at.prune({"*": spec}, {"*.ffn.*": spec, "*.attention": 0.25})
+    state = at.prune({"*": spec}, {feed_forwards: spec, attentions: 0.25})
     model = at.base.load()
     modules = {p.path: model.get_submodule(p.path) for t in at.base.layout.targets for p in t.projections}
     torch_prune.global_unstructured(
@@ -181,9 +191,45 @@ def test_one_threshold_gives_the_masks_of_torch_and_says_the_rates(place: Callab
     assert {row["configuration"] for row in told} == {0, 1}
     for row in told:
         target = at.base.layout.target(row["path"])
-        gone = sum(int(zeros(state[str(row["configuration"])], p.path).sum()) for p in target.projections)
+        paths = {p.path for p in target.projections}
+        gone = sum(int(zeros(state[str(row["configuration"])], path).sum()) for path in paths)
         assert round(row["rate"] * target.parameters) == gone
     assert len({row["rate"] for row in told}) > 3
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept"), [("layer.0.ffn.lin1", "layer.1.attention.out_lin"), ("layer.0.attention", "layer.1.ffn.lin2")]
+)
+def test_under_one_threshold_a_target_may_lose_everything_or_keep_everything(
+    place: Callable[..., Place], distilbert_folder: Path, tmp_path: Path, lost: str, kept: str
+) -> None:
+    base = BaseModel(distilbert_folder)
+    model, paths = base.load(), {path: f"distilbert.transformer.{path}" for path in (lost, kept)}
+    projections = {path: [p.path for p in base.layout.target(whole).projections] for path, whole in paths.items()}
+    with torch.no_grad():
+        for path, factor in ((lost, 1e-6), (kept, 1e6)):
+            for name in projections[path]:
+                model.get_parameter(f"{name}.weight").mul_(factor)
+    base.save(model, tmp_path / "scaled")
+    at = place("distilbert", model=tmp_path / "scaled")
+
+    pruned = at.prune({"*": {"rate": 0.4, "granularity": "global"}})["0"]
+    composer.finetune_blocks(at.recipe)
+    tuned = at.build(0, "finetuned")
+
+    rates = {row["path"]: row["rate"] for row in composer.generate_scheme(at.recipe).summary["global"]}
+    assert rates.pop(paths[lost]) == 1.0
+    assert rates.keys() == {*at.base.layout.paths} - {*paths.values()}
+    assert all(0 < rate < 1 for rate in rates.values())
+    dense = model.state_dict()
+    for state in (pruned, tuned):
+        assert all(zeros(state, name).all() for name in projections[lost])
+        assert not any(zeros(state, name).any() for name in projections[kept])
+        assert all(value.isfinite().all() for value in state.values())
+        gone = sum(int(zeros(state, p.path).sum()) for t in at.base.layout.targets for p in t.projections)
+        assert gone == round(0.4 * at.base.layout.parameters(at.base.layout.paths))
+    assert all(torch.equal(pruned[f"{name}.weight"], dense[f"{name}.weight"]) for name in projections[kept])
+    assert any(not torch.equal(pruned[key], tuned[key]) for key in pruned)
 
 
 LINEARS = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
