@@ -20,6 +20,7 @@ from composer.generate import generate
 from composer.library import Library
 from composer.models.base import BaseModel
 from composer.recipe import Recipe
+from composer.shapes import KINDS, parse_shape
 from composer.workspace import Workspace
 from tests.reference import closed_form, wanda
 
@@ -297,26 +298,42 @@ def test_what_cannot_be_calibrated_layer_by_layer_is_refused(place: Callable[...
             composer.prune(at.recipe, output=at.folder / str(i))
 
 
-@pytest.mark.parametrize(
-    ("criterion", "granularity", "allowed"),
-    [
-        ("wanda", "row", {"l1", "l2", "random", "taylor"}),
-        ("sparsegpt", "per-row", {"l1", "l2", "random", "wanda", "taylor"}),
-        ("obs", "2:4", {"l1", "l2", "random", "wanda", "sparsegpt", "taylor"}),
-        ("l1", "global", {"global_l1"}),
-        ("global_l1", "row", {"l1", "l2", "random", "taylor"}),
-    ],
-)
+SUMMED = {"l1", "l2", "random", "taylor"}
+"""Criteria of single weights that are summed over any unit."""
+TOGETHER = {
+    "unstructured": SUMMED | {"wanda", "sparsegpt", "obs"},
+    "per-row": SUMMED | {"wanda"},
+    "global": {"global_l1"},
+    "2:4": SUMMED | {"wanda", "sparsegpt"},
+    "row": SUMMED,
+    "column": SUMMED,
+    "2x2": SUMMED,
+    "head": SUMMED | {"obs"},
+    "neuron": SUMMED | {"obs"},
+}
+"""Granularity -> the criteria that make sense with it, and no others."""
+PAIRS = [(criterion, granularity) for granularity in TOGETHER for criterion in CRITERIA.names()]
+
+
+def test_all_pairs_of_criteria_and_granularities_are_looked_at() -> None:
+    assert {parse_shape(granularity).kind for granularity in TOGETHER} == {*KINDS}
+    for criterion, granularity in PAIRS:
+        fits = parse_shape(granularity).kind in CRITERIA.get(criterion).shapes
+        assert fits == (criterion in TOGETHER[granularity]), (criterion, granularity)
+
+
+@pytest.mark.parametrize(("criterion", "granularity"), [(c, g) for c, g in PAIRS if c not in TOGETHER[g]])
 def test_a_criterion_that_makes_no_sense_with_a_granularity_is_refused_by_name(
-    place: Callable[..., Place], criterion: str, granularity: str, allowed: set[str]
+    place: Callable[..., Place], criterion: str, granularity: str
 ) -> None:
     at = place("distilbert")
-    at.configure({"*.out_lin": {"rate": 0.5, "granularity": granularity, "criterion": criterion}})
+    target = {"head": "*.attention", "neuron": "*.lin1"}.get(granularity, "*.out_lin")
+    at.configure({target: {"rate": 0.5, "granularity": granularity, "criterion": criterion}})
     line = f"criterion '{criterion}' makes no sense with granularity '{granularity}'; allowed with it: (.*); with "
     with pytest.raises(ConfigError, match=line) as caught:
         composer.generate_scheme(at.recipe)
     (said,) = re.findall(line, str(caught.value))
-    assert allowed <= set(said.split(", ")) <= set(CRITERIA.names()) - {criterion}
+    assert set(said.split(", ")) == TOGETHER[granularity]
 
 
 def test_the_run_s_criterion_is_held_to_the_granularities_of_the_rest(place: Callable[..., Place]) -> None:
