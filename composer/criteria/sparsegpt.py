@@ -39,7 +39,7 @@ class SparseGPT:
     def prune(
         self, target: Target, weights: list[Tensor], stats: Stats, keep: Keep
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """See :class:`composer.criteria.criterion.MovingCriterion`; one projection."""
+        """Of one projection, (out, in); see :class:`composer.criteria.criterion.MovingCriterion`."""
         gram = statistic("gram", target, self.name, stats)[0]
         H, dead = 2 / gram.examples * gram.inputs.double(), keep.dead
         if dead is not None:  # what a removed head would have given: the columns read zeros
