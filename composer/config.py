@@ -233,7 +233,8 @@ def _settled(spec: Spec, target: str, layout: Layout) -> float | Spec:
     default = default_shape(layout.target(target))
     shape = shape_of(spec.choice, layout.target(target))
     rate = shape.density_removed if shape.kind == "N:M" else spec.rate
-    named = None if shape == default else str(shape)
+    # Unnamed, the default beside global_l1 would be read as global; named, it is refused.
+    named = None if shape == default and spec.criterion != GLOBAL_L1 else str(shape)
     return Spec(rate=rate, granularity=named, criterion=spec.criterion) if named or spec.criterion else rate
 
 

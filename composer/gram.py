@@ -32,11 +32,13 @@ class Gram:
         matrix: ``XᵀX``, (in, in), or (in + 1, in + 1) with the column of ones last; on the CPU.
         tokens: how many real tokens it sums over.
         bias: whether the last column is the one of ones.
+        examples: how many sequences the tokens belong to.
     """
 
     matrix: Tensor
     tokens: int
     bias: bool = False
+    examples: int = 1
 
     @property
     def inputs(self) -> Tensor:
@@ -101,6 +103,7 @@ class _Sums:
         self.inputs = inputs
         self.matrices = [torch.zeros(i.width, i.width, dtype=dtype, device=device) for i in inputs]
         self.tokens = [0] * len(inputs)
+        self.examples = [0] * len(inputs)
         self.calls = [0] * len(inputs)
         self.real: Mapping[str, Tensor] = {}
 
@@ -121,11 +124,13 @@ class _Sums:
         projection = self.inputs[i].readers[0]
 
         def add(_: nn.Module, args: tuple[Any, ...]) -> None:
-            rows = real_rows(args[0], self.real[projection.stream], projection.path).float()  # (tokens, in)
+            real = self.real[projection.stream]  # (sequences, length)
+            rows = real_rows(args[0], real, projection.path).float()  # (tokens, in)
             if projection.bias:
                 rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
             self.matrices[i] += rows.T @ rows
             self.tokens[i] += len(rows)
+            self.examples[i] += len(real)
             self.calls[i] += 1
             if i == len(self.inputs) - 1 and self.calls[i] % self.inputs[i].calls == 0:
                 raise _Enough
@@ -135,8 +140,10 @@ class _Sums:
     def grams(self) -> dict[str, Gram]:
         """What was summed, by the path of every reader."""
         made = [
-            Gram(matrix.cpu(), tokens, source.readers[0].bias)
-            for matrix, tokens, source in zip(self.matrices, self.tokens, self.inputs, strict=True)
+            Gram(matrix.cpu(), tokens, source.readers[0].bias, examples)
+            for matrix, tokens, examples, source in zip(
+                self.matrices, self.tokens, self.examples, self.inputs, strict=True
+            )
         ]
         return {p.path: gram for gram, source in zip(made, self.inputs, strict=True) for p in source.readers}
 

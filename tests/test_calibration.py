@@ -13,12 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.calibration import Calibration, sample_indices
+from composer.config import Configurations, resolve
+from composer.criteria.l1 import L1
 from composer.errors import InputError, ModelError
 from composer.gram import Gram
 from composer.layout import Layout
+from composer.library import Library
 from composer.models.adapter import linear
 from composer.models.base import BaseModel
 from composer.progress import Progress
+from composer.scheme import build_scheme
+from composer.stages.prune import prune
 from composer.tasks import DataOptions, Examples, Task, open_task
 from tests.reference import closed_form
 from tests.reference.moments import collect
@@ -70,6 +75,7 @@ def test_moments_are_those_of_inputs_computed_by_hand(t5: Setting) -> None:
     for path, X in inputs.items():
         assert close(grams[path].matrix, X.T @ X), path
         assert grams[path].tokens == len(X)
+        assert grams[path].examples == len(indices)  # of either stream
         assert close(grams[path].norms, np.sqrt((X**2).sum(0)))
 
 
@@ -120,7 +126,7 @@ def test_batches_do_not_matter(t5: Setting) -> None:
     one = collect(model, task, data, base.layout, size=9, batch_size=1)
     other = collect(model, task, data, base.layout, size=9, batch_size=4)
     for path, gram in one.items():
-        assert gram.tokens == other[path].tokens
+        assert (gram.tokens, gram.examples) == (other[path].tokens, other[path].examples)
         assert close(gram.matrix, other[path].matrix.numpy()), path
 
 
@@ -157,6 +163,40 @@ def test_one_pass_serves_all_who_ask(t5: Setting) -> None:
         assert [key for key, _ in sample.moments({path: [path] for path in paths})] == paths
     assert [key for key, _ in sample.moments({1: paths[:2], 2: paths})] == [1, 2]
     assert sample.passes == 1
+
+
+def test_one_pass_for_moments_and_one_for_gradients_serve_all_criteria(t5: Setting, tmp_path: Path) -> None:
+    model, base, task, data = t5
+    mixed = {
+        "*.SelfAttention": "obs",
+        "*.SelfAttention.o": "wanda",
+        "*.EncDecAttention": "taylor",
+        "*.EncDecAttention.o": "sparsegpt",
+        "*.wi": "obs",
+        "*.wo": "taylor",
+    }
+    turned = dict(zip(mixed, ["taylor", "sparsegpt", "obs", "wanda", "wanda", "sparsegpt"], strict=True))
+    configurations: list[Any] = [
+        {path: {"rate": rate, "criterion": name} for path, name in one.items()}
+        for one, rate in ((mixed, 0.25), (turned, 0.5))
+    ]
+    rates = resolve(Configurations(configurations=configurations), base.layout)
+    scheme = build_scheme(rates, base.layout, model=base.name, fingerprint=base.fingerprint)
+    sample = Calibration(model, task, data, base.layout, batch_size=5)
+    seen = {True: 0, False: 0}
+
+    def count(_: torch.nn.Module, args: Any, batch: dict[str, torch.Tensor]) -> None:
+        seen[torch.is_grad_enabled()] += len(batch["input_ids"])
+
+    handle = model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        stored = prune(model, base.layout, scheme, L1(), Library(tmp_path), calibration=lambda: sample)
+    finally:
+        handle.remove()
+
+    assert len(stored) == 2 * len(base.layout.targets)
+    assert sample.passes == 2
+    assert seen == {True: len(data), False: len(data) + 1}  # one example shows which projections read the same
 
 
 def test_too_little_memory_is_refused(t5: Setting) -> None:

@@ -20,6 +20,7 @@ from composer.generate import generate
 from composer.library import Library
 from composer.models.base import BaseModel
 from composer.recipe import Recipe
+from composer.shapes import KINDS, parse_shape
 from composer.workspace import Workspace
 from tests.reference import closed_form, wanda
 
@@ -83,9 +84,9 @@ def place(
     classification_data: Path,
     tmp_path: Path,
 ) -> Callable[..., Place]:
-    def make(name: str, **changes: Any) -> Place:
+    def make(name: str, model: Path | None = None, **changes: Any) -> Place:
         data = classification_data if name.endswith("bert") else translation_data
-        return Place(model_folder(name), data, **{"folder": tmp_path, **changes})
+        return Place(model or model_folder(name), data, **{"folder": tmp_path, **changes})
 
     return make
 
@@ -165,10 +166,20 @@ def test_a_model_without_neurons_is_the_base_model_with_their_output_silenced(
         torch.testing.assert_close(pruned(**batch).logits, base(**batch).logits)
 
 
-def test_one_threshold_gives_the_masks_of_torch_and_says_the_rates(place: Callable[..., Place]) -> None:
-    at = place("distilbert")
+@pytest.mark.parametrize(
+    ("name", "feed_forwards", "attentions"),
+    [
+        ("distilbert", "*.ffn.*", "*.attention"),
+        ("gpt2", "*.mlp.*", "*.attn"),  # stored turned, query, key and value in one
+        ("llama", "*.mlp.*", "*.self_attn"),  # fewer keys and values than queries
+    ],
+)
+def test_one_threshold_gives_the_masks_of_torch_and_says_the_rates(
+    place: Callable[..., Place], name: str, feed_forwards: str, attentions: str
+) -> None:
+    at = place(name)
     spec = {"rate": 0.4, "granularity": "global"}
-    state = at.prune({"*": spec}, {"*.ffn.*": spec, "*.attention": 0.25})
+    state = at.prune({"*": spec}, {feed_forwards: spec, attentions: 0.25})
     model = at.base.load()
     modules = {p.path: model.get_submodule(p.path) for t in at.base.layout.targets for p in t.projections}
     torch_prune.global_unstructured(
@@ -181,9 +192,45 @@ def test_one_threshold_gives_the_masks_of_torch_and_says_the_rates(place: Callab
     assert {row["configuration"] for row in told} == {0, 1}
     for row in told:
         target = at.base.layout.target(row["path"])
-        gone = sum(int(zeros(state[str(row["configuration"])], p.path).sum()) for p in target.projections)
+        paths = {p.path for p in target.projections}
+        gone = sum(int(zeros(state[str(row["configuration"])], path).sum()) for path in paths)
         assert round(row["rate"] * target.parameters) == gone
     assert len({row["rate"] for row in told}) > 3
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept"), [("layer.0.ffn.lin1", "layer.1.attention.out_lin"), ("layer.0.attention", "layer.1.ffn.lin2")]
+)
+def test_under_one_threshold_a_target_may_lose_everything_or_keep_everything(
+    place: Callable[..., Place], distilbert_folder: Path, tmp_path: Path, lost: str, kept: str
+) -> None:
+    base = BaseModel(distilbert_folder)
+    model, paths = base.load(), {path: f"distilbert.transformer.{path}" for path in (lost, kept)}
+    projections = {path: [p.path for p in base.layout.target(whole).projections] for path, whole in paths.items()}
+    with torch.no_grad():
+        for path, factor in ((lost, 1e-6), (kept, 1e6)):
+            for name in projections[path]:
+                model.get_parameter(f"{name}.weight").mul_(factor)
+    base.save(model, tmp_path / "scaled")
+    at = place("distilbert", model=tmp_path / "scaled")
+
+    pruned = at.prune({"*": {"rate": 0.4, "granularity": "global"}})["0"]
+    composer.finetune_blocks(at.recipe)
+    tuned = at.build(0, "finetuned")
+
+    rates = {row["path"]: row["rate"] for row in composer.generate_scheme(at.recipe).summary["global"]}
+    assert rates.pop(paths[lost]) == 1.0
+    assert rates.keys() == {*at.base.layout.paths} - {*paths.values()}
+    assert all(0 < rate < 1 for rate in rates.values())
+    dense = model.state_dict()
+    for state in (pruned, tuned):
+        assert all(zeros(state, name).all() for name in projections[lost])
+        assert not any(zeros(state, name).any() for name in projections[kept])
+        assert all(value.isfinite().all() for value in state.values())
+        gone = sum(int(zeros(state, p.path).sum()) for t in at.base.layout.targets for p in t.projections)
+        assert gone == round(0.4 * at.base.layout.parameters(at.base.layout.paths))
+    assert all(torch.equal(pruned[f"{name}.weight"], dense[f"{name}.weight"]) for name in projections[kept])
+    assert any(not torch.equal(pruned[key], tuned[key]) for key in pruned)
 
 
 LINEARS = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
@@ -251,26 +298,42 @@ def test_what_cannot_be_calibrated_layer_by_layer_is_refused(place: Callable[...
             composer.prune(at.recipe, output=at.folder / str(i))
 
 
-@pytest.mark.parametrize(
-    ("criterion", "granularity", "allowed"),
-    [
-        ("wanda", "row", {"l1", "l2", "random", "taylor"}),
-        ("sparsegpt", "per-row", {"l1", "l2", "random", "wanda", "taylor"}),
-        ("obs", "2:4", {"l1", "l2", "random", "wanda", "sparsegpt", "taylor"}),
-        ("l1", "global", {"global_l1"}),
-        ("global_l1", "row", {"l1", "l2", "random", "taylor"}),
-    ],
-)
+SUMMED = {"l1", "l2", "random", "taylor"}
+"""Criteria of single weights that are summed over any unit."""
+TOGETHER = {
+    "unstructured": SUMMED | {"wanda", "sparsegpt", "obs"},
+    "per-row": SUMMED | {"wanda"},
+    "global": {"global_l1"},
+    "2:4": SUMMED | {"wanda", "sparsegpt"},
+    "row": SUMMED,
+    "column": SUMMED,
+    "2x2": SUMMED,
+    "head": SUMMED | {"obs"},
+    "neuron": SUMMED | {"obs"},
+}
+"""Granularity -> the criteria that make sense with it, and no others."""
+PAIRS = [(criterion, granularity) for granularity in TOGETHER for criterion in CRITERIA.names()]
+
+
+def test_all_pairs_of_criteria_and_granularities_are_looked_at() -> None:
+    assert {parse_shape(granularity).kind for granularity in TOGETHER} == {*KINDS}
+    for criterion, granularity in PAIRS:
+        fits = parse_shape(granularity).kind in CRITERIA.get(criterion).shapes
+        assert fits == (criterion in TOGETHER[granularity]), (criterion, granularity)
+
+
+@pytest.mark.parametrize(("criterion", "granularity"), [(c, g) for c, g in PAIRS if c not in TOGETHER[g]])
 def test_a_criterion_that_makes_no_sense_with_a_granularity_is_refused_by_name(
-    place: Callable[..., Place], criterion: str, granularity: str, allowed: set[str]
+    place: Callable[..., Place], criterion: str, granularity: str
 ) -> None:
     at = place("distilbert")
-    at.configure({"*.out_lin": {"rate": 0.5, "granularity": granularity, "criterion": criterion}})
+    target = {"head": "*.attention", "neuron": "*.lin1"}.get(granularity, "*.out_lin")
+    at.configure({target: {"rate": 0.5, "granularity": granularity, "criterion": criterion}})
     line = f"criterion '{criterion}' makes no sense with granularity '{granularity}'; allowed with it: (.*); with "
     with pytest.raises(ConfigError, match=line) as caught:
         composer.generate_scheme(at.recipe)
     (said,) = re.findall(line, str(caught.value))
-    assert allowed <= set(said.split(", ")) <= set(CRITERIA.names()) - {criterion}
+    assert set(said.split(", ")) == TOGETHER[granularity]
 
 
 def test_the_run_s_criterion_is_held_to_the_granularities_of_the_rest(place: Callable[..., Place]) -> None:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class GlobalL1(L1):
-    """Score of a weight: ``|w|``, comparable across targets."""
+    """Score of a weight: ``|w|``, (out, in), comparable across targets."""
 
     name = "global_l1"
     shapes: frozenset[str] = frozenset({"global"})
 
 
 def removals(weights: Sequence[Sequence[Tensor]], removed: int) -> list[int]:
-    """How many weights of each target are among the ``removed`` smallest of all.
+    """How many weights of each target, given by its (out, in) matrices, are among the ``removed`` smallest of all.
 
     Exact: ties go by the order of the targets, then of their matrices, then by index.
     """

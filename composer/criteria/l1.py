@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 class L1:
-    """Score of a unit: ``Σ|w|`` over its weights; for a head over its rows of q, k and v."""
+    """Score of a unit: ``Σ|w|`` over its weights (out, in); for a head over its rows of q, k and v."""
 
     name = "l1"
     needs: frozenset[str] = frozenset()
     shapes = ANY_SHAPE
 
     def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
-        """See :class:`composer.criteria.criterion.Criterion`."""
+        """(out, in) for single weights, (out,) for rows, (in,) for columns, (out / R, in / C) for blocks, (heads,) or
+        (neurons,); see :class:`composer.criteria.criterion.Criterion`."""
         return totals(target, [w.abs() for w in weights], shape)

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 
 class L2:
-    """Score of a unit: ``sqrt(Σ w²)`` over its weights; for a head over its rows of q, k and v."""
+    """Score of a unit: ``sqrt(Σ w²)`` over its weights (out, in); for a head over its rows of q, k and v."""
 
     name = "l2"
     needs: frozenset[str] = frozenset()
     shapes = ANY_SHAPE
 
     def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
-        """See :class:`composer.criteria.criterion.Criterion`."""
+        """(out, in) for single weights, (out,) for rows, (in,) for columns, (out / R, in / C) for blocks, (heads,) or
+        (neurons,); see :class:`composer.criteria.criterion.Criterion`."""
         if target.kind == "linear" and (shape is None or shape.single):
             return weights[0].abs()  # the root of a square that underflows would tie small weights
         return totals(target, [w.double().square() for w in weights], shape).sqrt()

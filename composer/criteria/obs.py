@@ -26,6 +26,10 @@ class Obs:
     """Heads and neurons by the greedy pass over the columns of the projection that reads them, single weights by
     the rounds of ``weight_order``.
 
+    With ``A = G + λI`` (in, in) and ``H = A⁻¹`` a head's or neuron's columns ``S`` of that projection's ``W`` (out, in)
+    cost ``tr(W_S (H_SS)⁻¹ W_Sᵀ)``; a weight costs ``ŵ_ij² · sqrt((A_jj − λ)(1/H_jj − λ))``, by what it was refitted to
+    in the round before.
+
     A score is the place in the order of removal, so ``keep_by_rank`` at any rate gives exactly the stop of that pass
     after as many removals. One pass per target serves all rates, and their masks are nested. See
     :mod:`composer.surgeon` for the costs that decide.

@@ -29,7 +29,8 @@ class Random:
     shapes = ANY_SHAPE
 
     def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
-        """See :class:`composer.criteria.criterion.Criterion`."""
+        """(out, in) for single weights, (out,) for rows, (in,) for columns, (out / R, in / C) for blocks, (heads,) or
+        (neurons,); see :class:`composer.criteria.criterion.Criterion`."""
         seed = seed_of(statistic("seed", target, self.name, stats), target.path)
         units = totals(target, weights, shape).shape
         draws = torch.rand(units, generator=torch.Generator().manual_seed(seed)).to(weights[0].device)

@@ -1,7 +1,8 @@
 """SparseGPT: columns from left to right, each error made good to its right (Frantar & Alistarh 2023).
 
-``H = 2G/n`` with ``G = XᵀX`` over n tokens; dead columns get ``H_jj = 1`` and weights 0; 1 % of the mean diagonal is
-added. See :func:`composer.surgeon.sparsegpt` for the sweep and its one difference: exact counts.
+``H = 2G/n`` with ``G = XᵀX`` (in, in) over all tokens of n sequences, as the published code counts them; dead columns
+get ``H_jj = 1`` and weights 0; 1 % of the mean diagonal is added. With ``H⁻¹ = UᵀU`` a weight costs ``w_ij² / U_jj²``.
+See :func:`composer.surgeon.sparsegpt` for the sweep and its one difference: exact counts.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class SparseGPT:
     def prune(
         self, target: Target, weights: list[Tensor], stats: Stats, keep: Keep
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """See :class:`composer.criteria.criterion.MovingCriterion`; one projection."""
+        """Of one projection, (out, in); see :class:`composer.criteria.criterion.MovingCriterion`."""
         gram = statistic("gram", target, self.name, stats)[0]
-        H, dead = 2 / gram.tokens * gram.inputs.double(), keep.dead
+        H, dead = 2 / gram.examples * gram.inputs.double(), keep.dead
         if dead is not None:  # what a removed head would have given: the columns read zeros
             dead = dead.to(H.device)
             H = H.masked_fill(dead, 0.0).masked_fill(dead[:, None], 0.0)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Taylor:
     """Score of a weight: ``|w · ∂L/∂w|``; of a head or neuron: ``|∂L/∂ξ|``; of another unit: the sum of its weights'.
 
+    ``w`` and ``∂L/∂w`` are (out, in), ``∂L/∂ξ`` (heads,) or (neurons,).
+
     Absolute values are taken of mini-batches (weights) and of single examples (gates) and then averaged, as in both
     papers: near a minimum the gradient of the mean loss says little (:mod:`composer.gradients`).
     """
@@ -30,7 +32,8 @@ class Taylor:
     shapes = ANY_SHAPE
 
     def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
-        """See :class:`composer.criteria.criterion.Criterion`."""
+        """(heads,) or (neurons,) of gates; (out, in) for single weights, (out,) for rows, (in,) for columns,
+        (out / R, in / C) for blocks; see :class:`composer.criteria.criterion.Criterion`."""
         if target.kind != "linear":
             gates: Tensor = statistic("gates", target, self.name, stats)
             return gates

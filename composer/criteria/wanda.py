@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Wanda:
     """Score of a weight: ``|w_ij| · ‖x_j‖`` with ``‖x_j‖ = sqrt(G_jj)``, compared within its output row.
 
+    ``W`` is (out, in), ``G = XᵀX`` (in, in) over all tokens of the calibration sample.
+
     A row gives ``rate * in`` weights; where that is no whole number rows differ by one, so that the matrix's count
     is exact (the paper cuts the fraction off).
     """

@@ -29,14 +29,15 @@ from .options import SENTENCE, DataOptions
 from .task import Batch, Examples, Feature, Score, Split
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
-LABEL_COLUMNS = ("label", "labels", "gold_label", "sentiment", "target", "is_duplicate", "score")
+LABEL_COLUMNS = ("label", "labels", "gold_label", "sentiment", "target", "is_duplicate", "Quality", "score")
 PAIR_COLUMNS = (
     ("sentence1", "sentence2"),
     ("question", "sentence"),
     ("premise", "hypothesis"),
     ("question1", "question2"),
+    ("#1 String", "#2 String"),
 )
-"""The layouts of GLUE: MRPC, RTE, WNLI (and MNLI as first published); QNLI; MNLI; QQP."""
+"""The layouts of GLUE: MRPC, RTE, WNLI (and MNLI as first published); QNLI; MNLI; QQP; MRPC as first published."""
 
 
 class ClassificationTask:

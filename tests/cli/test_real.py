@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from .conftest import Compose
 
@@ -41,6 +41,26 @@ def test_from_rates_to_a_picture(compose: Compose, base: Path) -> None:
     assert shown.status == 0
     assert "encoder.block.0.layer.0.SelfAttention" in shown.out
     assert Path("picture.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_rates_under_one_threshold_are_shown(compose: Compose, t5_folder: Path) -> None:
+    words = ["--attention", "0.25", "--linear", "0.4", "--granularity", "global"]
+    assert compose("generate-config", "-m", str(t5_folder), *words).status == 0
+    told = compose("generate-scheme").out
+
+    weights = {
+        name.removesuffix(".weight"): np.abs(value).ravel()
+        for name, value in load_file(t5_folder / "model.safetensors").items()
+        if name.endswith(("n.o.weight", "wi.weight", "wo.weight"))
+    }
+    every = np.sort(np.concatenate([*weights.values()]))
+    highest = every[round(0.4 * every.size) - 1]
+    _, shown = told.split("Rates under one threshold\n")
+    rows = [line.split(maxsplit=2) for line in shown.splitlines() if line.startswith("0 ")]
+    assert {path: rate for _, path, rate in rows} == {
+        path: f"{100 * (one <= highest).mean():.1f} %" for path, one in weights.items()
+    }
+    assert "Rates under" not in compose("generate-scheme").out  # up to date
 
 
 def test_other_rates_want_force(compose: Compose, base: Path) -> None:

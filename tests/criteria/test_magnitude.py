@@ -86,23 +86,68 @@ def test_rows_by_themselves_and_groups_are_those_of_torch(name: str) -> None:
         assert torch.equal(ours(name, weight, f"{n}:{m}", 1 - n / m), wanted)
 
 
+NEURONS = [draw(12, 20, seed=3), draw(12, 20, seed=4), draw(20, 12, seed=5)]
+"""A first projection, its gate and a second one: 12 neurons."""
+HEADS = [draw(18, 10, seed=seed) for seed in (6, 7, 8)]
+"""Query, key and value: 6 heads of 3 rows."""
+
+
+def feed_forward() -> Target:
+    named = zip(("up", "gate", "down"), NEURONS, strict=True)
+    projections = [linear(p, *w.shape, bias=False, stream="encoder").projections[0] for p, w in named]
+    return Target("up", "feed_forward", tuple(projections), 12)
+
+
+def attention_of_six() -> Target:
+    return attention("a", ("q", "k", "v"), width=10, inner=18, heads=6, bias=False, stream="encoder")
+
+
+def neurons_of(first: Tensor, gate: Tensor, second: Tensor) -> nn.Linear:
+    """One row for all weights of a neuron."""
+    return module_of(torch.cat([first, gate, second.T], 1))
+
+
+def heads_of(*weights: Tensor) -> nn.Linear:
+    """One row for all weights of a head."""
+    return module_of(torch.cat([w.reshape(6, -1) for w in weights], 1))
+
+
+def blocks_of(weight: Tensor) -> nn.Linear:
+    """One row for each block of 3 rows and 4 columns."""
+    return module_of(weight.unfold(0, 3, 3).unfold(1, 4, 4).reshape(-1, 12))
+
+
+def over_blocks(mask: Tensor) -> Tensor:
+    """What is kept of 4 x 5 blocks as a mask of their 12 x 20 weights."""
+    return mask[:, 0].reshape(4, 5).repeat_interleave(3, 0).repeat_interleave(4, 1)
+
+
+def kept_units(
+    name: str, target: Target, weights: list[Tensor], granularity: str, rate: float, **stats: object
+) -> Tensor:
+    shape = parse_shape(granularity)
+    (keep,) = Keep(shape, rate)([CRITERIA.get(name)().score(target, weights, stats, shape)])
+    return keep
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize(("name", "n"), [("l1", 1), ("l2", 2)])
 def test_blocks_and_neurons_are_those_of_torch(name: str, n: int, rate: float) -> None:
-    weight = draw(12, 20, seed=3)
-    blocks = module_of(weight.unfold(0, 3, 3).unfold(1, 4, 4).reshape(-1, 12))  # (blocks, 3 * 4)
+    blocks = blocks_of(NEURONS[0])
     prune.ln_structured(blocks, "weight", amount=rate, n=n, dim=0)
-    wanted = mask_of(blocks)[:, 0].reshape(4, 5).repeat_interleave(3, 0).repeat_interleave(4, 1)
-    assert torch.equal(ours(name, weight, "3x4", rate), wanted)
+    assert torch.equal(ours(name, NEURONS[0], "3x4", rate), over_blocks(mask_of(blocks)))
 
-    first, gate, second = weight, draw(12, 20, seed=4), draw(20, 12, seed=5)
-    projections = [linear(p, *w.shape, bias=False, stream="encoder").projections[0] for p, w in
-                   [("up", first), ("gate", gate), ("down", second)]]  # fmt: skip
-    whole = Target("up", "feed_forward", tuple(projections), 12)
-    neurons = module_of(torch.cat([first, gate, second.T], 1))
+    neurons = neurons_of(*NEURONS)
     prune.ln_structured(neurons, "weight", amount=rate, n=n, dim=0)
-    scores = CRITERIA.get(name)().score(whole, [first, gate, second], {}, parse_shape("neuron"))
-    assert torch.equal(Keep(parse_shape("neuron"), rate)([scores])[0], mask_of(neurons)[:, 0])
+    assert torch.equal(kept_units(name, feed_forward(), NEURONS, "neuron", rate), mask_of(neurons)[:, 0])
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize(("name", "n"), [("l1", 1), ("l2", 2)])
+def test_heads_are_those_of_torch(name: str, n: int, rate: float) -> None:
+    heads = heads_of(*HEADS)
+    prune.ln_structured(heads, "weight", amount=rate, n=n, dim=0)
+    assert torch.equal(kept_units(name, attention_of_six(), HEADS, "head", rate), mask_of(heads)[:, 0])
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -121,6 +166,22 @@ def test_chance_is_that_of_torch_after_the_same_seed(shape: tuple[int, int], rat
             torch.manual_seed(seed_of(3, "l"))
             prune.random_structured(module, "weight", amount=rate, dim=dim)
         assert torch.equal(ours("random", weight, granularity, rate, seed=3), mask_of(module))
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.9])
+def test_chance_in_heads_neurons_and_blocks_is_that_of_torch_after_the_same_seed(rate: float) -> None:
+    def drawn(path: str, module: nn.Linear) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of(3, path))
+            prune.random_structured(module, "weight", amount=rate, dim=0)
+        return mask_of(module)
+
+    heads = kept_units("random", attention_of_six(), HEADS, "head", rate, seed=3)
+    assert torch.equal(heads, drawn("a", heads_of(*HEADS))[:, 0])
+    neurons = kept_units("random", feed_forward(), NEURONS, "neuron", rate, seed=3)
+    assert torch.equal(neurons, drawn("up", neurons_of(*NEURONS))[:, 0])
+    blocks = ours("random", NEURONS[0], "3x4", rate, seed=3)
+    assert torch.equal(blocks, over_blocks(drawn("l", blocks_of(NEURONS[0]))))
 
 
 def test_chance_differs_by_seed_and_target_and_needs_the_seed() -> None:

@@ -20,7 +20,7 @@ from tests.reference import sparsegpt
 
 
 def layer(rows: int, columns: int, *, seed: int, dead: int = 0) -> tuple[Tensor, list[Tensor]]:
-    """A weight, and batches of inputs that depend on each other; the first ``dead`` features are always 0."""
+    """A weight, and sequences of inputs that depend on each other; the first ``dead`` features are always 0."""
     draw = torch.Generator().manual_seed(seed)
     mix = torch.eye(columns) + 0.3 * torch.randn(columns, columns, generator=draw) / columns**0.5
     batches = [torch.randn(2 * columns, columns, generator=draw) @ mix for _ in range(2)]
@@ -33,9 +33,13 @@ def target_of(weight: Tensor) -> Target:
     return linear("l", *weight.shape, bias=False, stream="encoder")
 
 
-def ours(weight: Tensor, batches: list[Tensor], granularity: str, rate: float) -> tuple[Tensor, Tensor]:
+def gram_of(batches: list[Tensor]) -> Gram:
     X = torch.cat(batches).double()
-    stats = {"gram": [Gram(X.T @ X, len(X))]}
+    return Gram(X.T @ X, len(X), examples=len(batches))
+
+
+def ours(weight: Tensor, batches: list[Tensor], granularity: str, rate: float) -> tuple[Tensor, Tensor]:
+    stats = {"gram": [gram_of(batches)]}
     (moved,), (keep,) = SparseGPT().prune(target_of(weight), [weight], stats, Keep(parse_shape(granularity), rate))
     return moved, keep
 
@@ -73,6 +77,25 @@ def test_n_of_m_is_that_of_the_published_algorithm(columns: int, n: int, m: int)
     assert (keep.reshape(9, -1, m).sum(2) == n).all()
 
 
+@pytest.mark.parametrize(("granularity", "rate", "pattern"), [("unstructured", 0.75, (0, 0)), ("2:4", 0.5, (2, 4))])
+def test_beside_dead_columns_the_moments_are_those_of_a_sequence(
+    granularity: str, rate: float, pattern: tuple[int, int]
+) -> None:
+    """A dead column counts as 1 in the damping; what the others count is twice the moments of a mean sequence."""
+    weight, batches = layer(16, 24, seed=3)
+    batches = [0.1 * batch for batch in batches]
+    for batch in batches:
+        batch[:, ::3] = 0
+    asked = (rate * weight.numel() - 0.5) / weight.numel()
+    n, m = pattern
+    gone, wanted = sparsegpt.fasterprune(weight, sparsegpt.hessian(batches), asked, prunen=n, prunem=m)
+
+    moved, keep = ours(weight, batches, granularity, rate)
+
+    assert torch.equal(keep, ~gone)
+    assert (moved - wanted).abs().max() < 1e-4
+
+
 def test_groups_that_do_not_divide_a_block_stay_whole() -> None:
     weight, batches = layer(4, 240, seed=5)
     moved, keep = ours(weight, batches, "1:3", 2 / 3)  # blocks of 126 columns
@@ -84,8 +107,7 @@ def test_groups_that_do_not_divide_a_block_stay_whole() -> None:
 
 def test_columns_that_read_a_removed_head_go_first() -> None:
     weight, batches = layer(6, 12, seed=7)
-    X = torch.cat(batches).double()
-    stats = {"gram": [Gram(X.T @ X, len(X))]}
+    stats = {"gram": [gram_of(batches)]}
     dead = torch.arange(12) < 4
     keep = Keep(parse_shape("unstructured"), 0.5, dead)
     (moved,), (mask,) = SparseGPT().prune(target_of(weight), [weight], stats, keep)

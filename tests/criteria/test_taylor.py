@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from composer.criteria.taylor import Taylor
 from composer.cutting import weight_of
@@ -47,6 +48,20 @@ class Place:
     def weights(self, target: Target) -> list[Tensor]:
         return [weight_of(p, dict(self.model.named_parameters())) for p in target.projections]
 
+    def parameters(self) -> dict[str, Tensor]:
+        """Weights that hold a projection, by name, each once and as they are stored."""
+        names = dict.fromkeys(p.weight for t in self.layout.targets for p in t.projections)
+        return {name: self.model.get_parameter(name) for name in names}
+
+    def by_rows(self, target: Target, held: Mapping[str, Tensor]) -> list[Tensor]:
+        """Of tensors that are shaped as those parameters the target's: (out, in) for each matrix."""
+        found: list[Tensor] = []
+        for path in dict.fromkeys(p.path for p in target.projections):
+            turned = isinstance(self.model.get_submodule(path), Conv1D)
+            tensor = held[f"{path}.weight"].T if turned else held[f"{path}.weight"]
+            found += tensor.chunk(3) if path.endswith("c_attn") else [tensor]
+        return found
+
     def gates(self, path: str, count: int) -> Tensor:
         """Mean over examples of absolute gradients of real gates, put on ``count`` equal parts of a module's input."""
         gates = torch.ones(count, requires_grad=True)
@@ -65,7 +80,7 @@ class Place:
         return total / len(self.indices)
 
 
-@pytest.fixture(scope="module", params=["gated", "distilbert", "llama"])
+@pytest.fixture(scope="module", params=["gated", "distilbert", "llama", "gpt2"])
 def place(
     request: pytest.FixtureRequest,
     model_folder: Folder,
@@ -73,39 +88,40 @@ def place(
     classification_data: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Place:
-    if request.param == "llama":  # query heads share keys and values: a gate stands for a whole group
+    # Llama's query heads share keys and values: a gate stands for a whole group. GPT-2's weights are stored turned.
+    if request.param in ("llama", "gpt2"):
         text = tmp_path_factory.mktemp("text") / "train.txt"
         text.write_text("\n".join(" ".join(random.Random(i).sample(WORDS, 9)) for i in range(30)))
-        return Place(model_folder("llama"), text.parent, max_source_length=8)
+        return Place(model_folder(request.param), text.parent, max_source_length=8)
     data = classification_data if request.param == "distilbert" else translation_data
     return Place(model_folder(request.param), data)
 
 
 def test_gradients_are_absolute_values_averaged_over_mini_batches(place: Place) -> None:
-    projections = [p for t in place.layout.targets for p in t.projections]
-    weights = [place.model.get_parameter(p.weight) for p in projections]
-    total, tokens = [torch.zeros_like(w) for w in weights], 0
+    parameters = place.parameters()
+    total, tokens = {name: torch.zeros_like(w) for name, w in parameters.items()}, 0
     for batch in (place.indices[:3], place.indices[3:6], place.indices[6:]):
         loss, size = place.loss(batch)
-        for one, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
+        for one, gradient in zip(total.values(), torch.autograd.grad(loss, [*parameters.values()]), strict=True):
             one += size * gradient.abs()
         tokens += size
-    assert list(place.slopes.weights) == projections
-    for p, wanted in zip(projections, total, strict=True):
-        torch.testing.assert_close(place.slopes.weights[p], wanted / tokens, rtol=1e-4, atol=1e-6)
+    assert list(place.slopes.weights) == [p for t in place.layout.targets for p in t.projections]
+    for target in place.layout.targets:
+        for p, wanted in zip(target.projections, place.by_rows(target, total), strict=True):
+            torch.testing.assert_close(place.slopes.weights[p], wanted / tokens, rtol=1e-4, atol=1e-6)
 
 
 def test_in_one_batch_a_weight_is_scored_by_weight_times_gradient(place: Place) -> None:
-    target = next(t for t in place.layout.targets if t.kind == "linear")
-    (weight,) = place.weights(target)
-    (gradient,) = torch.autograd.grad(
-        place.loss(place.indices)[0], [place.model.get_parameter(f"{target.path}.weight")]
-    )
-    stats = {"gradient": [place.collect(8).weights[target.projections[0]]]}
-    wanted = (weight * gradient).abs()
-    torch.testing.assert_close(Taylor().score(target, [weight], stats), wanted, rtol=1e-4, atol=1e-7)
-    rows = Taylor().score(target, [weight], stats, parse_shape("row"))
-    torch.testing.assert_close(rows, wanted.sum(1), rtol=1e-4, atol=1e-7)
+    parameters, slopes = place.parameters(), place.collect(8)
+    gradients = torch.autograd.grad(place.loss(place.indices)[0], [*parameters.values()])
+    products = {name: (w * gradient).abs() for (name, w), gradient in zip(parameters.items(), gradients, strict=True)}
+    for target in place.layout.targets:
+        parts = parse_shape("unstructured").parts(place.layout, target.path)
+        for part, wanted in zip(parts, place.by_rows(target, products), strict=True):
+            weights, stats = place.weights(part), {"gradient": [slopes.weights[part.projections[0]]]}
+            torch.testing.assert_close(Taylor().score(part, weights, stats), wanted, rtol=1e-4, atol=1e-7)
+            rows = Taylor().score(part, weights, stats, parse_shape("row"))
+            torch.testing.assert_close(rows, wanted.sum(1), rtol=1e-4, atol=1e-7)
 
 
 def test_the_model_is_left_as_it_was(place: Place) -> None:

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import prune as torch_prune
 
 from composer import masks
 from composer.calibration import Calibration
 from composer.config import Configurations, match_targets, resolve
 from composer.criteria.l1 import L1
-from composer.criteria.obs import Obs
+from composer.criteria.obs import DAMPING, Obs
 from composer.library import Library
 from composer.models.base import BaseModel
 from composer.planning import show_model
@@ -194,8 +195,26 @@ def test_a_removed_head_is_gone_from_what_the_out_projection_reads(base: BaseMod
         assert gradient[mask].any() or name.endswith(".bias"), name
 
 
+def test_linear_masks_are_those_of_torch_on_the_model_s_own_modules(base: BaseModel, tmp_path: Path) -> None:
+    """What stands between: finding the modules, weights that are stored turned, composing."""
+    model, library = base.load(), Library(tmp_path)
+    targets = [path for path, _ in modules.linear_modules(model) if modules.target_of(path) == path]
+    assert {*targets} == {target.path for target in base.layout.targets if target.kind == "linear"}
+    scheme = make_scheme(base, dict.fromkeys(targets, WEIGHTS), ())
+    keep = compose(model, base.layout, scheme, 0, library, prune(model, base.layout, scheme, L1(), library))
+    dense = base.load()
+    for path in targets:
+        module = torch_prune.l1_unstructured(dense.get_submodule(path), "weight", amount=WEIGHTS)
+        assert torch.equal(keep[f"{path}.weight"], module.get_buffer("weight_mask").bool()), path
+        assert torch.equal(model.get_parameter(f"{path}.weight"), module.weight), path
+
+
 def test_moments_are_gathered_and_heads_removed_by_them(base: BaseModel, tmp_path: Path) -> None:
-    """Every projection has moments over all real tokens, equal to those of its inputs, and obs can use them."""
+    """Every projection has moments over all real tokens, equal to those of its inputs.
+
+    With obs those heads go that a greedy pass removes which tries all and solves anew for each, on the inputs
+    themselves.
+    """
     model, task = base.load(), make_task(base)
     data = task.examples(6)
     grams = collect(model, task, data, base.layout, batch_size=6)
@@ -217,8 +236,18 @@ def test_moments_are_gathered_and_heads_removed_by_them(base: BaseModel, tmp_pat
         wide = seen[path].reshape(*real[p.stream].shape, -1)
         X = wide[real[p.stream]].double()
         assert grams[path].tokens == int(real[p.stream].sum()) == len(X)
+        assert grams[path].examples == len(data)
         assert torch.allclose(grams[path].inputs, X.T @ X, rtol=1e-4, atol=1e-4), path
-    path = next(t.path for t in base.layout.targets if t.kind == "attention")
-    scheme, library = make_scheme(base, {path: HEADS}, ()), Library(tmp_path)
+    units = list(heads.attentions(model))
+    scheme, library = make_scheme(base, dict.fromkeys([a.path for a in units], HEADS), ()), Library(tmp_path)
     sample = Calibration(model, task, data, base.layout)
-    assert len(prune(model, base.layout, scheme, Obs(), library, calibration=lambda: sample)) == 1
+    addresses = prune(model, base.layout, scheme, Obs(), library, calibration=lambda: sample)
+    pruned = base.load()
+    compose(pruned, base.layout, scheme, 0, library, addresses)
+    for a in units:
+        stream = projections[a.out].stream
+        rows = seen[a.out].reshape(*real[stream].shape, -1)[real[stream]]
+        gone = heads.cheapest_groups(model, a, rows, a.keys // 2, DAMPING)
+        for path, parts, n in heads.rows(pruned, a):
+            dead = [h for h in range(n) if not parts[h].any()]
+            assert dead == [h for h in range(n) if h * a.keys // n in gone], path

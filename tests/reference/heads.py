@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from .closed_form import array, damped, greedy_groups
+from .inputs import seen_by_rows
 from .modules import FUSED, QUERY_KEY_VALUE, linear_modules, target_of
 
 OUT = ("o", "out_lin", "c_proj", "o_proj", "out_proj")
@@ -54,6 +56,23 @@ def rows(model: nn.Module, attention: Attention) -> list[tuple[str, Tensor, int]
             found.append((f"{attention.path}.{name}", weight, heads["qkv".index(name[0])]))
     assert len(found) == 3
     return [(path, weight.reshape(n, -1, weight.shape[1]), n) for path, weight, n in found]
+
+
+def cheapest_groups(model: nn.Module, attention: Attention, read: Tensor, count: int, damping: float) -> list[int]:
+    """The ``count`` groups that go one by one, each time the one that the repaired out-projection misses least.
+
+    ``read`` (tokens, in) is what the out-projection reads; a bias is one more column, of ones, that stays.
+    """
+    module = model.get_submodule(attention.out)
+    W, X = array(seen_by_rows(module)), array(read)
+    size = W.shape[1] // attention.queries
+    if getattr(module, "bias", None) is not None:
+        W, X = np.c_[W, array(module.get_parameter("bias"))], np.c_[X, np.ones(len(X))]
+    A, _ = damped(X.T @ X, damping)
+    groups: list[list[int]] = [[] for _ in range(attention.keys)]
+    for head in range(attention.queries):
+        groups[head * attention.keys // attention.queries] += range(head * size, (head + 1) * size)
+    return sorted(greedy_groups(W, A, groups, count)[0])
 
 
 def lowest_groups(model: nn.Module, attention: Attention, count: int) -> list[int]:

@@ -6,6 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+
+def seen_by_rows(module: nn.Module) -> Tensor:
+    """A module's own weight as (out, in): a ``Conv1D`` stores it the other way round."""
+    weight = module.get_parameter("weight").detach()
+    return weight.T if isinstance(module, Conv1D) else weight
 
 
 @torch.no_grad()

@@ -11,17 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tests.reference.inputs import inputs_of
+from tests.reference.inputs import inputs_of, seen_by_rows
 
 
 def hessian(batches: Iterable[Tensor]) -> Tensor:
-    """``2 XᵀX / n`` as a running mean over batches of (rows, in)."""
-    H, samples = torch.zeros(()), 0
-    for batch in batches:
-        rows = len(batch)
-        H = H * (samples / (samples + rows))
-        samples += rows
-        inputs = (2 / samples) ** 0.5 * batch.double().T
+    """``2 XᵀX / n`` as a running mean over n sequences of (tokens, in): however long one is, it counts once."""
+    H = torch.zeros(())
+    for samples, batch in enumerate(batches):
+        H = H * (samples / (samples + 1))
+        inputs = (2 / (samples + 1)) ** 0.5 * batch.double().T
         H = H + inputs @ inputs.T
     return H
 
@@ -77,20 +75,24 @@ def prune_layers(
     layers: Sequence[Sequence[str]],
     samples: Sequence[Mapping[str, Tensor]],
     *,
+    rate: float = 0.5,
     removed: int = 0,
     of: int = 0,
+    sequential: bool = True,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Prune ``model`` in place, layer by layer; masks of what is removed and weights, by the module's name.
 
-    Half of each matrix, or ``removed`` of every ``of`` neighbours.
+    ``rate`` of each matrix, or ``removed`` of every ``of`` neighbours. A ``Conv1D`` stores (in, out) and is turned
+    first, as published. Unless ``sequential``, every input is taken from the dense model.
     """
+    dense = {} if sequential else inputs_of(model, [name for names in layers for name in names], samples)
     found = {}
     for names in layers:
-        inputs = inputs_of(model, names, samples)
+        inputs = dense or inputs_of(model, names, samples)
         for name in names:
-            weight = model.get_submodule(name).weight
+            weight = seen_by_rows(model.get_submodule(name))
             # A threshold takes one weight more than it is asked for.
-            asked = (weight.numel() // 2 - 0.5) / weight.numel()
+            asked = (round(rate * weight.numel()) - 0.5) / weight.numel()
             found[name] = fasterprune(weight, hessian(inputs[name]), asked, prunen=removed, prunem=of)
             weight.copy_(found[name][1])
     return found

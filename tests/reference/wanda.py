@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tests.reference.inputs import inputs_of
+from tests.reference.inputs import inputs_of, seen_by_rows
 
 
 class Norms:
@@ -54,20 +54,25 @@ def prune_layers(
     layers: Sequence[Sequence[str]],
     samples: Sequence[Mapping[str, Tensor]],
     choose: Callable[[Tensor], Tensor],
+    *,
+    sequential: bool = True,
 ) -> dict[str, Tensor]:
-    """Prune ``model`` in place, layer by layer; returns what was removed, by the module's name.
+    """Prune ``model`` in place, layer by layer; returns what was removed, by the module's name, (out, in) each.
 
     Args:
         layers: names of the linear modules of each layer.
         samples: what the model is called with, one sequence each.
         choose: scores to the mask of what is removed.
+        sequential: whether a layer's inputs come out of the pruned layers before it, or all out of the dense model.
     """
+    dense = {} if sequential else inputs_of(model, [name for names in layers for name in names], samples)
     removed = {}
     for names in layers:
-        for name, inputs in inputs_of(model, names, samples).items():
-            weight = model.get_submodule(name).weight
+        inputs = dense or inputs_of(model, names, samples)
+        for name in names:
+            weight = seen_by_rows(model.get_submodule(name))
             norms = Norms(weight.shape[1])
-            for read in inputs:
+            for read in inputs[name]:
                 norms.add(read)
             removed[name] = choose(metric(weight, norms))
             weight[removed[name]] = 0

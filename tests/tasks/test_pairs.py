@@ -52,6 +52,7 @@ def table(first: str, second: str, label: str, labels: list[str]) -> str:
         ("premise", "hypothesis", "label"),
         ("question1", "question2", "is_duplicate"),
         ("sentence1", "sentence2", "gold_label"),
+        ("#1 String", "#2 String", "Quality"),
     ],
 )
 def test_glue_layouts(write: Write, tokenizer: Any, bert: Any, first: str, second: str, label: str) -> None:
