@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 from composer.assess import grids, plots
 from composer.assess.page import NAMES, write_page
 from composer.errors import OutputError
-from tests.reference.html import Page
+from tests.reference.pages import Page
 
 RATES = [0.25, 0.5, 0.9]
 LAYERS = [f"{stack}.block.{i}" for stack in ("encoder", "decoder") for i in range(2)]

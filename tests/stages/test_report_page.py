@@ -17,7 +17,7 @@ from composer.stages.report import costs as plots
 from composer.stages.report.components import Cell, Column, Section, Table, pair, write_page
 from composer.stages.report.page import write_report
 from composer.stages.report.tables import result_table
-from tests.reference.html import Page
+from tests.reference.pages import Page
 
 HEADER = "step,epoch,train_loss,valid_loss,train_seconds,valid_seconds\n"
 T5 = {
