@@ -133,6 +133,7 @@ class Block:
         residual: the result contains the block's input; what the block adds is result minus input.
         stream: the tokens that its output rows belong to.
         shared: name suffixes of parameters inside that other blocks read too, and that stay untouched.
+        scale: what the stream gets is this times what a sublayer's last projection gives.
     """
 
     level: Level
@@ -144,6 +145,7 @@ class Block:
     residual: bool
     stream: Stream
     shared: tuple[str, ...] = ()
+    scale: float = 1.0
 
     def tunes(self, name: str) -> bool:
         """Whether the parameter called ``name`` is one that the block tunes."""
@@ -200,6 +202,16 @@ class Layout:
     def block(self, level: Level, path: str) -> Block:
         """The block at ``path`` of ``level``; ``KeyError`` when there is none."""
         return self._blocks[level, path]
+
+    @cached_property
+    def pre_norm(self) -> dict[str, str]:
+        """Sublayers that are called with a normed copy of the stream, each with the layer whose input the stream is.
+
+        A layer without a tap normalises before its sublayers; one that contains its residual (T5) also holds its norm.
+        """
+        layers = {path: layer.path for layer in self.at("layer") if not layer.tap for path in layer.targets}
+        inside = (b for b in self.at("sublayer") if not b.residual and b.targets[-1] in layers)
+        return {b.path: layers[b.targets[-1]] for b in inside}
 
     def ends(self, block: Block) -> tuple[End, ...]:
         """Ends of the sublayers inside ``block``, in execution order; a module or sublayer has one: its own."""
