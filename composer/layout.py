@@ -155,11 +155,15 @@ class Block:
 
 @dataclass(frozen=True)
 class End:
-    """Where a sublayer ends: its last projection, and the module whose output (or input) is the stream after it."""
+    """Where a sublayer ends: its last projection, and the module whose output (or input) is the stream after it.
+
+    There one more of the projection's output is ``scale`` more.
+    """
 
     last: Projection
     path: str
     is_input: bool
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -217,10 +221,14 @@ class Layout:
         """Ends of the sublayers inside ``block``, in execution order; a module or sublayer has one: its own."""
         inside = [b for b in self.at("sublayer") if b.targets[-1] in block.targets] if block.level == "layer" else []
         places = [*inside[:-1], block]
-        lasts = [b.targets[-1] for b in inside] or [block.targets[-1]]
         return tuple(
-            End(self.target(path).projections[-1], place.tap or place.chain[-1], bool(place.tap))
-            for path, place in zip(lasts, places, strict=True)
+            End(
+                self.target(sub.targets[-1]).projections[-1],
+                place.tap or place.chain[-1],
+                bool(place.tap),
+                sub.scale if place.residual else 1.0,
+            )
+            for sub, place in zip(inside or [block], places, strict=True)
         )
 
     def out_projection(self, path: str) -> Projection:

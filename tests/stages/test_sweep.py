@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from composer.progress import Bar, Progress
 from composer.stages.sweep import SweepResult, sweep
 from composer.tasks import DataOptions, Examples, Task, infer_task, open_task
 from composer.trainers import moments
-from tests.conftest import VOCABULARY, WORDS, make_folder
+from tests.conftest import VOCABULARY, make_folder
 from tests.reference import closed_form
 from tests.zoo import COUSINS, make_config
 
@@ -109,14 +108,6 @@ def _kept(target: Target, draw: torch.Generator) -> Tensor:
         return torch.arange(target.heads) != int(torch.randint(target.heads, (), generator=draw))
     (projection,) = target.projections
     return torch.rand(projection.out_features, projection.in_features, generator=draw) < 0.5
-
-
-@pytest.fixture(scope="module")
-def running_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("running_text")
-    for split in ("train", "valid"):
-        (folder / f"{split}.txt").write_text(" ".join(random.Random(0).choices(WORDS, k=80)), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")
