@@ -133,6 +133,7 @@ class Block:
         residual: the result contains the block's input; what the block adds is result minus input.
         stream: the tokens that its output rows belong to.
         shared: name suffixes of parameters inside that other blocks read too, and that stay untouched.
+        scale: what the stream gets is this times what a sublayer's last projection gives.
     """
 
     level: Level
@@ -144,6 +145,7 @@ class Block:
     residual: bool
     stream: Stream
     shared: tuple[str, ...] = ()
+    scale: float = 1.0
 
     def tunes(self, name: str) -> bool:
         """Whether the parameter called ``name`` is one that the block tunes."""
@@ -153,11 +155,15 @@ class Block:
 
 @dataclass(frozen=True)
 class End:
-    """Where a sublayer ends: its last projection, and the module whose output (or input) is the stream after it."""
+    """Where a sublayer ends: its last projection, and the module whose output (or input) is the stream after it.
+
+    There one more of the projection's output is ``scale`` more.
+    """
 
     last: Projection
     path: str
     is_input: bool
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -201,14 +207,28 @@ class Layout:
         """The block at ``path`` of ``level``; ``KeyError`` when there is none."""
         return self._blocks[level, path]
 
+    @cached_property
+    def pre_norm(self) -> dict[str, str]:
+        """Sublayers that are called with a normed copy of the stream, each with the layer whose input the stream is.
+
+        A layer without a tap normalises before its sublayers; one that contains its residual (T5) also holds its norm.
+        """
+        layers = {path: layer.path for layer in self.at("layer") if not layer.tap for path in layer.targets}
+        inside = (b for b in self.at("sublayer") if not b.residual and b.targets[-1] in layers)
+        return {b.path: layers[b.targets[-1]] for b in inside}
+
     def ends(self, block: Block) -> tuple[End, ...]:
         """Ends of the sublayers inside ``block``, in execution order; a module or sublayer has one: its own."""
         inside = [b for b in self.at("sublayer") if b.targets[-1] in block.targets] if block.level == "layer" else []
         places = [*inside[:-1], block]
-        lasts = [b.targets[-1] for b in inside] or [block.targets[-1]]
         return tuple(
-            End(self.target(path).projections[-1], place.tap or place.chain[-1], bool(place.tap))
-            for path, place in zip(lasts, places, strict=True)
+            End(
+                self.target(sub.targets[-1]).projections[-1],
+                place.tap or place.chain[-1],
+                bool(place.tap),
+                sub.scale if place.residual else 1.0,
+            )
+            for sub, place in zip(inside or [block], places, strict=True)
         )
 
     def out_projection(self, path: str) -> Projection:

@@ -284,3 +284,12 @@ def classification_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(f"the {word} {subject} film very {('bad', 'good')[i % 2]}\t{i % 2}")
         (folder / f"{split}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def running_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train.txt`` and ``valid.txt`` of one line each."""
+    folder = tmp_path_factory.mktemp("running_text")
+    for split in ("train", "valid"):
+        (folder / f"{split}.txt").write_text(" ".join(random.Random(0).choices(WORDS, k=80)), encoding="utf-8")
+    return folder

@@ -25,7 +25,7 @@ ModelConfig = dict[str, Any]
 class Sublayer:
     """One attention (q, k, v and out-projection) or one feed-forward (both projections).
 
-    ``path``, ``chain``, ``owns``, ``tap`` and ``residual`` are those of :class:`composer.layout.Block`;
+    ``path``, ``chain``, ``owns``, ``residual`` and ``scale`` are those of :class:`composer.layout.Block`;
     ``owns`` defaults to the chain.
     """
 
@@ -35,11 +35,15 @@ class Sublayer:
     stream: Stream
     residual: bool = False
     owns: tuple[str, ...] = ()
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A Transformer layer: its sublayers in execution order; ``tap`` as in :class:`composer.layout.Block`."""
+    """A Transformer layer: its sublayers in execution order; ``tap`` as in :class:`composer.layout.Block`.
+
+    Without a tap it is a pre-norm layer: what enters it and what its sublayers give add up.
+    """
 
     path: str
     sublayers: tuple[Sublayer, ...]
@@ -165,6 +169,7 @@ def make_layout(family: Family, config: ModelConfig) -> Layout:
                     sub.residual,
                     sub.stream,
                     family.shared,
+                    sub.scale,
                 )
             )
         paths = tuple(t.path for sub in layer.sublayers for t in sub.targets)

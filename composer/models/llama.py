@@ -19,6 +19,7 @@ def layers(config: ModelConfig) -> Iterator[Layer]:
     stated = bool(config.get("attention_bias"))
     bias, out_bias = BIASED.get(config["model_type"], (stated, stated))
     mlp_bias = bool(config.get("mlp_bias"))
+    scale = float(config.get("residual_multiplier", 1)) if config["model_type"] == "granite" else 1.0
     start = prefix(config, "model")
     for i in range(config["num_hidden_layers"]):
         path = f"{start}layers.{i}"
@@ -41,8 +42,8 @@ def layers(config: ModelConfig) -> Iterator[Layer]:
         yield Layer(
             path,
             (
-                Sublayer(f"{path}.self_attn", (qkv, out), (f"{path}.self_attn",), "decoder"),
-                Sublayer(f"{path}.mlp", (gate, up, down), (f"{path}.mlp",), "decoder"),
+                Sublayer(f"{path}.self_attn", (qkv, out), (f"{path}.self_attn",), "decoder", scale=scale),
+                Sublayer(f"{path}.mlp", (gate, up, down), (f"{path}.mlp",), "decoder", scale=scale),
             ),
             "decoder",
         )

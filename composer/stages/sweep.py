@@ -1,13 +1,16 @@
 """Sweep: refit a composed model's sublayers in execution order, each on the inputs that it really gets.
 
 Blocks are made on the base model's inputs, so that configurations can share them; in a composed model the errors of
-neighbours add up. The stream after a sublayer is what entered it plus the output of its last projection ``W``
-(before the norm, in post-norm models). With ``X̂`` what that projection reads in the composed model, ``r̂`` what
-entered the sublayer there and ``h`` the base model's stream after the sublayer, the new weights minimise
+neighbours add up. The stream after a sublayer is the stream before it plus the output ``f`` of its last projection
+``W`` (before the norm, in post-norm models; times a factor, in Granite). With ``X̂`` what that projection reads in the
+composed model, ``r̂`` the stream before the sublayer there, and ``r`` and ``f`` those of the base model, the new weights
+minimise
 
-    ``|X̂ W'ᵀ - (h - r̂)|² + λ |W' - W|²``   over ``W'`` that are zero where ``W`` is masked
+    ``|X̂ W'ᵀ - (f + r - r̂)|² + λ |W' - W|²``   over ``W'`` that are zero where ``W`` is masked
 
 (a bias is one more column of ``W``, and of ones in ``X̂``). All that comes later sees the new weights at work.
+In post-norm layers ``r`` is the input of the sublayer. In pre-norm layers that one gets a normed copy of ``r``, which
+is what entered the layer plus what the sublayers before have added.
 
 Every batch of the calibration sample runs once through each model, as a coroutine that waits at each sublayer's end
 until all batches have arrived there and the new weights are in place. So the sweep costs two forward passes, without
@@ -27,7 +30,7 @@ from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
 from ..calibration import Calibration
-from ..capture import first_input, result_of
+from ..capture import Arguments, first_input, result_of
 from ..errors import ModelError
 from ..layout import Block, Layout, Projection
 from ..masks import Masks
@@ -104,6 +107,7 @@ class _Run(greenlet):
     """One batch on its way through one model: each switch to it runs it on to its stop in the next sublayer."""
 
     entered: Tensor  # the stream before the sublayer that it is in
+    stream: Tensor  # in pre-norm layers: the stream after what ran last
 
     def __init__(self, task: Task, model: nn.Module, batch: Batch) -> None:
         super().__init__()
@@ -140,11 +144,11 @@ def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs
     weight, bias = (start[:, :-1], start[:, -1]) if last.bias else (start, None)
     moments = Moments(last, start)
     for theirs, ours in pairs:
-        stream, inputs = theirs.to(block), ours.to(block)
+        output, inputs = theirs.to(block), ours.to(block)
         real = ours.real[block.stream]
-        rows, wanted = real_rows(inputs, real, last.path), real_rows(stream - ours.entered, real, block.path)
-        added = real_rows(stream - theirs.entered, real, block.path)
-        moments.add(rows, wanted - F.linear(rows, weight, bias), added)
+        rows, added = real_rows(inputs, real, last.path), real_rows(output, real, block.path)
+        missing = real_rows(theirs.entered - ours.entered, real, block.path) / block.scale
+        moments.add(rows, added + missing - F.linear(rows, weight, bias), added)
     solved = moments.solve(start, kept(masks, last, start.device), damping)
     made = Refit(block.path, moments.error(start), moments.error(solved))
     for name, value in separated(solved, last).items():
@@ -156,28 +160,42 @@ def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs
 def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_end: bool) -> Iterator[None]:
     """Within the body each run of ``model`` stops once in every sublayer.
 
-    It hands over the stream after the sublayer, or else, before its last projection runs, what that one reads.
+    It hands over what its last projection gives, or else, before that one runs, what it reads.
     """
 
     current: Callable[[], Any] = getcurrent  # always a run: nothing else runs the model meanwhile
 
-    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        current().entered = first_input((args, kwargs))
+    def begin(given: Arguments) -> None:
+        current().stream = first_input(given)
+
+    def enter(block: Block, given: Arguments) -> None:
+        run = current()
+        run.entered = run.stream if block.path in layout.pre_norm else first_input(given)
 
     def end(block: Block, result: Tensor) -> None:
-        current().hand_over(block, result if block.residual else current().entered + result)
+        run = current()
+        # OPT's feed-forward works on (batch * length, width).
+        added = result - run.entered if block.residual else result.reshape(run.entered.shape)
+        if at_end:
+            run.hand_over(block, added)
+        if block.path in layout.pre_norm:
+            run.stream = run.entered + block.scale * added
+
+    def before(path: str, call: Callable[[Arguments], None]) -> Any:
+        module = model.get_submodule(path)
+        return module.register_forward_pre_hook(lambda _, *given: call(given), with_kwargs=True)
 
     def hooks(block: Block) -> Iterator[Any]:
-        yield model.get_submodule(block.chain[0]).register_forward_pre_hook(enter, with_kwargs=True)
-        if at_end:
+        yield before(block.chain[0], lambda given: enter(block, given))
+        if not at_end:
+            yield before(layout.ends(block)[0].last.path, lambda given: current().hand_over(block, first_input(given)))
+        if at_end or block.path in layout.pre_norm:
             module = model.get_submodule(block.chain[-1])
             yield module.register_forward_hook(lambda _, __, output: end(block, result_of(output)))
-        else:
-            module = model.get_submodule(layout.ends(block)[0].last.path)
-            yield module.register_forward_pre_hook(lambda _, args: current().hand_over(block, args[0]))
 
     handles: list[Any] = []
     try:
+        handles += (before(path, begin) for path in dict.fromkeys(layout.pre_norm.values()))
         for block in blocks:
             handles += hooks(block)
         yield

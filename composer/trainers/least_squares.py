@@ -116,7 +116,8 @@ def _gather(classes: Sequence[Sequence[_Pupil]], k: int, teacher: Teacher) -> li
                 end, block = pupil.ends[k], pupil.job.block
                 lesson = teacher.lesson(block)
                 inputs, stream = lesson.probe(pupil.weights | last, end)
-                moments.add(inputs, teacher.stream(end, block) - stream, lesson.wanted)
+                gap = teacher.stream(end, block) - stream
+                moments.add(inputs, gap / end.scale, lesson.wanted / end.scale)
     return found
 
 

@@ -24,25 +24,59 @@ from composer.layout import Layout, Target
 from composer.models.base import BaseModel
 from composer.progress import Bar, Progress
 from composer.stages.sweep import SweepResult, sweep
-from composer.tasks import DataOptions, Examples, Task, open_task
+from composer.tasks import DataOptions, Examples, Task, infer_task, open_task
 from composer.trainers import moments
+from tests.conftest import VOCABULARY, make_folder
 from tests.reference import closed_form
+from tests.zoo import COUSINS, make_config
 
 Folder = Callable[[str], Path]
 Masks = dict[str, Tensor]
 
-FAMILIES = ["t5", "gated", "distilbert", "bert"]
+FAMILIES = ["t5", "gated", "distilbert", "bert", "gpt2", "llama", "granite", "opt", "opt-post", "pegasus", "marian"]
+SCALED = 0.3  # what of a sublayer's result Granite adds to the stream
 DAMPING = 0.05
 EXAMPLES = 7
 
-# Last projection of a sublayer -> the module whose output ("out") or input ("in") is the stream after it.
-PLACES = [
-    (r"(.*\.layer\.\d+)\.(SelfAttention\.o|EncDecAttention\.o|DenseReluDense\.wo)", r"\1", "out"),  # T5
-    (r"(.*)\.attention\.output\.dense", r"\1.attention.output.LayerNorm", "in"),  # BERT
+# Model type -> last projections of sublayers, each with the module whose output ("out") or input ("in") is the stream
+# after it. Norm first: what the next norm reads or the layer gives; norm after the sublayer: what that one reads.
+Places = list[tuple[str, str, str]]
+BERT: Places = [
+    (r"(.*)\.attention\.output\.dense", r"\1.attention.output.LayerNorm", "in"),
     (r"(.*)(?<!attention)\.output\.dense", r"\1.output.LayerNorm", "in"),
-    (r"(.*)\.attention\.out_lin", r"\1.sa_layer_norm", "in"),  # DistilBERT
+]
+DISTILBERT: Places = [
+    (r"(.*)\.attention\.out_lin", r"\1.sa_layer_norm", "in"),
     (r"(.*)\.ffn\.lin2", r"\1.output_layer_norm", "in"),
 ]
+T5: Places = [(r"(.*\.layer\.\d+)\.(SelfAttention\.o|EncDecAttention\.o|DenseReluDense\.wo)", r"\1", "out")]
+GPT2: Places = [(r"(.*)\.attn\.c_proj", r"\1.ln_2", "in"), (r"(.*)\.mlp\.c_proj", r"\1", "out")]
+LLAMA: Places = [
+    (r"(.*)\.self_attn\.o_proj", r"\1.post_attention_layernorm", "in"),
+    (r"(.*)\.mlp\.down_proj", r"\1", "out"),
+]
+OPT: Places = [(r"(.*)\.self_attn\.out_proj", r"\1.final_layer_norm", "in"), (r"(.*)\.fc2", r"\1", "out")]
+PEGASUS: Places = [
+    (r"(.*\.decoder.*)\.self_attn\.out_proj", r"\1.encoder_attn_layer_norm", "in"),
+    (r"(.*\.encoder.*)\.self_attn\.out_proj", r"\1.final_layer_norm", "in"),
+    (r"(.*)\.encoder_attn\.out_proj", r"\1.final_layer_norm", "in"),
+    (r"(.*)\.fc2", r"\1", "out"),
+]
+MARIAN: Places = [
+    (r"(.*_attn)\.out_proj", r"\1_layer_norm", "in"),
+    (r"(.*)\.fc2", r"\1.final_layer_norm", "in"),
+]
+PLACES = {
+    "t5": T5,
+    "distilbert": DISTILBERT,
+    "bert": BERT,
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "granite": LLAMA,
+    "opt": OPT,
+    "pegasus": PEGASUS,
+    "marian": MARIAN,
+}
 
 
 @dataclass(frozen=True)
@@ -77,23 +111,50 @@ def _kept(target: Target, draw: torch.Generator) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def place(model_folder: Folder, translation_data: Path, classification_data: Path) -> Callable[[str], Place]:
+def granite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    architecture, settings = COUSINS["granite"]
+    config = make_config(architecture, settings | {"residual_multiplier": SCALED}, VOCABULARY)
+    return make_folder(tmp_path_factory.mktemp("models") / "granite", architecture, config, "$A </s>")
+
+
+@pytest.fixture(scope="module")
+def place(
+    model_folder: Folder, granite: Path, translation_data: Path, classification_data: Path, running_text: Path
+) -> Callable[[str], Place]:
     def make(name: str) -> Place:
-        base = BaseModel(model_folder(name))
-        folder = translation_data if name in ("t5", "gated") else classification_data
-        task = open_task(DataOptions(data=str(folder)), base.folder, base.config)
-        data = task.load("train")
-        return Place(base.load(), base.layout, task, replace(data, features=data.features[:EXAMPLES]))
+        base = BaseModel(granite if name == "granite" else model_folder(name))
+        kind = infer_task(base.config)
+        data = {"translation": translation_data, "classification": classification_data, "language_model": running_text}
+        options = DataOptions(data=str(data[kind]), max_source_length=9 if kind == "language_model" else None)
+        task = open_task(options, base.folder, base.config)
+        examples = task.load("train")
+        features = examples.features[:EXAMPLES]
+        if kind == "language_model":  # windows are all of one length
+            features = [{"input_ids": feature["input_ids"][: 6 + i % 4]} for i, feature in enumerate(features)]
+        return Place(base.load(), base.layout, task, replace(examples, features=features))
 
     return make
 
 
-def ends(model: nn.Module) -> Iterator[tuple[str, str, str]]:
+def ends(model: Any) -> Iterator[tuple[str, str, str]]:
     """Last projections in execution order, each with where the stream after it is."""
+    post = getattr(model.config, "do_layer_norm_before", True) is False
     for path, _ in model.named_modules():
-        for pattern, where, side in PLACES:
+        for pattern, where, side in MARIAN if post else PLACES[model.config.model_type]:
             if found := re.fullmatch(pattern, path):
                 yield path, found.expand(where), side
+                break
+
+
+def weight_of(module: nn.Module) -> np.ndarray:
+    """(out, in)."""
+    weight = closed_form.array(module.get_parameter("weight"))
+    return weight.T if isinstance(module, Conv1D) else weight
+
+
+def scale_of(model: Any) -> float:
+    """What of a sublayer's result is added to the stream."""
+    return getattr(model.config, "residual_multiplier", 1.0)
 
 
 def observe(model: nn.Module, place: Place, last: str, where: str, side: str) -> tuple[np.ndarray, np.ndarray]:
@@ -104,10 +165,10 @@ def observe(model: nn.Module, place: Place, last: str, where: str, side: str) ->
 
     def keep_stream(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         value = args[0] if side == "in" else output
-        stream.append((value if isinstance(value, Tensor) else value[0])[0])
+        stream.append((value if isinstance(value, Tensor) else value[0]).flatten(0, -2))
 
     handles = [
-        modules[last].register_forward_pre_hook(lambda _, args: read.append(args[0][0])),
+        modules[last].register_forward_pre_hook(lambda _, args: read.append(args[0].flatten(0, -2))),
         modules[where].register_forward_hook(keep_stream),
     ]
     with torch.no_grad():
@@ -124,18 +185,21 @@ def slow_sweep(model: nn.Module, keep: Masks, place: Place) -> nn.Module:
     for last, where, side in ends(model):
         module = model.get_submodule(last)
         (X, now), (_, goal) = observe(model, place, last, where, side), observe(base, place, last, where, side)
-        W, M = closed_form.array(module.weight), np.ones(module.weight.shape, dtype=bool)
+        W = weight_of(module)
+        M = np.ones(W.shape, dtype=bool)
         if f"{last}.weight" in keep:
-            M = keep[f"{last}.weight"].numpy()
+            mask = keep[f"{last}.weight"].numpy()
+            M = mask.T if isinstance(module, Conv1D) else mask
         if module.bias is not None:
             X = np.hstack([X, np.ones((len(X), 1))])
             W = np.hstack([W, closed_form.array(module.bias)[:, None]])
             M = np.hstack([M, np.ones((len(M), 1), dtype=bool)])
         A, strength = closed_form.damped(X.T @ X, DAMPING)
-        Y = X @ W.T + goal - now
+        Y = X @ W.T + (goal - now) / scale_of(model)
         solved = torch.from_numpy(closed_form.masked_rows(W, A, M, Y.T @ X + strength * W))
         with torch.no_grad():
-            module.weight.copy_(solved[:, : module.weight.shape[1]])
+            weight = solved[:, :-1] if module.bias is not None else solved
+            module.weight.copy_(weight.T if isinstance(module, Conv1D) else weight)
             if module.bias is not None:
                 module.bias.copy_(solved[:, -1])
     return model
@@ -158,7 +222,7 @@ def _precise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_precise")
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("patterns", [(), (r"encoder\.block\.1|decoder\.block\.0|[re]r\.layer\.0",)])
+@pytest.mark.parametrize("patterns", [(), (r"encoder\.block\.1|decoder\.block\.0", r"(\.layers?|h)\.0\.")])
 def test_it_equals_whole_passes_and_dense_equations_for_every_sublayer(
     name: str, patterns: tuple[str, ...], place: Callable[[str], Place]
 ) -> None:
@@ -184,9 +248,10 @@ def test_errors_are_those_of_the_streams_of_plain_passes(name: str, place: Calla
     for refit, (last, where, side) in zip(result.refits, ends(model), strict=True):
         X, goal = observe(at.base, at, last, where, side)
         module = at.base.get_submodule(last)
-        added = X @ closed_form.array(module.weight).T
+        added = X @ weight_of(module).T
         if module.bias is not None:
             added += closed_form.array(module.bias)
+        added *= scale_of(at.base)
         now = observe(model, at, last, where, side)[1]
         assert refit.after == pytest.approx(((now - goal) ** 2).sum() / (added**2).sum(), rel=1e-3)
         assert refit.after <= refit.before

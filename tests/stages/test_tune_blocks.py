@@ -28,7 +28,9 @@ from composer.tasks import DataOptions, Examples, Task, open_task
 from composer.trainers.distill import Distill
 from composer.trainers.least_squares import LeastSquares
 from composer.trainers.trainer import BlockTrainer, Run
+from tests.conftest import VOCABULARY, make_folder
 from tests.reference import modules
+from tests.zoo import COUSINS, make_config
 
 Folder = Callable[[str], Path]
 
@@ -353,6 +355,34 @@ def test_closed_forms_bring_every_block_nearer_to_the_base(
         artefact = tuned.get(result.addresses[node.hash])
         assert place.error(node, artefact.weights) < before, node.label
         assert not violations(artefact.weights, artefact.masks)
+
+
+def test_a_factor_on_what_sublayers_add_is_as_good_as_one_in_their_last_projections(
+    tmp_path: Path, running_text: Path
+) -> None:
+    architecture, given = COUSINS["granite"]
+    settings = replace(SETTINGS, trainer="least_squares", calibration_size=9)
+    made = []
+    for factor in (0.3, 1.0):
+        config = make_config(architecture, given | {"residual_multiplier": factor}, VOCABULARY)
+        folder = make_folder(tmp_path / f"base {factor}", architecture, config, "$A </s>")
+        at = place(folder, DataOptions(data=str(running_text), max_source_length=8))
+        layout = at.base.layout
+        lasts = [layout.target(block.targets[-1]).projections[0] for block in layout.at("sublayer")]
+        parameters = {name: at.model.get_parameter(name) for last in lasts for name in last.parameters}
+        with torch.no_grad():
+            for parameter in parameters.values():
+                parameter.mul_(0.3 / factor)
+        scheme = at.scheme({"*": 0.5}, levels=("layer",))
+        done, tuned, _ = at.tune(scheme, tmp_path / f"{factor}", settings=settings, trainer=LeastSquares)
+        addresses = [done.addresses[node.hash] for node in scheme.at("layer")]
+        weights = {name: value for address in addresses for name, value in tuned.get(address).weights.items()}
+        errors = [tuned.stats(address)["rows"][-1]["train_loss"] for address in addresses]
+        made.append(({name: factor * weights[name] for name in parameters}, errors))
+    (scaled, errors), (plain, others) = made
+    for name, value in scaled.items():
+        torch.testing.assert_close(value, plain[name], rtol=1e-2, atol=1e-3)
+    assert errors == pytest.approx(others, rel=1e-3)
 
 
 def test_a_repaired_block_has_the_same_bytes_in_any_company(t5: Place, tmp_path: Path) -> None:
