@@ -6,6 +6,7 @@ is downloaded.
 
 from __future__ import annotations
 
+import os
 import random
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +129,14 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """What a process has written outlives it; only a power cut, which no test can make, needs more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
