@@ -20,7 +20,8 @@ from .runs import settings_of
 from .scheme import SHARED, Scheme
 from .stages.compose import cover
 from .stages.tune_joint import Variant, tune_joint
-from .trainers.whole import ModelSettings, is_main_process, told_of, wait_for_all
+from .trainers.launch import is_main_process, wait_for_all
+from .trainers.settings import ModelSettings, told_of
 from .workspace import Workspace
 
 if TYPE_CHECKING:

@@ -29,12 +29,14 @@ from .stats import write_csv
 from .workspace import Kind, Workspace
 
 if TYPE_CHECKING:
-    from .trainers.whole import ModelSettings
+    from torch import nn
+
+    from .trainers.settings import ModelSettings, ModelTuning
 
 
 def settings_of(space: Workspace) -> ModelSettings:
     """Model-level settings; epochs are turned into steps."""
-    from .trainers.whole import ModelSettings
+    from .trainers.settings import ModelSettings
 
     options = space.recipe.finetune
     steps = options.steps
@@ -207,9 +209,8 @@ def _tune(
     folder: Path | None,
     progress: Progress,
 ) -> Outcome:
-    from .stages.card import model_card
     from .stages.tune_model import tune_model
-    from .trainers.whole import is_main_process
+    from .trainers.launch import is_main_process
 
     began = time.perf_counter()
     model, masks, sweeping = start.model(space, progress)
@@ -243,9 +244,34 @@ def _tune(
         "compose_seconds": composing,
         "stats": str(csv),
     }
-    if not is_main_process():
-        return Outcome(folder or csv, True, result)
-    content = record(inputs, result=result, device=space.device, recipe=space.resolved())
+    if is_main_process():
+        _keep(
+            space,
+            start,
+            settings,
+            model,
+            record(inputs, result=result, device=space.device, recipe=space.resolved()),
+            tuned,
+            csv,
+            folder,
+        )
+        shutil.rmtree(work, ignore_errors=True)
+    return Outcome(folder or csv, True, result)
+
+
+def _keep(
+    space: Workspace,
+    start: Start,
+    settings: ModelSettings,
+    model: nn.Module,
+    content: dict[str, Any],
+    tuned: ModelTuning,
+    csv: Path,
+    folder: Path | None,
+) -> None:
+    """Write the model, where it is wanted, and its table, with the record of both."""
+    from .stages.card import model_card
+
     with new_folder(folder) if folder else nullcontext() as temporary:
         if temporary:
             root = start.scheme.root(start.i) if start.scheme and start.i is not None else None
@@ -256,12 +282,10 @@ def _tune(
             write_record(temporary, content)
         write_csv(csv, tuned.rows)
         write_record(csv, content)
-    shutil.rmtree(work, ignore_errors=True)
-    return Outcome(folder or csv, True, result)
 
 
 def _inputs(space: Workspace, start: Start, settings: ModelSettings) -> dict[str, Any]:
-    from .trainers.whole import told_of
+    from .trainers.settings import told_of
 
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}
     return {**start.inputs(space), "kind": start.kind, "settings": told_of(settings), "data": data}

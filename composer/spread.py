@@ -85,7 +85,7 @@ def block_examples(space: Workspace) -> dict[str, Examples]:
 
 def tune(space: Workspace, scheme: Path, libraries: tuple[Library, Library], progress: Progress) -> BlockTuning:
     """Tune every block of ``scheme``, by itself, that the second library lacks, from what is pruned in the first."""
-    from .trainers.whole import rank_and_size
+    from .trainers.launch import rank_and_size
 
     recipe, settings = space.recipe, wave_settings(space.recipe)
     if settings is None:

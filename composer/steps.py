@@ -2,7 +2,8 @@
 
 Each takes a recipe (or a workspace, to share what is loaded), works in the recipe's folder, does nothing
 when its output is there and current, and returns an :class:`~composer.outcome.Outcome`. The planning steps
-live in :mod:`composer.planning`, model-level work in :mod:`composer.runs`.
+live in :mod:`composer.planning`, block-level fine-tuning in :mod:`composer.blocks`, model-level work in
+:mod:`composer.runs`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import OutputError
+from .blocks import current_manifest, finetune_blocks
 from .jsonfile import reported, write_text
 from .library import Library
 from .models.base import BaseModel
 from .outcome import Outcome
 from .planning import generate_config, generate_scheme, scheme_size, show_model, show_scheme, take_config
 from .progress import SILENT, Progress
-from .provenance import changes, is_current, new_folder, record, write_record
-from .scheme import SHARED, Scheme
+from .provenance import is_current, new_folder, record, write_record
+from .scheme import Scheme
 from .workspace import Given, Kind, Workspace
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def prune(
     inputs: dict[str, Any] = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
     inputs["dead_columns"] = space.recipe.dead_columns
     leaves = len(plan.at("module"))
-    manifest = _manifest(library, plan, inputs, force)
+    manifest = current_manifest(library, plan, inputs, force)
     if manifest:
         return Outcome(library.folder, False, {"variants": leaves, "made": 0, "seconds": manifest["seconds"]})
     from .stages.prune import prune as work
@@ -90,94 +91,6 @@ def prune(
     content = record(inputs, addresses=addresses, seconds=seconds, recipe=space.resolved())
     library.write_manifest(plan.digest, content)
     return Outcome(library.folder, True, {"variants": leaves, "made": made, "seconds": seconds})
-
-
-def finetune_blocks(
-    recipe: Given,
-    *,
-    scheme: Path | None = None,
-    pruned: Path | None = None,
-    output: Path | None = None,
-    force: bool = False,
-    progress: Progress = SILENT,
-) -> Outcome:
-    """Tune every block of the scheme once, bottom-up, into ``modules/finetuned``; ``stats/block.csv``.
-
-    A trainer that works in context then lets all configurations learn as one network; ``stats/joint.csv``.
-    """
-    from .trainers import TRAINERS
-
-    space = Workspace.of(recipe)
-    r, plan = space.recipe, space.scheme(scheme)
-    trainer = TRAINERS.get(r.trainer)
-    start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
-    leaves = space.addresses(start, plan)
-    from .spread import block_examples, block_settings, tune
-
-    settings = block_settings(r)
-    examples = block_examples(space)
-    data = {name: split.digest for name, split in examples.items()}
-    inputs: dict[str, Any] = {
-        "scheme": plan.digest,
-        "pruned": leaves,
-        "settings": settings.lineage(trainer.fields),
-        "data": data,
-    }
-    if trainer.in_context:
-        from .joint import joint_settings
-        from .trainers.whole import told_of
-
-        learnt = told_of(joint_settings(space))
-        inputs["finetune"] = learnt
-        inputs["settings"] = {name: value for name, value in inputs["settings"].items() if name not in learnt}
-    stats = space.folder / "stats" / "block.csv"
-    curves = space.folder / "stats" / "joint.csv"
-    held = _manifest(library, plan, inputs, force)
-    if held and stats.is_file() and curves.is_file() == trainer.in_context:
-        return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
-    library.sweep()
-    with reported(library.folder):
-        done = tune(space, scheme or space.conf_prune, (start, library), progress)
-        found, work = done.addresses, {name: seconds_of(library, address) for name, address in done.addresses.items()}
-        joint: dict[str, Any] = {}
-        if trainer.in_context:
-            from .joint import Joint
-            from .stats import JOINT_COLUMNS, joint_rows, write_csv
-
-            begin = (library, found) if r.block.start == "repaired" else (start, leaves)
-            found, joint = Joint(space, plan, begin, library, examples["valid"], progress).run()
-            work[SHARED] = seconds_of(library, found[SHARED])
-            write_csv(curves, joint_rows(library.stats(found[SHARED]), plan.roots), JOINT_COLUMNS)
-        else:
-            curves.unlink(missing_ok=True)  # of another trainer
-    seconds = write_block_stats(library, {**found, **done.addresses}, stats)
-    summary = {
-        "blocks": len(done.addresses),
-        "tuned": done.tuned,
-        "teacher_passes": done.teacher_passes,
-        "seconds": sum(work.values()) or seconds,
-        **({"joint": joint} if joint else {}),
-    }
-    told = {"summary": summary, "device": space.device, "recipe": space.resolved(), "work": work}
-    if trainer.in_context:  # named, so that nobody tidies them away: what is added later starts from them
-        told["start"] = done.addresses
-    content = record(inputs, addresses=found, **told)
-    library.write_manifest(plan.digest, content)
-    return Outcome(library.folder, True, {**summary, "stats": str(stats)})
-
-
-def seconds_of(library: Library, address: str) -> float:
-    """The seconds that a stored block took."""
-    return float(library.stats(address).get("seconds", 0.0))
-
-
-def write_block_stats(library: Library, addresses: dict[str, str], path: Path) -> float:
-    """Collect the history of these blocks into one CSV; returns the seconds that they took in all."""
-    from .stats import BLOCK_COLUMNS, write_csv
-
-    kept = [library.stats(address) for address in dict.fromkeys(addresses.values())]
-    write_csv(path, [row for stats in kept for row in stats.get("rows", [])], BLOCK_COLUMNS)
-    return float(sum(stats.get("seconds", 0.0) for stats in kept))
 
 
 def build_model(
@@ -261,17 +174,3 @@ def criterion_settings(space: Workspace, plan: Scheme, criteria: Sequence[Criter
         before = {"criterion": r.criterion, "dead_columns": r.dead_columns, "configuration": plan.roots[0]}
         settings["calibration"] |= {"inputs": "sequential", **before}
     return settings
-
-
-def _manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:
-    """The library's record for the scheme if it is current and whole; another one wants ``force``."""
-    held = library.manifest(plan.digest)
-    if held is None:
-        return None
-    if held["inputs"] != inputs and not force:
-        raise OutputError(
-            f"{library.folder}: holds this scheme made from other inputs ({changes(held['inputs'], inputs)}); "
-            "--force makes it again (stored blocks are kept)"
-        )
-    whole = held["inputs"] == inputs and all(address in library for address in held["addresses"].values())
-    return held if whole else None

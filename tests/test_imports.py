@@ -40,7 +40,7 @@ FAMILIES = {"criteria", "models", "tasks", "trainers"}
 LAYERS: tuple[set[str], ...] = (GROUND, PLAN, TOOLS, FAMILIES | {"demo"}, {"stages"})
 TOP = len(LAYERS)
 """Every other module of the package: recipe, steps, pipeline and what they are made of."""
-LIGHT = GROUND | PLAN | {"recipe", "planning", "steps", "pipeline", "__init__", "__main__", "hub"}
+LIGHT = GROUND | PLAN | {"recipe", "planning", "steps", "blocks", "pipeline", "__init__", "__main__", "hub"}
 LIGHT |= {"library", "shelf", "upkeep", "waves", "executors", "cluster", "spread"}
 
 

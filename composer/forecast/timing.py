@@ -23,8 +23,9 @@ from ..stages.tune_blocks import head
 from ..stages.tune_joint import Variant
 from ..tasks.task import Examples
 from ..trainers import TRAINERS
+from ..trainers.settings import ModelSettings
 from ..trainers.trainer import BlockSettings
-from ..trainers.whole import ModelSettings, train_whole
+from ..trainers.whole import train_whole
 from .bench import SAMPLE, TimedAlone, TimedTogether
 from .closed_forms import LEAST, ClosedForms
 from .workload import Key, Work

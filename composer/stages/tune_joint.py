@@ -22,8 +22,10 @@ from ..batches import batch_indices
 from ..progress import SILENT, Bar, Progress
 from ..tasks.evaluation import mean_loss
 from ..tasks.task import Examples, Task
+from ..trainers.launch import plain, rank_and_size
 from ..trainers.logits import Answers
-from ..trainers.whole import Book, ModelSettings, ModelTuning, finite, plain, rank_and_size, train_whole
+from ..trainers.settings import ModelSettings, ModelTuning, finite
+from ..trainers.whole import Book, train_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

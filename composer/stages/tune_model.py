@@ -14,8 +14,10 @@ from .. import masks as keep_masks
 from ..progress import SILENT, Bar, Progress
 from ..tasks.evaluation import mean_loss
 from ..tasks.task import Examples, Task
+from ..trainers.launch import plain
 from ..trainers.logits import Answers
-from ..trainers.whole import Book, ModelSettings, ModelTuning, plain, train_whole
+from ..trainers.settings import ModelSettings, ModelTuning
+from ..trainers.whole import Book, train_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,60 +22,14 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ..errors import ModelError
 from ..jsonfile import replacing, write_json
 from ..progress import Bar
+from .launch import is_main_process, plain, rank_and_size, unwrapped, wait_for_all
 from .logits import Answers
+from .settings import ModelSettings, ModelTuning, finite
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..tasks.task import Examples, Task
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Everything beside data and start that changes a fine-tuned model's bytes."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    clip: float
-    evaluations: int
-    seed: int
-    precision: str
-    distill: float = 0.0
-
-
-def told_of(settings: ModelSettings) -> dict[str, Any]:
-    """What identifies a run: the settings, and how many processes learn together, each a batch of its own.
-
-    An option that is off is as if it did not exist.
-    """
-    processes = rank_and_size()[1]
-    told = {name: value for name, value in asdict(settings).items() if name != "distill" or value}
-    return told | ({"processes": processes} if processes > 1 else {})
-
-
-@dataclass
-class ModelTuning:
-    """What happened: rows of ``stats/*.csv`` (step 0 first), and the loss of the weights that were kept.
-
-    A loss that is no finite number (the run diverged) is None in the rows.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    best_loss: float = float("inf")
-    best_step: int = 0
-
-    @property
-    def first_loss(self) -> float:
-        """Validation loss before any step."""
-        return float(self.rows[0]["valid_loss"])
-
-    @property
-    def train_seconds(self) -> float:
-        """Seconds spent in optimiser steps, validation and checkpoints not counted."""
-        return float(self.rows[-1]["train_seconds"])
 
 
 def train_whole(
@@ -269,38 +221,6 @@ class Book(TrainerCallback, ABC):
             return
         with replacing(self._best_file) as temporary:
             save_file(self.best, temporary)
-
-
-def is_main_process() -> bool:
-    """Whether this process writes files; a launcher such as torchrun starts several."""
-    return rank_and_size()[0] == 0
-
-
-def rank_and_size() -> tuple[int, int]:
-    """Which of how many processes this one is."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def wait_for_all() -> None:
-    """Return when every process of a launcher has come here."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
-def finite(loss: float | None) -> float | None:
-    """None for the loss of a run that has diverged: JSON and CSV have no NaN."""
-    return loss if loss is not None and math.isfinite(loss) else None
-
-
-def plain(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, also of a model that a launcher has wrapped."""
-    return dict(unwrapped(model).named_parameters())
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where a launcher has wrapped it."""
-    inner = getattr(model, "module", model)
-    return inner if isinstance(inner, torch.nn.Module) else model
 
 
 def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> TrainingArguments:

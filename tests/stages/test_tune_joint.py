@@ -23,7 +23,8 @@ from composer.progress import SILENT, Bar, Progress
 from composer.stages.tune_joint import Variant, drawn, put_on, take_off, tune_joint
 from composer.tasks import DataOptions, Task, open_task
 from composer.trainers.logits import Answers, divergence
-from composer.trainers.whole import Book, ModelSettings, ModelTuning
+from composer.trainers.settings import ModelSettings, ModelTuning
+from composer.trainers.whole import Book
 
 SETTINGS = ModelSettings(
     steps=6,
