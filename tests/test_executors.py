@@ -22,7 +22,8 @@ from composer.progress import SILENT, Progress
 from tests.reference import shares
 
 HANGS = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script has started the tests in its background
 from composer.executors import Processes
 from composer.progress import SILENT
 from tests.reference.shares import sleep
