@@ -23,7 +23,7 @@ from tests.reference import shares
 
 HANGS = """
 import pathlib, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script has started the tests in its background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a script
 from composer.executors import Processes
 from composer.progress import SILENT
 from tests.reference.shares import sleep
