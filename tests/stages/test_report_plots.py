@@ -10,7 +10,7 @@ import pytest
 
 from composer.errors import DataError, InputError, OutputError
 from composer.stages.report import canvas, plots
-from composer.stages.report.curves import Curve, Point, read_stats
+from composer.stages.report.curves import Curve, Point, read_all, read_stats
 
 HEADER = "step,epoch,train_loss,valid_loss,train_seconds,valid_seconds\n"
 BLOCK_HEADER = "level,path,rates,node," + HEADER
@@ -105,6 +105,14 @@ class TestReading:
     def test_malformed_files_name_file_line_and_column(self, tmp_path: Path, text: str, message: str) -> None:
         with pytest.raises(DataError, match=message):
             read_stats(write(tmp_path, "a.csv", text))
+
+    def test_a_table_of_blocks_may_be_empty_beside_others(self, tmp_path: Path) -> None:
+        empty, run = write(tmp_path, "block.csv", BLOCK_HEADER), write(tmp_path, "model-0.csv", RUN)
+        lost = write(tmp_path, "model-1.csv", HEADER)
+        assert [len(stats.curves) for stats in read_all([empty, run])] == [0, 1]
+        for paths in ([empty], [empty, empty], [run, lost]):
+            with pytest.raises(DataError, match=r"(block|model-1)\.csv: line 2: no rows after the header"):
+                read_all(paths)
 
     def test_all_problems_of_all_files_at_once(self, tmp_path: Path) -> None:
         bad = write(tmp_path, "bad.csv", HEADER + "0,0,x,y,0,0\n")

@@ -82,9 +82,12 @@ def read_all(paths: Sequence[Path]) -> list[Stats]:
     problems: list[str] = []
     for path in paths:
         try:
-            found.append(read_stats(path, may_be_empty=len(paths) > 1))
+            found.append(read_stats(path, may_be_empty=True))
         except DataError as bad:
             problems += bad.problems
+    some = any(stats.curves for stats in found)
+    # A table of blocks is empty where no block had to learn; beside others it need not be left out.
+    problems += [_no_rows(s.path) for s in found if not s.curves and not (some and s.kind == "blocks")]
     if problems:
         raise DataError(problems)
     return found
@@ -122,12 +125,16 @@ def read_stats(path: Path, *, may_be_empty: bool = False) -> Stats:
         if point is not None:
             before.append(point)
     if not points and not problems and not may_be_empty:
-        problems.append(f"{path}: line 2: no rows after the header; needed: at least the row of step 0")
+        problems.append(_no_rows(path))
     if problems:
         more = len(problems) - SHOWN
         raise DataError(problems[:SHOWN] + ([f"{path}: and {more} more problems"] if more > 0 else []))
     curves = tuple(Curve(name, tuple(p), level) for (level, name), p in points.items())
     return Stats(path, curves, kind)
+
+
+def _no_rows(path: Path) -> str:
+    return f"{path}: line 2: no rows after the header; needed: at least the row of step 0"
 
 
 def _front(columns: Sequence[str]) -> str:
