@@ -50,7 +50,7 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
     settings = criterion_settings(space, plan, used)
     addresses = _pruned(space, plan, criterion, settings)
     held = frozenset(name for name, address in addresses.items() if address in pruned)
-    scored = _scored(pruned, plan, [lineage_of(one, settings) for one in used])
+    scored = _scored(pruned, plan, [lineage_of(one, settings) for one in used if looks_at_data(one)])
     if not named:
         return Stock(held, None, scored)
     blocks = _tuned(space, plan, addresses)
@@ -85,7 +85,9 @@ def _pruned(space: Workspace, plan: Scheme, criterion: Criterion, settings: Mapp
 
 
 def _scored(library: Library, plan: Scheme, criteria: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Targets whose scores by these criteria are kept."""
+    """Targets whose scores by these criteria are kept; where there are none, no file is looked into."""
+    if not criteria:
+        return frozenset()
     lineages = (library.header(address).lineage for address in library.addresses())
     scores = (x for x in lineages if x.get("stage") == "scores" and x.get("base") == plan.fingerprint)
     return frozenset(x["target"] for x in scores if x.get("criterion") in criteria)
