@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,9 @@ def _open(bench: Bench) -> None:
     """Say whose assessment the folder holds; another model's must not be mixed with it."""
     folder, inputs = bench.folder, {"base": bench.space.base.fingerprint}
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # an empty folder is as good as none
-        with suppress(OutputError):
-            if is_current(folder, inputs, renew=True):
+        with suppress(OutputError) if bench.force else nullcontext():
+            if is_current(folder, inputs, renew=bench.force):
                 return  # also with --force: the parts that are not asked for stay
-        is_current(folder, inputs, force=bench.force)
         for name in (*PARTS, "heads", "columns"):
             for suffix in (".json", ".csv"):
                 (folder / name).with_suffix(suffix).unlink(missing_ok=True)
