@@ -238,6 +238,11 @@ class Layout:
                 return self.target(block.targets[block.targets.index(path) + 1]).projections[0]
         raise KeyError(path)
 
+    def in_feed_forwards(self, paths: Iterable[str]) -> frozenset[str]:
+        """All projections of the feed-forwards that begin at one of these: what goes where neurons go there."""
+        wholes = [whole for path in paths if (whole := self.feed_forward(path))]
+        return frozenset(p.path for whole in wholes for p in whole.projections)
+
     def feed_forward(self, path: str) -> Target | None:
         """The feed-forward whose first target is at ``path``: its projections up, gates among them, then down.
 

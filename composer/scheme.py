@@ -142,8 +142,12 @@ class Scheme:
     def touched(self, layout: Layout) -> frozenset[str]:
         """Targets that lose weights; where neurons go, all of their feed-forward."""
         neurons = [n.path for n in self.at("module") if n.shape(layout.target(n.path)).kind == "neuron"]
-        wholes = [whole for path in neurons if (whole := layout.feed_forward(path))]
-        return frozenset(self.modules) | {p.path for whole in wholes for p in whole.projections}
+        return frozenset(self.modules) | layout.in_feed_forwards(neurons)
+
+    def pruned_nodes(self, layout: Layout, *, dead_columns: bool) -> list[Node]:
+        """What pruning stores: variants; with ``dead_columns`` also sublayers whose masks follow from their heads."""
+        sublayers = self.at("sublayer") if dead_columns else []
+        return self.at("module") + [node for node in sublayers if node.heads_before(layout)]
 
     def root(self, i: int) -> Node:
         """Configuration ``i``, counted from 0."""

@@ -122,10 +122,8 @@ class Bench:
     @property
     def _read(self) -> set[str]:
         """The targets whose inputs are looked at: where neurons may go, all of their feed-forward."""
-        if "neuron" not in self.settings.granularities:
-            return {*self.paths}
-        wholes = [whole for path in self.paths if (whole := self.layout.feed_forward(path))]
-        return {*self.paths, *(p.path for whole in wholes for p in whole.projections)}
+        more = self.layout.in_feed_forwards(self.paths) if "neuron" in self.settings.granularities else ()
+        return {*self.paths, *more}
 
     def knife_on(self, sample: Examples) -> Knife:
         """Prunes on the calibration sample drawn from ``sample``."""

@@ -66,9 +66,8 @@ class Setting:
         return parts([self.sizes.moments], self.recipe.memory)
 
     def pruned_nodes(self) -> list[Node]:
-        """What is stored when variants are pruned: they, and sublayers whose masks follow from their heads."""
-        sublayers = self.scheme.at("sublayer") if self.recipe.dead_columns else []
-        return self.scheme.at("module") + [n for n in sublayers if n.heads_before(self.layout)]
+        """What is stored when variants are pruned."""
+        return self.scheme.pruned_nodes(self.layout, dead_columns=self.recipe.dead_columns)
 
     def tuned_nodes(self) -> list[Node]:
         """The blocks, less those that joint tuning leaves as they are pruned."""

@@ -53,7 +53,7 @@ def prune(
         dead_columns: in an attention sublayer of the scheme the out-projection's weights go first in the columns of
             removed heads, which read nothing but zeros; the count stays. Such a sublayer is stored too.
     """
-    nodes = scheme.at("module") + [n for n in scheme.at("sublayer") if dead_columns and n.heads_before(layout)]
+    nodes = scheme.pruned_nodes(layout, dead_columns=dead_columns)
     ways = {n.hash: _Way.of(n, layout, criterion, settings or {}) for n in nodes}
     lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, _told(n, ways)) for n in nodes}
     addresses = {name: address_of(lineage) for name, lineage in lineages.items()}
