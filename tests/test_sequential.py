@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from transformers.pytorch_utils import Conv1D
 
 from composer import masks
 from composer.calibration import Calibration
@@ -32,6 +31,7 @@ from composer.shapes import parse_shape
 from composer.stages.prune import prune
 from composer.tasks.task import Examples
 from tests.reference import sparsegpt, wanda
+from tests.reference.inputs import seen_by_rows
 
 WIDTH, INNER, HEADS, GROUPS = 16, 32, 4, 2
 SIZES = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 2, "vocab_size": 40}
@@ -132,11 +132,10 @@ def ours(
     else:
         addresses = prune(model, layout, scheme, criterion, library, calibration=lambda: calibrate(layout))
     stored = [library.get(addresses[node.hash]) for node in scheme.at("module")]
-    turned = {name for name in family.names if isinstance(model.get_submodule(name), Conv1D)}
 
     def by_rows(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         matrices = {name.removesuffix(".weight"): one for part in parts for name, one in part.items() if one.dim() == 2}
-        return {name: one.T if name in turned else one for name, one in matrices.items()}
+        return {name: seen_by_rows(model.get_submodule(name), one) for name, one in matrices.items()}
 
     weights, kept = by_rows([one.weights for one in stored]), by_rows([one.masks for one in stored])
     assert weights.keys() == kept.keys() == {*family.names}

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from composer.criteria.taylor import Taylor
 from composer.cutting import weight_of
@@ -20,6 +19,7 @@ from composer.models.base import BaseModel
 from composer.shapes import parse_shape
 from composer.tasks import DataOptions, Examples, Task, open_task
 from tests.conftest import WORDS
+from tests.reference.inputs import seen_by_rows
 
 Folder = Callable[[str], Path]
 
@@ -57,8 +57,7 @@ class Place:
         """Of tensors that are shaped as those parameters the target's: (out, in) for each matrix."""
         found: list[Tensor] = []
         for path in dict.fromkeys(p.path for p in target.projections):
-            turned = isinstance(self.model.get_submodule(path), Conv1D)
-            tensor = held[f"{path}.weight"].T if turned else held[f"{path}.weight"]
+            tensor = seen_by_rows(self.model.get_submodule(path), held[f"{path}.weight"])
             found += tensor.chunk(3) if path.endswith("c_attn") else [tensor]
         return found
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 
-def seen_by_rows(module: nn.Module) -> Tensor:
-    """A module's own weight as (out, in): a ``Conv1D`` stores it the other way round."""
-    weight = module.get_parameter("weight").detach()
-    return weight.T if isinstance(module, Conv1D) else weight
+def seen_by_rows(module: nn.Module, held: Tensor | None = None) -> Tensor:
+    """A module's weight, or what is shaped as it, as (out, in), and back: ``Conv1D`` stores it the other way round."""
+    tensor = module.get_parameter("weight").detach() if held is None else held
+    return tensor.T if isinstance(module, Conv1D) else tensor
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from composer.tasks import DataOptions, Examples, Task, infer_task, open_task
 from composer.trainers import moments
 from tests.conftest import VOCABULARY, make_folder
 from tests.reference import closed_form
+from tests.reference.inputs import seen_by_rows
 from tests.zoo import COUSINS, make_config
 
 Folder = Callable[[str], Path]
@@ -146,12 +147,6 @@ def ends(model: Any) -> Iterator[tuple[str, str, str]]:
                 break
 
 
-def weight_of(module: nn.Module) -> np.ndarray:
-    """(out, in)."""
-    weight = closed_form.array(module.get_parameter("weight"))
-    return weight.T if isinstance(module, Conv1D) else weight
-
-
 def scale_of(model: Any) -> float:
     """What of a sublayer's result is added to the stream."""
     return getattr(model.config, "residual_multiplier", 1.0)
@@ -185,11 +180,10 @@ def slow_sweep(model: nn.Module, keep: Masks, place: Place) -> nn.Module:
     for last, where, side in ends(model):
         module = model.get_submodule(last)
         (X, now), (_, goal) = observe(model, place, last, where, side), observe(base, place, last, where, side)
-        W = weight_of(module)
+        W = closed_form.array(seen_by_rows(module))
         M = np.ones(W.shape, dtype=bool)
         if f"{last}.weight" in keep:
-            mask = keep[f"{last}.weight"].numpy()
-            M = mask.T if isinstance(module, Conv1D) else mask
+            M = seen_by_rows(module, keep[f"{last}.weight"]).numpy()
         if module.bias is not None:
             X = np.hstack([X, np.ones((len(X), 1))])
             W = np.hstack([W, closed_form.array(module.bias)[:, None]])
@@ -199,7 +193,7 @@ def slow_sweep(model: nn.Module, keep: Masks, place: Place) -> nn.Module:
         solved = torch.from_numpy(closed_form.masked_rows(W, A, M, Y.T @ X + strength * W))
         with torch.no_grad():
             weight = solved[:, :-1] if module.bias is not None else solved
-            module.weight.copy_(weight.T if isinstance(module, Conv1D) else weight)
+            module.weight.copy_(seen_by_rows(module, weight))
             if module.bias is not None:
                 module.bias.copy_(solved[:, -1])
     return model
@@ -248,7 +242,7 @@ def test_errors_are_those_of_the_streams_of_plain_passes(name: str, place: Calla
     for refit, (last, where, side) in zip(result.refits, ends(model), strict=True):
         X, goal = observe(at.base, at, last, where, side)
         module = at.base.get_submodule(last)
-        added = X @ weight_of(module).T
+        added = X @ closed_form.array(seen_by_rows(module)).T
         if module.bias is not None:
             added += closed_form.array(module.bias)
         added *= scale_of(at.base)
