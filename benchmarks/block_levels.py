@@ -13,11 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from composer import steps
-from composer.jsonfile import write_json
-from composer.provenance import machine, versions
+from composer.files.jsonfile import write_json
+from composer.files.records import machine, versions
 from composer.recipe import load_recipe
-from composer.tasks.evaluation import mean_loss
+from composer.steps.build_model import build_model
+from composer.steps.configure import generate_config, generate_scheme
+from composer.steps.prune import prune
+from composer.steps.tune_blocks import finetune_blocks
+from composer.tasks.loss import mean_loss
 from composer.workspace import Workspace
 
 ATTENTION, LINEAR = [0.25, 0.5, 0.75, 0.0], [0.5, 0.7, 0.8, 0.8]
@@ -49,18 +52,18 @@ def measure(shared: Path, folder: Path, criterion: str, trainer: str, levels: li
         "block": {"steps": steps_},
     }
     space = Workspace(load_recipe(None, given, file=False))
-    steps.generate_config(space)
-    steps.generate_scheme(space)
+    generate_config(space)
+    generate_scheme(space)
     began = time.perf_counter()
-    steps.prune(space)
+    prune(space)
     pruning = time.perf_counter() - began
-    tuned = steps.finetune_blocks(space).summary
+    tuned = finetune_blocks(space).summary
     losses: dict[str, list[float]] = {"pruned": [], "composed": []}
     for i in range(len(ATTENTION)):
         for kind, modules in (("pruned", space.pruned), ("composed", space.finetuned)):
             out = space.folder / "models" / f"{i}-{kind}"
-            steps.build_model(space, i, modules=modules, output=out)
-            from composer.models.base import BaseModel
+            build_model(space, i, modules=modules, output=out)
+            from composer.models.folder import BaseModel
 
             losses[kind].append(mean_loss(BaseModel(out).load(), space.task, space.examples("valid")))
     return {

@@ -22,16 +22,19 @@ from common import losses, plan
 from joint import configurations
 from torch import Tensor
 
-from composer import steps
-from composer.jsonfile import write_json
+from composer.files.jsonfile import write_json
+from composer.files.records import machine, versions
 from composer.progress import SILENT
-from composer.provenance import machine, versions
 from composer.recipe import load_recipe
-from composer.runs import settings_of, trial
-from composer.solve import masked_least_squares, relative_output_error
-from composer.start import start_of
-from composer.surgeon import sparsegpt, weight_order
-from composer.tasks.evaluation import mean_loss
+from composer.steps.build_model import build_model
+from composer.steps.prune import prune
+from composer.steps.settings import model_settings
+from composer.steps.starting_model import start_of
+from composer.steps.tune_blocks import finetune_blocks
+from composer.steps.tune_model import trial
+from composer.tasks.loss import mean_loss
+from composer.tensors.brain_surgeon import sparsegpt, weight_order
+from composer.tensors.least_squares import masked_least_squares, relative_output_error
 from composer.workspace import Workspace
 
 RATES = [(0.25, 0.5), (0.5, 0.7), (0.75, 0.8), (0.0, 0.8)]
@@ -74,15 +77,15 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
     model = sum(p.numel() * 4 for p in workspace(given, "cost", configurations(8)).fresh_model().parameters())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     space = workspace(given, "cost", configurations(8), criterion="obs")
-    _, pruning = timed(steps.prune, space)
-    done, blocks = timed(steps.finetune_blocks, space)
+    _, pruning = timed(prune, space)
+    done, blocks = timed(finetune_blocks, space)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     moments = sum(i.bytes for i in space.calibration(space.scheme(), SILENT).inputs)
     more = workspace(
         given, "cost", [*configurations(8), configurations(1)[0] | {"*.wi": 0.55, "*.wo": 0.45}], criterion="obs"
     )
-    parts = [timed(steps.prune, more)[1], timed(steps.finetune_blocks, more)[1], timed(steps.build_model, more, 8)[1]]
-    tuned = trial(space, start_of(space, "dense", None), replace(settings_of(space), steps=20), "step")
+    parts = [timed(prune, more)[1], timed(finetune_blocks, more)[1], timed(build_model, more, 8)[1]]
+    tuned = trial(space, start_of(space, "dense", None), replace(model_settings(space), steps=20), "step")
     step = tuned["seconds"] / tuned["steps"]
     epoch = step * len(space.examples("train")) / 32
     return {
@@ -116,8 +119,8 @@ def table(given: argparse.Namespace) -> list[dict[str, Any]]:
                 continue
             folder = f"table-{name.replace(', ', '-').replace(' ', '-')}-{len(levels)}"
             space = workspace(given, folder, rates, block_levels=levels, **extra)
-            steps.prune(space)
-            _, seconds = timed(steps.finetune_blocks, space)
+            prune(space)
+            _, seconds = timed(finetune_blocks, space)
             if len(levels) == 2:
                 found.append({"what": f"{name}: pruned", "seconds": None, "loss": losses(space, space.pruned)})
             found.append(

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composer import steps
-from composer.config import Configurations, write_configurations
-from composer.library import Library
-from composer.stages.compose import compose
-from composer.tasks.evaluation import mean_loss
+from composer.composing.assemble import compose
+from composer.library.store import Library
+from composer.scheme.configurations import Configurations, write_configurations
+from composer.steps.configure import generate_scheme
+from composer.tasks.loss import mean_loss
 from composer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def plan(
     config, scheme = space.folder / f"{name}.json", space.folder / f"{name}_prune.json"
     given = Configurations(configurations=[dict(one) for one in configurations], model=space.recipe.model)
     write_configurations(config, given)
-    steps.generate_scheme(space, config=config, output=scheme, force=force)
+    generate_scheme(space, config=config, output=scheme, force=force)
     return scheme
 
 

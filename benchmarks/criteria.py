@@ -26,9 +26,9 @@ import criteria_tables
 import torch
 from criteria_measure import SUBJECTS, Bench, Figures
 
-from composer.criteria import CRITERIA
-from composer.jsonfile import read_json, write_json
-from composer.provenance import machine, versions
+from composer.files.jsonfile import read_json, write_json
+from composer.files.records import machine, versions
+from composer.pruning.criteria import CRITERIA
 
 SEQUENTIAL = ("wanda", "sparsegpt")
 ELSEWHERE = ("wanda", "sparsegpt", "obs")

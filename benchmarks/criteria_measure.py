@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 from common import composed, plan
 from texts import written
 
-from composer import steps
-from composer.criteria import CRITERIA
-from composer.jsonfile import read_json, write_json
+from composer.files.jsonfile import read_json, write_json
+from composer.pruning.criteria import CRITERIA
 from composer.recipe import load_recipe
-from composer.tasks.evaluation import mean_loss
+from composer.steps.prune import prune
+from composer.steps.tune_blocks import finetune_blocks
+from composer.tasks.loss import mean_loss
 from composer.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from composer.calibration import Calibration
+    from composer.calibration.sample import Calibration
     from composer.progress import Progress
-    from composer.scheme import Scheme
+    from composer.scheme.graph import Scheme
 
 RATES = ("30 %", "40 %", "50 %", "60 %", "70 %", "80 %")
 PATTERNS = ("2:4", "4:8")
@@ -187,7 +188,7 @@ class Bench:
         """Prune, repair and measure; the library goes when its figures are stored."""
         shutil.rmtree(space.folder / "modules", ignore_errors=True)  # of a run that was killed
         scheme = plan(space, [self.configuration(criterion, shape) for shape in shapes], name="at", force=True)
-        work = {"pruned": steps.prune} | ({"repaired": steps.finetune_blocks} if repair else {})
+        work = {"pruned": prune} | ({"repaired": finetune_blocks} if repair else {})
         for (kind, step), modules in zip(work.items(), (space.pruned, space.finetuned), strict=False):
             began = time.perf_counter()
             step(space, scheme=scheme)

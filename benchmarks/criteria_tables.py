@@ -12,8 +12,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from composer.jsonfile import read_json
-from composer.stages.report import canvas
+from composer.files.jsonfile import read_json
+from composer.report.kit import canvas
 
 TITLES = {"llama": "Llama on WikiText-2", "t5": "T5 on Multi30K", "distilbert": "DistilBERT on SST-2"}
 MAIN = {"llama": "perplexity", "t5": "loss", "distilbert": "loss"}

@@ -24,15 +24,19 @@ from typing import Any
 import joint_tables as tables
 from common import composed, plan
 
-from composer import steps
-from composer.jsonfile import read_json, write_json
-from composer.library import Library
-from composer.provenance import machine, versions
+from composer.evaluation.measure import measure
+from composer.files.jsonfile import read_json, write_json
+from composer.files.records import machine, versions
+from composer.library.store import Library
 from composer.recipe import load_recipe
-from composer.runs import evaluate_models, finetune_model, settings_of, trial
-from composer.stages.evaluate import evaluate
-from composer.start import start_of
-from composer.tasks.evaluation import mean_loss
+from composer.steps.build_model import build_model
+from composer.steps.evaluate import evaluate
+from composer.steps.prune import prune
+from composer.steps.settings import model_settings
+from composer.steps.starting_model import start_of
+from composer.steps.tune_blocks import finetune_blocks
+from composer.steps.tune_model import finetune_model, trial
+from composer.tasks.loss import mean_loss
 from composer.workspace import Workspace
 
 RATES = [(0.5, 0.7), (0.25, 0.5), (0.75, 0.8), (0.25, 0.7), (0.5, 0.5), (0.25, 0.3), (0.5, 0.8), (0.75, 0.5)]
@@ -118,8 +122,8 @@ class Bench:
         """Every configuration pruned and fine-tuned whole, at the first's best learning rate."""
         extra = {"criterion": "obs"} if question == "A" else {"criterion": "l1", "dead_columns": False}
         space = self.space(f"alone-{question}", n, **extra)
-        pruned = steps.prune(space).summary["seconds"]
-        settings, start = settings_of(space), start_of(space, "baseline", 0)
+        pruned = prune(space).summary["seconds"]
+        settings, start = model_settings(space), start_of(space, "baseline", 0)
         tried = {
             rate: trial(space, start, replace(settings, learning_rate=rate), f"try-{rate:g}", keep=True)
             for rate in self.model["rates"]
@@ -171,8 +175,8 @@ class Bench:
         if held.is_file():
             return dict(read_json(held))
         began = time.perf_counter()
-        pruned = steps.prune(space).summary["seconds"]
-        steps.finetune_blocks(space)
+        pruned = prune(space).summary["seconds"]
+        finetune_blocks(space)
         spent = time.perf_counter() - began
         work = (Library(space.finetuned).manifest(space.scheme().digest) or {})["work"]
         shared = work.get("shared", 0.0)
@@ -196,7 +200,7 @@ class Bench:
         rows = []
         for i, goal in enumerate(goals):
             row = {"steps": 0, "seconds": 0.0, "loss": made["loss"][i], "reached": made["loss"][i] <= goal}
-            settings = replace(settings_of(made["space"]), learning_rate=rate)
+            settings = replace(model_settings(made["space"]), learning_rate=rate)
             for share in shares:
                 if row["reached"]:
                     break
@@ -234,7 +238,7 @@ class Bench:
     def _walls(self, more: dict[str, Any], i: int, rate: float) -> dict[str, float]:
         """Wall seconds, loading and validation included: the last step to a model on disk; the same one alone."""
         began = time.perf_counter()
-        steps.build_model(more["space"], i, force=True)
+        build_model(more["space"], i, force=True)
         built = time.perf_counter()
         alone = self.space("alone-A", max(self.given.configurations), criterion="obs")
         finetune_model(alone, "baseline", i, learning_rate=rate, force=True)
@@ -245,12 +249,12 @@ class Bench:
         found: dict[str, Any] = {"loss": [], "metric": []}
         for model in composed(space, space.finetuned):
             found["loss"].append(mean_loss(model, space.task, space.examples("valid")))
-            measured = evaluate(model, space.base.layout, space.task, space.examples("test"))
+            measured = measure(model, space.base.layout, space.task, space.examples("test"))
             found["metric"].append(measured["metrics"][space.task.main_metric])
         return found
 
     def _metric(self, space: Workspace, folder: Path) -> float:
-        done = evaluate_models(space, [folder], output=space.result_file(folder), renew=True)
+        done = evaluate(space, [folder], output=space.result_file(folder), renew=True)
         return float(done.summary["results"][0]["metrics"][space.task.main_metric])
 
 

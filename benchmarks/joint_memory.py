@@ -17,10 +17,12 @@ from pathlib import Path
 
 from joint import MODELS, Bench
 
-from composer import steps
-from composer.jsonfile import read_json, write_json
-from composer.runs import settings_of, trial
-from composer.start import start_of
+from composer.files.jsonfile import read_json, write_json
+from composer.steps.prune import prune
+from composer.steps.settings import model_settings
+from composer.steps.starting_model import start_of
+from composer.steps.tune_blocks import finetune_blocks
+from composer.steps.tune_model import trial
 
 
 def memory(given: argparse.Namespace) -> None:
@@ -47,10 +49,10 @@ def child(given: argparse.Namespace) -> None:
         for path in (bench.folder / name / "modules" / "finetuned").glob("scheme-*.json"):
             path.unlink()  # the blocks in closed form are kept, what they served for is not
     space = bench.space(name, n, criterion="obs", trainer=trainer, block=block, valid_size=64)
-    settings = replace(settings_of(space), steps=3, evaluations=1)
+    settings = replace(model_settings(space), steps=3, evaluations=1)
     if given.child in ("prepare", "joint"):
-        steps.prune(space)
-        steps.finetune_blocks(space)
+        prune(space)
+        finetune_blocks(space)
     elif given.child == "alone":
         trial(space, start_of(space, "baseline", 0), settings, "memory")
     else:

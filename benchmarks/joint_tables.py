@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from composer.jsonfile import read_json
+from composer.files.jsonfile import read_json
 
 QUESTIONS = {
     "A": "the same masks on both sides",
@@ -153,7 +153,7 @@ def draw(results: dict[str, Any], output: Path) -> None:
     """Total work against the mean validation loss reached: a line for N baselines, one for ours, N at each point."""
     from matplotlib.figure import Figure
 
-    from composer.stages.report import canvas
+    from composer.report.kit import canvas
 
     told = next(iter(results["seeds"].values()))
     alone = told["alone"]["A"]["rows"]

@@ -22,16 +22,17 @@ import torch
 from common import losses, plan
 from joint import MODELS, configurations
 
-from composer import steps
-from composer.batches import batch_indices
-from composer.jsonfile import read_json, write_json
-from composer.library import Library
-from composer.provenance import machine, versions
+from composer.composing.assemble import cover
+from composer.files.jsonfile import read_json, write_json
+from composer.files.records import machine, versions
+from composer.library.store import Library
 from composer.recipe import load_recipe
-from composer.stages.compose import cover
-from composer.stages.tune_joint import Variant, drawn
-from composer.tasks.evaluation import mean_loss
-from composer.trainers.logits import Answers
+from composer.steps.prune import prune
+from composer.steps.tune_blocks import finetune_blocks
+from composer.tasks.loss import mean_loss
+from composer.tensors.batches import batch_indices
+from composer.training.distillation import Answers
+from composer.training.joint import Variant, drawn
 from composer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -162,8 +163,8 @@ def workspace(given: argparse.Namespace, name: str, model: str) -> Workspace:
     options |= {"criterion": "obs", "trainer": "least_squares", **MODELS["t5"]["recipe"]}
     space = Workspace(load_recipe(None, options, file=False))
     plan(space, configurations(MODELS["t5"], N))
-    steps.prune(space)
-    steps.finetune_blocks(space)
+    prune(space)
+    finetune_blocks(space)
     return space
 
 

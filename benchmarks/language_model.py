@@ -21,9 +21,9 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from composer.provenance import machine, versions
+from composer.files.records import machine, versions
 from composer.tasks import DataOptions, open_task
-from composer.tasks.evaluation import mean_loss
+from composer.tasks.loss import mean_loss
 
 VOCABULARY, WINDOW = 2048, 128
 SHAPE = {

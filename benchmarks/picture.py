@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from composer.stages.report import canvas
-from composer.stages.report.curves import Curve, read_stats
-from composer.stages.report.plots import Panel, comparison_figure
+from composer.report.curves import Curve, read_stats
+from composer.report.kit import canvas
+from composer.report.plots import Panel, comparison_figure
 
 
 def _curve(folder: Path, name: str) -> Curve:

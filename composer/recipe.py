@@ -14,10 +14,10 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, Va
 from pydantic_core import PydanticCustomError
 
 from .errors import RecipeError, did_you_mean
-from .generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
-from .jsonfile import read_text
-from .layout import Level
-from .tasks.options import DataOptions, Size
+from .files.jsonfile import read_text
+from .scheme.generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
+from .scheme.layout import Level
+from .tasks.data.options import DataOptions, Size
 
 RECIPE_FILE = "compose.yaml"
 

@@ -7,23 +7,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from .config import read_configurations
 from .errors import LibraryError, ModelError, RecipeError, SchemeError
-from .jsonfile import digest_of
-from .layout import Layout
-from .library import Library
-from .models.base import DEMO, BaseModel
+from .files.jsonfile import digest_of
+from .library.store import Library
+from .models.folder import DEMO, BaseModel
 from .progress import Progress
 from .recipe import Recipe
-from .scheme import Scheme, load_scheme
+from .scheme.configurations import read_configurations
+from .scheme.graph import Scheme, load_scheme
+from .scheme.layout import Layout
 from .tasks import open_task
 from .tasks.task import Examples, Split, Task
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .calibration import Calibration
-    from .trainers.logits import Answers
+    from .calibration.sample import Calibration
+    from .training.distillation import Answers
 
 Kind = Literal["composed", "baseline", "dense"]
 DEVICES = ("cpu", "cuda", "mps")
@@ -203,7 +203,7 @@ class Workspace:
 
     def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress, by_need: bool = False) -> Calibration:
         """``model`` on the calibration sample, as far as ``layout`` looks at it."""
-        from .calibration import Calibration
+        from .calibration.sample import Calibration
 
         r, train = self.recipe, self.examples("train")
         return Calibration(
@@ -222,7 +222,7 @@ class Workspace:
         """The base model as a teacher of whole models, with this weight in the loss; None for weight 0."""
         if not share:
             return None
-        from .trainers.logits import Answers
+        from .training.distillation import Answers
 
         return Answers(self.fresh_model(), self.task, share)
 

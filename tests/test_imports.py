@@ -1,4 +1,4 @@
-"""Who may import whom: imports go down only, and what must be quick to start loads nothing heavy."""
+"""Who may import whom: folders are in one order, imports go down it, and what must start quickly stays light."""
 
 from __future__ import annotations
 
@@ -7,48 +7,34 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
+import networkx
 import pytest
 
 import composer
 
 PACKAGE = Path(composer.__file__).parent
-CLI = PACKAGE.parent / "cli"
 
 HEAVY = {"torch", "transformers", "matplotlib", "datasets", "accelerate", "sklearn", "sacrebleu"}
 
-GROUND = {"errors", "registry", "outcome", "progress", "jsonfile", "fingerprint", "batches", "layout", "stats"}
-PLAN = {"config", "generate", "scheme", "shapes"}
-TOOLS = {
-    "granularity",
-    "cutting",
-    "masks",
-    "capture",
-    "gram",
-    "gradients",
-    "calibration",
-    "teacher",
-    "running",
-    "solve",
-    "surgeon",
-}
-TOOLS |= {"library", "shelf", "upkeep", "waves", "executors", "cluster"}
-FAMILIES = {"criteria", "models", "tasks", "trainers"}
-"""Lowest first: each may import itself and what is below. `demo` holds only data and its makers."""
-LAYERS: tuple[set[str], ...] = (GROUND, PLAN, TOOLS, FAMILIES | {"demo"}, {"stages"})
-TOP = len(LAYERS)
-"""Every other module of the package: recipe, steps, pipeline and what they are made of."""
-LIGHT = GROUND | PLAN | {"recipe", "planning", "steps", "blocks", "pipeline", "__init__", "__main__", "hub"}
-LIGHT |= {"library", "shelf", "upkeep", "waves", "executors", "cluster", "spread"}
+ORDER = (
+    *("__init__", "errors", "registry", "progress"),
+    *("files", "demo", "parallel", "scheme", "tensors", "models", "library", "report", "tasks"),
+    *("choosing", "calibration", "evaluation", "pruning", "training", "composing"),
+    *("recipe", "workspace", "steps", "assess", "forecast", "cli", "__main__"),
+)
+"""Everything that lies in ``composer/``, lowest first: each imports only from itself and from what stands before it."""
+
+PLAIN = {"errors", "registry", "progress", "files", "parallel", "scheme", "library", "recipe", "cli", "__init__"}
+"""Folders and files of plain data: none of their modules loads anything heavy at its top, but for these."""
+TENSORS_IN_PLAIN: set[str] = {"parallel.ranks"}
 
 
 def sources() -> Iterator[tuple[str, Path]]:
-    """Module name (dotted, below ``composer``) and file of everything in the package and ``cli``."""
-    for root, start in ((PACKAGE, ""), (CLI, "cli.")):
-        for path in sorted(root.rglob("*.py")):
-            yield start + ".".join(path.relative_to(root).with_suffix("").parts), path
+    """Module name (dotted, below ``composer``) and file of everything in the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts), path
 
 
 def imports(name: str, path: Path, *, everywhere: bool) -> Iterator[str]:
@@ -73,91 +59,70 @@ def _statements(node: ast.AST, *, everywhere: bool) -> Iterator[ast.AST]:
         yield from _statements(child, everywhere=everywhere)
 
 
-def inside(names: Iterator[str]) -> set[str]:
-    """Names below ``composer`` of the imports that are ours."""
-    return {name.removeprefix("composer.") for name in names if name.startswith("composer.")}
-
-
-def layer(name: str) -> int:
-    first = name.split(".")[0]
-    if first == "cli":
-        return TOP + 1
-    return next((i for i, members in enumerate(LAYERS) if first in members), TOP)
-
-
 MODULES = dict(sources())
 
 
-def test_every_module_of_the_package_is_looked_at() -> None:
-    assert {"scheme", "models.t5", "stages.tune_blocks", "recipe", "__init__"} <= set(MODULES)
-    for below, above in pairwise(LAYERS):
-        assert not below & above
-        assert all((PACKAGE / f"{m}.py").is_file() or (PACKAGE / m).is_dir() for m in below | above)
+def ours(name: str) -> set[str]:
+    """The modules of the package that a module imports, in functions too: of ``scheme.graph.Node`` ``scheme.graph``."""
+    found = set()
+    for full in imports(name, MODULES[name], everywhere=True):
+        if full.startswith("composer."):
+            found |= _modules_of(full.removeprefix("composer."))
+    return found - {name}
+
+
+def _modules_of(full: str) -> set[str]:
+    candidates = (full, f"{full}.__init__", full.rpartition(".")[0], f"{full.rpartition('.')[0]}.__init__".lstrip("."))
+    return {next(candidate for candidate in candidates if candidate in MODULES)}
+
+
+def room(name: str) -> int:
+    return ORDER.index(name.split(".")[0])
+
+
+def test_the_order_names_everything_that_is_there() -> None:
+    there = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir() if path.suffix in ("", ".py")}
+    assert there - {"__pycache__"} == set(ORDER)
+    assert len(ORDER) == len(set(ORDER))
+
+
+def test_at_most_ten_files_lie_beside_the_folders() -> None:
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 10
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down_only(name: str) -> None:
-    if name in ("__init__", "__main__"):
-        return  # the public face, which only points to the steps
-    for other in inside(imports(name, MODULES[name], everywhere=True)):
-        assert layer(other) <= layer(name), f"{name} imports {other}"
-        if layer(name) == 0:
-            assert layer(other) == 0
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("stages.")])
-def test_a_stage_imports_no_other_stage(name: str) -> None:
-    own = name.split(".")[1]
-    for other in inside(imports(name, MODULES[name], everywhere=True)):
-        if other.startswith("stages"):
-            assert other.split(".")[1] == own, f"{name} imports {other}"
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] in FAMILIES])
-def test_a_plugin_family_imports_no_other(name: str) -> None:
-    own = name.split(".")[0]
-    others = {other.split(".")[0] for other in inside(imports(name, MODULES[name], everywhere=True))}
-    assert not (others & FAMILIES) - {own}
-
-
-@pytest.mark.parametrize("name", [n for n in MODULES if n.split(".")[0] in LIGHT | {"cli"} or n.endswith("__init__")])
-def test_what_must_start_quickly_imports_nothing_heavy_at_its_top(name: str) -> None:
-    top = {full.split(".")[0] for full in imports(name, MODULES[name], everywhere=False)}
-    assert not top & HEAVY
-    if layer(name) > 0:
-        assert "networkx" not in top
+    for other in ours(name):
+        assert room(other) <= room(name), f"{name} imports {other}"
 
 
 def test_there_are_no_import_cycles() -> None:
-    needed = {name: _targets(inside(imports(name, path, everywhere=False))) for name, path in MODULES.items()}
-    edges = {name: (needs & set(MODULES)) - {name} for name, needs in needed.items()}
-    done: set[str] = set()
-    while ready := {name for name, needs in edges.items() if name not in done and needs <= done}:
-        done |= ready
-    assert sorted(set(edges) - done) == []
+    graph = networkx.DiGraph((name, other) for name in MODULES for other in ours(name))
+    assert [sorted(some) for some in networkx.strongly_connected_components(graph) if len(some) > 1] == []
 
 
-def _targets(names: set[str]) -> set[str]:
-    """Modules behind imported names: ``scheme.Node`` stands in ``scheme``; a package in its ``__init__``."""
-    both = names | {name.rpartition(".")[0] for name in names}
-    return both | {f"{name}.__init__" for name in both if f"{name}.__init__" in MODULES}
+def test_circles_inside_functions_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.py").write_text(f"def late():\n    from .{other} import late\n")
+        monkeypatch.setitem(MODULES, name, tmp_path / f"{name}.py")
+    assert ours("a") == {"b"}
+    assert ours("b") == {"a"}
 
 
-QUICK = [
-    "composer",
-    "composer.config",
-    "composer.scheme",
-    "composer.recipe",
-    "composer.models.base",
-    "composer.library",
-    "composer.upkeep",
-]
+@pytest.mark.parametrize("name", [n for n in MODULES if n.split(".")[0] in PLAIN or n.endswith("__init__")])
+def test_what_must_start_quickly_imports_nothing_heavy_at_its_top(name: str) -> None:
+    top = {full.split(".")[0] for full in imports(name, MODULES[name], everywhere=False)}
+    if name not in TENSORS_IN_PLAIN:
+        assert not top & HEAVY
+    assert "networkx" not in top
 
 
-@pytest.mark.parametrize("names", [QUICK, ["composer.steps"], ["composer.pipeline"], ["composer.cli.app"]])
+QUICK = ["composer", "composer.scheme.graph", "composer.models.folder", "composer.library.maintenance"]
+PUBLIC = [f"composer.{where}" for where in sorted(set(composer._WHERE.values()))]
+
+
+@pytest.mark.parametrize("names", [QUICK, PUBLIC, ["composer.cli.app"]])
 def test_quick_modules_load_nothing_heavy(names: list[str]) -> None:
-    if any(importlib.util.find_spec(name) is None for name in names):
-        pytest.skip("not there")
     heavy = sorted(HEAVY | {"networkx"})
     code = f"import sys, {', '.join(names)}; print(*(m for m in {heavy} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

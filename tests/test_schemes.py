@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from composer.config import read_configurations, resolve
-from composer.generate import generate
-from composer.models.base import BaseModel
-from composer.scheme import build_scheme
+from composer.models.folder import BaseModel
+from composer.scheme.configurations import read_configurations, resolve
+from composer.scheme.generate import generate
+from composer.scheme.graph import build_scheme
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "schemes").rglob("*.json"))

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import composer
-from composer import steps
 from composer.errors import LibraryError, ModelError, RecipeError, SchemeError
-from composer.library import Library
+from composer.library.store import Library
 from composer.recipe import Recipe
+from composer.steps.configure import generate_config, generate_scheme
 from composer.workspace import Workspace
 
 
@@ -28,8 +28,8 @@ def recipe(folder: Path, **given: Any) -> Recipe:
 def planned(t5_folder: Path, translation_data: Path, tmp_path: Path) -> Workspace:
     """A folder with configurations and a scheme."""
     space = Workspace(recipe(tmp_path / "work", model=str(t5_folder), data=str(translation_data)))
-    steps.generate_config(space)
-    steps.generate_scheme(space)
+    generate_config(space)
+    generate_scheme(space)
     return Workspace(space.recipe)
 
 
@@ -105,8 +105,8 @@ def test_a_workspace_can_be_moved_with_its_model(
 ) -> None:
     shutil.copytree(t5_folder, tmp_path / "here" / "base")
     monkeypatch.chdir(tmp_path / "here")
-    steps.generate_config(recipe(Path("work"), model="base"))
-    steps.generate_scheme(recipe(Path("work")))
+    generate_config(recipe(Path("work"), model="base"))
+    generate_scheme(recipe(Path("work")))
     (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path)
     scheme = Workspace(recipe(Path("there/work"))).scheme()

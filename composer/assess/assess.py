@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from ..jsonfile import digest_of, read_json, write_json
-from ..outcome import Outcome
+from ..files.jsonfile import digest_of, read_json, write_json
+from ..files.records import RECORD, changes, is_current, record
 from ..progress import SILENT, Progress
-from ..provenance import RECORD, changes, is_current, record
 from ..recipe import Recipe
-from .bench import Bench
+from ..steps.outcome import Outcome
+from .measure.bench import Bench
 from .settings import PARTS, Part, Settings
 
 PAGE = "assess.html"
@@ -42,8 +42,8 @@ def assess(
     bench = Bench(recipe, settings, folder, force=force, progress=progress)
     settings.check_model(bench.layout, bench.paths)
     _open(bench)
-    from .columns import add_columns
-    from .page import Drawn, write_page
+    from .measure.columns import add_columns
+    from .pages.page import Drawn, write_page
 
     found: dict[str, Any] = {}
     drawn: Drawn = {}
@@ -74,25 +74,25 @@ def _open(bench: Bench) -> None:
 
 def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
     if part == "weights":
-        from .weights import assess_weights
+        from .measure.weights import assess_weights
 
         base = bench.space.base
         told = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
         provenance = record({"base": base.fingerprint}, **told)
         return assess_weights(base, bench.folder, bench.paths, provenance=provenance, progress=bench.progress)
     if part == "sensitivity":
-        from .sensitivity import assess_sensitivity
+        from .measure.sensitivity import assess_sensitivity
 
         return assess_sensitivity(bench)
     if part == "curves":
-        from .curves import assess_curves
+        from .measure.curves import assess_curves
 
         return assess_curves(bench)
     if part == "calibration":
-        from .calibrations import assess_calibrations
+        from .measure.calibrations import assess_calibrations
 
         return assess_calibrations(bench)
-    from .proposal import assess_proposal
+    from .measure.proposal import assess_proposal
 
     return assess_proposal(bench, found.get("sensitivity") or _held(bench))
 

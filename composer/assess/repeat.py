@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..recipe import Recipe
-from ..tasks.options import DataOptions
+from ..tasks.data.options import DataOptions
 from .settings import Settings
 
 FLAGS = {

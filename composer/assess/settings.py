@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..config import ALLOWED_RATE, check_rates
-from ..criteria import CRITERIA
 from ..errors import ConfigError, InputError, did_you_mean
-from ..layout import Layout
-from ..shapes import parse_shape
+from ..pruning.criteria import CRITERIA
+from ..scheme.configurations import ALLOWED_RATE, check_rates
+from ..scheme.layout import Layout
+from ..scheme.shapes import parse_shape
 
 Part = Literal["weights", "sensitivity", "curves", "calibration", "proposal"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -15,19 +15,7 @@ from functools import lru_cache
 from typing import Literal, TypeVar
 
 from . import lexicon as lex
-from .lexicon import (
-    ADJECTIVES,
-    HELPERS,
-    NOUNS,
-    PREPOSITIONS,
-    PRONOUNS,
-    STRONG,
-    TIMES,
-    VERBS,
-    Case,
-    Person,
-    Verb,
-)
+from .lexicon import ADJECTIVES, HELPERS, NOUNS, PREPOSITIONS, PRONOUNS, STRONG, TIMES, VERBS, Case, Person, Verb
 
 Split = Literal["train", "valid", "test"]
 Tense = Literal["present", "past", "future"]

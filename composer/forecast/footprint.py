@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from math import prod
 
-from ..fingerprint import tensor_entries
-from ..layout import LEVELS, Layout, Projection, Target
-from ..models.base import BaseModel
-from ..scheme import Node, Scheme
+from ..files.safetensors import tensor_entries
+from ..models.folder import BaseModel
+from ..scheme.graph import Node, Scheme
+from ..scheme.layout import LEVELS, Layout, Projection, Target
 
 FLOAT, DOUBLE, MASK = 4, 8, 1
 BESIDE = 1500
@@ -19,7 +19,7 @@ LEARNING = 4
 SCRATCH = 6
 """Matrices, float64, that a selection or a solve holds at once."""
 EXACT = 2**24
-"""Scores of a larger target are kept in float64 (see :mod:`composer.criteria.obs`)."""
+"""Scores of a larger target are kept in float64 (see :mod:`composer.pruning.criteria.obs`)."""
 
 
 class Footprint:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
-from ..jsonfile import read_json
-from ..ledger import pays_from
+from ..files.jsonfile import read_json
+from ..report.ledger import pays_from
 
 ASSUMED = 0.25
 """Share of the baseline's steps that composed models need, where nobody has measured it."""

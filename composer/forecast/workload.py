@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-from ..layout import Layout
 from ..recipe import Recipe
-from ..scheme import Node, Scheme
+from ..scheme.graph import Node, Scheme
+from ..scheme.layout import Layout
 from .footprint import Footprint
 
 Key = tuple[str, tuple[str | int, ...]]

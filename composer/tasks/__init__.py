@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, ModelError
 from ..registry import Registry
-from .options import DataOptions
+from .data.options import DataOptions
 from .task import Examples, Score, Task
 
 if TYPE_CHECKING:

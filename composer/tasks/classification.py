@@ -12,20 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..batches import by_length
 from ..errors import DataError
-from ..running import answering, to_device_of
-from .batching import (
-    attention_mask,
-    check_length,
-    pad,
-    pad_id,
-    tokenise,
-)
-from .files import Row, find_column, read_split, text_problem
-from .formats import Table, few
-from .labels import Labels
-from .options import SENTENCE, DataOptions
+from ..tensors.batches import by_length
+from ..tensors.forward import answering, to_device_of
+from .batching import attention_mask, check_length, pad, pad_id, tokenise
+from .data.formats import Table, few
+from .data.labels import Labels
+from .data.options import SENTENCE, DataOptions
+from .data.splits import Row, find_column, read_split, text_problem
 from .task import Batch, Examples, Feature, Score, Split
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
-from ..running import answering, to_device_of
+from ..tensors.forward import answering, to_device_of
 from .batching import IGNORED, token_loss
+from .data.options import DataOptions
 from .generation import plain_generation
-from .options import DataOptions
 from .task import Batch, Examples, Split
 from .texts import TextTask
 

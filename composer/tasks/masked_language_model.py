@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError, ModelError
-from ..running import answering, to_device_of
+from ..tensors.forward import answering, to_device_of
 from .batching import IGNORED, token_loss
-from .options import DataOptions
+from .data.options import DataOptions
 from .task import Batch, Examples, Feature, Split
 from .texts import TextTask
 

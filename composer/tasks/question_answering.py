@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..batches import by_length
 from ..errors import DataError
-from ..running import answering, to_device_of
+from ..tensors.batches import by_length
+from ..tensors.forward import answering, to_device_of
 from .batching import attention_mask, check_length, length_limit, pad, pad_id
-from .files import Row, find_column, read_split, text_problem
-from .formats import Table, few
-from .options import DataOptions
-from .questions import answers_of, locate, unfold
+from .data.formats import Table, few
+from .data.options import DataOptions
+from .data.splits import Row, find_column, read_split, text_problem
+from .data.squad_files import answers_of, locate, unfold
+from .metrics.squad import squad_metrics
 from .spans import Question, Windows, best_spans
-from .squad import squad_metrics
 from .task import Batch, Examples, Feature, Score, Split
 
 LENGTH = 384
@@ -87,7 +87,7 @@ class QuestionAnsweringTask:
         """All answers: two for each window."""
 
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
-        """Exact match and F1 in per cent (:func:`composer.tasks.squad.squad_metrics`).
+        """Exact match and F1 in per cent (:func:`composer.tasks.metrics.squad.squad_metrics`).
 
         No answer is given where the data has questions without one and ``null`` scores higher than the best span by
         more than ``null_score_diff_threshold``.

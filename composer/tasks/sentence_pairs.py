@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..batches import by_length
 from ..errors import DataError
-from ..running import answering, to_device_of
+from ..tensors.batches import by_length
+from ..tensors.forward import answering, to_device_of
 from .batching import IGNORED
-from .files import Row, find_column, read_split, text_problem
-from .formats import Table, few
-from .options import DataOptions
+from .data.formats import Table, few
+from .data.options import DataOptions
+from .data.splits import Row, find_column, read_split, text_problem
 from .task import Batch, Examples, Feature, Score, Split
 
 SHOWN_SAMPLES = 3

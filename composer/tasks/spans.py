@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import in_order
 from ..errors import DataError, ModelError
-from .options import DataOptions
+from ..tensors.batches import in_order
+from .data.options import DataOptions
 from .task import Feature
 
 LONGEST_QUESTION = 64

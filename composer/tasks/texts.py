@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..errors import DataError
 from .batching import IGNORED, attention_mask, check_length, length_limit, pad
-from .evaluation import loss_and_count
-from .files import Row, chosen, find_column, read_running_text, text_problem
-from .formats import Table, few
-from .options import DataOptions
+from .data.formats import Table, few
+from .data.options import DataOptions
+from .data.splits import Row, chosen, find_column, read_running_text, text_problem
+from .loss import loss_and_count
 from .task import Batch, Examples, Feature, Score, Split
 
 COLUMNS = ("text", "content", "document", "sentence", "review")

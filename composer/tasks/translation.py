@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .batching import IGNORED, attention_mask, check_length, pad, pad_id, tokenise
+from .data.languages import resolve_prefix
+from .data.options import SENTENCE, DataOptions
 from .generation import plain_generation
-from .languages import resolve_prefix
-from .options import SENTENCE, DataOptions
 from .sentence_pairs import Encoded, SentencePairsTask
 from .task import Batch, Feature
 

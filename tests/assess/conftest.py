@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from composer.assess.bench import Bench
+from composer.assess.measure.bench import Bench
 from composer.assess.settings import Settings
 from composer.recipe import Recipe
 

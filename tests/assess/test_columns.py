@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from composer.assess.assess import assess
-from composer.assess.bench import Bench
-from composer.assess.columns import add_columns
+from composer.assess.measure.bench import Bench
+from composer.assess.measure.columns import add_columns
+from composer.assess.measure.weights import assess_weights
 from composer.assess.settings import Settings
-from composer.assess.weights import assess_weights
-from composer.jsonfile import read_json
+from composer.files.jsonfile import read_json
 from composer.recipe import Recipe
 
 from .conftest import MakeBench
@@ -59,7 +59,7 @@ def test_they_are_the_lengths_of_the_columns_that_the_model_reads(make_bench: Ma
 def test_without_data_no_model_is_loaded_and_a_calibration_set_is_data(
     distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
+    monkeypatch.setattr("composer.assess.pages.page.write_page", lambda *_, **__: None)
     recipe, folder = Recipe(model=str(distilbert_folder), task="classification"), tmp_path / "a"
     with monkeypatch.context() as patched:
         patched.setattr(Bench, "model", property(lambda _: pytest.fail("a model was loaded")))

@@ -43,7 +43,7 @@ def test_it_says_what_it_made_and_what_not(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
+    monkeypatch.setattr("composer.assess.pages.page.write_page", lambda *_, **__: None)
     words = ["assess", str(distilbert_folder), "--data", str(classification_data), "-o", str(tmp_path / "a")]
     assert call([*words, "--rates", "0.5", "--criteria", "l1", "--sparsity", "0.3", "--no-repair"]) == 0
     said = capsys.readouterr().out

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from composer.assess.assess import assess
-from composer.assess.bench import Bench
-from composer.assess.calibrations import assess_calibrations
-from composer.assess.curves import assess_curves, speed_note
-from composer.assess.page import write_page
+from composer.assess.measure.bench import Bench
+from composer.assess.measure.calibrations import assess_calibrations
+from composer.assess.measure.curves import assess_curves, speed_note
+from composer.assess.pages.page import write_page
 from composer.assess.settings import Settings
 from composer.errors import ConfigError, DataError, OutputError
-from composer.jsonfile import read_json
+from composer.files.jsonfile import read_json
 from composer.recipe import Recipe
-from composer.tasks.evaluation import mean_loss
+from composer.tasks.loss import mean_loss
 
 from .conftest import MakeBench
 
@@ -107,7 +107,7 @@ def test_all_of_it_on_a_translation_model(
     folder = tmp_path / "assessment"
     drawn: list[Path] = []  # once, at the end: drawing is slow
     with monkeypatch.context() as patched:
-        patched.setattr("composer.assess.page.write_page", lambda folder, **_: drawn.append(folder))
+        patched.setattr("composer.assess.pages.page.write_page", lambda folder, **_: drawn.append(folder))
         outcome = assess(recipe, settings, folder)
     assert drawn == 4 * [folder]
     write_page(folder, pictures=False)
@@ -127,7 +127,7 @@ def test_all_of_it_on_a_translation_model(
 def test_the_assessment_of_another_model_is_not_mixed_in(
     t5_folder: Path, gated_folder: Path, translation_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
+    monkeypatch.setattr("composer.assess.pages.page.write_page", lambda *_, **__: None)
     settings = Settings(parts=("weights",))
     first, second = (Recipe(model=str(f), data=str(translation_data)) for f in (t5_folder, gated_folder))
     assess(first, settings, tmp_path / "a")
@@ -140,7 +140,7 @@ def test_the_assessment_of_another_model_is_not_mixed_in(
 def test_force_measures_the_parts_again_that_are_asked_for_and_leaves_the_others(
     t5_folder: Path, translation_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
+    monkeypatch.setattr("composer.assess.pages.page.write_page", lambda *_, **__: None)
     recipe = Recipe(model=str(t5_folder), data=str(translation_data), targets=["encoder.block.0.*"])
     given = {"rates": (0.5,), "criteria": ("l1",), "repair": False, "sparsity": 0.3}
     monkeypatch.chdir(tmp_path)  # an empty folder that cannot be removed is taken as it is

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 
-from composer.assess.masks_page import pixels
-from composer.assess.overlap import PICTURES, compare_masks, picture, shares
+from composer.assess.masks.overlap import PICTURES, compare_masks, picture, shares
+from composer.assess.masks.page import pixels
 from composer.errors import LibraryError, ModelError
-from composer.library import Library
-from composer.models.base import BaseModel
+from composer.library.store import Library
+from composer.models.folder import BaseModel
 from tests.conftest import Folder
 
 

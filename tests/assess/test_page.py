@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from composer.assess import grids, plots
-from composer.assess.page import NAMES, write_page
+from composer.assess.pages import grids, plots
+from composer.assess.pages.page import NAMES, write_page
 from composer.errors import OutputError
 from tests.reference.pages import Page
 

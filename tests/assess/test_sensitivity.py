@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from composer.assess.assess import assess
-from composer.assess.bench import Bench
-from composer.assess.journal import Journal
-from composer.assess.proposal import assess_proposal
-from composer.assess.sensitivity import assess_sensitivity
+from composer.assess.measure.bench import Bench
+from composer.assess.measure.journal import Journal
+from composer.assess.measure.proposal import assess_proposal
+from composer.assess.measure.sensitivity import assess_sensitivity
 from composer.assess.settings import Settings
-from composer.config import read_configurations, resolve
 from composer.errors import OutputError
 from composer.recipe import Recipe
-from composer.tasks.evaluation import mean_loss
+from composer.scheme.configurations import read_configurations, resolve
+from composer.tasks.loss import mean_loss
 
 from .conftest import MakeBench
 
@@ -83,7 +83,7 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
 def test_a_proposal_is_not_made_from_sensitivities_of_other_data(
     distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("composer.assess.page.write_page", lambda *_, **__: None)
+    monkeypatch.setattr("composer.assess.pages.page.write_page", lambda *_, **__: None)
     recipe = Recipe(model=str(distilbert_folder), data=str(classification_data), targets=["*layer.0.ffn*"])
     given: dict[str, Any] = {"rates": (0.5,), "criteria": ("l1",), "sparsity": 0.3}
     assess(recipe, Settings(**given, parts=("sensitivity",)), tmp_path / "a")

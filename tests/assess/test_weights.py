@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from composer.assess.weights import assess_weights
+from composer.assess.measure.weights import assess_weights
 from composer.errors import ModelError
-from composer.models.base import BaseModel
+from composer.models.folder import BaseModel
 from tests.conftest import Folder
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composer.cli.app import call
 
-from composer.outcome import Outcome
+from composer.cli.app import call
+from composer.steps.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,19 @@ COMPARED = {
     },
     "verdict": "Composed models start below the baseline.",
 }
+HOMES = {
+    **dict.fromkeys(("generate_config", "generate_scheme"), "steps.configure"),
+    **dict.fromkeys(("show_scheme", "show_model", "scheme_size"), "steps.show"),
+    **dict.fromkeys(("evaluate", "predict"), "steps.evaluate"),
+    **dict.fromkeys(("run", "plan"), "steps.run"),
+    "prune": "steps.prune",
+    "finetune_blocks": "steps.tune_blocks",
+    "build_model": "steps.build_model",
+    "finetune_model": "steps.tune_model",
+    "compare": "steps.compare",
+    "plot": "report.plots",
+}
+"""The file of each step."""
 TUNED = {"kind": "composed", "configuration": 2, "steps": 300, "first_loss": 3.0, "final_loss": 2.0, "seconds": 9.0}
 
 
@@ -154,8 +167,6 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         "plot": None,
     }
     made = Recorder(outcomes=outcomes)
-    homes = {"compare": "pipeline", "run": "pipeline", "plan": "pipeline", "plot": "stages.report.plots"}
     for name in outcomes:
-        home = importlib.import_module(f"composer.{homes.get(name, 'steps')}")
-        monkeypatch.setattr(home, name, made(name))
+        monkeypatch.setattr(importlib.import_module(f"composer.{HOMES[name]}"), name, made(name))
     return made

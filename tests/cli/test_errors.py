@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from composer.errors import ConfigError
-from composer.outcome import Outcome
+from composer.steps.outcome import Outcome
 
 from .conftest import Compose, Recorder
 

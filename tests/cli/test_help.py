@@ -18,7 +18,7 @@ from composer.cli.app import COMMANDS, build_app
 
 from composer import __version__
 from composer.recipe import BlockOptions, ModelOptions, Recipe
-from composer.tasks.options import DataOptions
+from composer.tasks.data.options import DataOptions
 
 from .conftest import Compose
 

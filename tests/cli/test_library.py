@@ -15,7 +15,7 @@ import pytest
 from composer.cli.app import PARTS, build_app
 
 import composer
-from composer.jsonfile import read_json, write_json
+from composer.files.jsonfile import read_json, write_json
 
 from .conftest import Compose
 

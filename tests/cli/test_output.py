@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from composer.cli.console import Console
 
-from composer.outcome import Outcome
+from composer.steps.outcome import Outcome
 
 from .conftest import COMPARED, RESULT, ROW, Compose, Recorder
 
@@ -84,7 +84,7 @@ def test_json_stays_alone_when_libraries_print(
             bar.advance()
         return Outcome(Path("lib"), True, {"loss": float("nan"), "path": Path("x")})
 
-    monkeypatch.setattr("composer.steps.prune", prune)
+    monkeypatch.setattr("composer.steps.prune.prune", prune)
     result = compose("prune", "--json")
     assert json.loads(result.out) == {"output": "lib", "fresh": True, "loss": None, "path": "x"}
     assert result.err == "a library talks\na note\n"

@@ -12,7 +12,7 @@ from composer.recipe import Recipe
 
 from .conftest import Compose
 
-FORECAST = "composer.forecast.plan.forecast"
+FORECAST = "composer.forecast.forecast.forecast"
 BLOCKS = {"library": "finetuned", "level": "module", "needed": 60, "uses": 90, "units": 9, "saved": 1 / 3}
 PIECES = {"gather": 1, "solve": 40, "file": 60, "byte": 1e6}
 TOLD: dict[str, Any] = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from composer import pipeline
-from composer.hub import DownloadResult
+from composer.models.hub import DownloadResult
 from composer.recipe import Recipe
+from composer.steps import run as pipeline
 
 from .conftest import Compose, Recorder
 
@@ -236,7 +236,7 @@ def test_download(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((model, output, options))
         return DownloadResult("google-t5/t5-small", "c0ffee" * 7, output, ("config.json",), 242_000_000, True)
 
-    monkeypatch.setattr("composer.hub.download", download)
+    monkeypatch.setattr("composer.models.hub.download", download)
     result = compose("download", "t5", "--revision", "main")
     assert asked == [("t5", Path("models/base"), {"revision": "main", "force": False, "quiet": False})]
     assert result.out == "models/base: google-t5/t5-small at c0ffeec0ffee, 242 MB in 1 file\n"

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import composer
-from composer.library import Library
+from composer.library.store import Library
 from tests.reference import nursery
 
 KILLS = int(os.environ.get("COMPOSER_KILLS", "3"))

@@ -20,24 +20,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import composer
-from composer.library import Library
-from composer.models.base import BaseModel
-from composer.scheme import SHARED, Scheme, load_scheme
-from composer.stages.compose import compose
-from composer.stages.tune_joint import drawn
+from composer.composing.assemble import compose
+from composer.library.store import Library
+from composer.models.folder import BaseModel
+from composer.scheme.graph import SHARED, Scheme, load_scheme
+from composer.training.joint import drawn
 
 WORKER = '''
 """The command line; each process notes what it has drawn and what it has learnt, and the one that writes is slow."""
 import hashlib, json, os, time
 from pathlib import Path
 
-import composer.joint
-from composer.library import Library
-from composer.stages import tune_joint as stage
+import composer.steps.tune_joint
+from composer.library.store import Library
+from composer.training import joint as stage
 
 rank = os.environ["RANK"]
 draws, made = [], []
-learn, draw, put = composer.joint.tune_joint, stage.drawn, Library.put
+learn, draw, put = composer.steps.tune_joint.tune_joint, stage.drawn, Library.put
 
 
 def noted(model, *given, **options):
@@ -61,7 +61,7 @@ def slow(library, lineage, *given, **options):
     return put(library, lineage, *given, **options)
 
 
-composer.joint.tune_joint, stage.drawn, Library.put = noted, chosen, slow
+composer.steps.tune_joint.tune_joint, stage.drawn, Library.put = noted, chosen, slow
 
 from composer.cli.app import call
 

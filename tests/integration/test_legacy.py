@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 import composer
-from composer.capture import recording
 from composer.demo.corpus import pairs
-from composer.masks import zeros_per_target
-from composer.models import FAMILIES
-from composer.models.base import BaseModel
+from composer.models.families import FAMILIES
+from composer.models.folder import BaseModel
 from composer.tasks import TASKS
+from composer.tensors.capture import recording
+from composer.tensors.masks import zeros_per_target
 
 HEADS = 4
 RATES = ({"attention": 0.25, "linear": 0.3}, {"attention": 0.5, "linear": 0.7})

@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` brings it and runs these tests")
 
 import composer
-from composer.cluster import Cluster
 from composer.errors import LibraryError, WorkerError
-from composer.library import Library
+from composer.library.store import Library
+from composer.parallel.ray import Cluster
 from composer.recipe import Recipe
 from tests.reference import shares
 

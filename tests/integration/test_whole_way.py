@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import composer
-from composer.models.base import BaseModel
+from composer.models.folder import BaseModel
 
 STRANGER = """
 import json, sys

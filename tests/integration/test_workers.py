@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from composer.cli.app import call
 
-from composer.library import Library
+from composer.library.store import Library
 
 TUNE = ["finetune", "--level", "block", "--trainer", "least_squares", "--calibration-size", "24"]
 

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import prune as torch_prune
 
-from composer import masks
-from composer.calibration import Calibration
-from composer.config import Configurations, match_targets, resolve
-from composer.criteria.l1 import L1
-from composer.criteria.obs import DAMPING, Obs
-from composer.library import Library
-from composer.models.base import BaseModel
-from composer.planning import show_model
+from composer.calibration.sample import Calibration
+from composer.composing.assemble import compose
+from composer.library.store import Library
+from composer.models.folder import BaseModel
+from composer.pruning.criteria.l1 import L1
+from composer.pruning.criteria.obs import DAMPING, Obs
+from composer.pruning.variants import prune
 from composer.recipe import Recipe
-from composer.scheme import Scheme, build_scheme
-from composer.stages.compose import compose
-from composer.stages.prune import prune
-from composer.stages.tune_blocks import BlockSettings, tune_blocks
+from composer.scheme.configurations import Configurations, match_targets, resolve
+from composer.scheme.graph import Scheme, build_scheme
+from composer.steps.show import show_model
 from composer.tasks.task import Batch, Examples, Feature
-from composer.trainers import TRAINERS
+from composer.tensors import masks
+from composer.training.blocks import TRAINERS
+from composer.training.blocks.tuner import BlockSettings, tune_blocks
 from tests.reference import heads, modules
 from tests.reference.moments import collect
 from tests.zoo import OTHERS, ZOO

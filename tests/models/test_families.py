@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from composer.errors import ModelError
-from composer.models import known_types, layout_of
-from composer.models.anything import skeleton
-from composer.models.base import BaseModel, check_layout
+from composer.models.any_linear import skeleton
+from composer.models.families import known_types
+from composer.models.folder import BaseModel, check_layout
+from composer.models.layouts import layout_of
 from tests.reference import modules as reference
 from tests.zoo import COUSINS, ZOO, make_config
 
@@ -212,7 +213,7 @@ def test_sizes_that_need_not_be_given_are_checked_where_they_are(value: Any) -> 
 def test_every_model_type_of_a_table_fits_it(name: str) -> None:
     architecture, settings = COUSINS[name]
     config = make_config(architecture, settings, 40).to_dict() | {"architectures": [architecture]}
-    layout, model = layout_of(config), skeleton(config, name, ())
+    layout, model = layout_of(config), skeleton(config, name)
     assert layout.listed
     check_layout(model, layout, name)
     found = reference.discover(model)

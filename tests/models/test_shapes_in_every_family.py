@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from composer.calibration import Calibration
-from composer.config import Configurations, resolve
-from composer.criteria.wanda import Wanda
-from composer.library import Library
-from composer.models.base import BaseModel
-from composer.scheme import build_scheme
-from composer.stages.compose import compose
-from composer.stages.prune import prune
+from composer.calibration.sample import Calibration
+from composer.composing.assemble import compose
+from composer.library.store import Library
+from composer.models.folder import BaseModel
+from composer.pruning.criteria.wanda import Wanda
+from composer.pruning.variants import prune
+from composer.scheme.configurations import Configurations, resolve
+from composer.scheme.graph import build_scheme
 
 from .test_every_family import TABLES, answers, make_task
 

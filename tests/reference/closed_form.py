@@ -1,6 +1,6 @@
 """The closed forms the slow way, in numpy and float64: every row, every candidate, every column by itself.
 
-Nothing of :mod:`composer.solve`, :mod:`composer.surgeon` or :mod:`composer.gram` is used.
+Nothing of :mod:`composer.tensors` or :mod:`composer.calibration.gram` is used.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def content(i: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
 
 def write(folder: Path, order: list[int]) -> None:
     """Write blocks in the given order."""
-    from composer.library import Library
+    from composer.library.store import Library
 
     for i in order:
         Library(folder).put(*content(i))
@@ -67,6 +67,6 @@ def kill(folder: Path, draw: random.Random) -> None:
 
 
 if __name__ == "__main__":
-    for module in ("torch", "safetensors.torch", "composer.library"):
+    for module in ("torch", "safetensors.torch", "composer.library.store"):
         import_module(module)  # before the forks, so that each child need not
     {"together": together, "kill": kill}[sys.argv[2]](Path(sys.argv[1]), random.Random(0))

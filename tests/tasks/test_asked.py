@@ -15,7 +15,7 @@ from composer.tasks.classification import ClassificationTask
 from composer.tasks.language_model import LanguageModelTask
 from composer.tasks.masked_language_model import MaskedLanguageModelTask
 from composer.tasks.translation import TranslationTask
-from composer.trainers.logits import Answers
+from composer.training.distillation import Answers
 
 TOKENS = [[5, 9, 7, 12, 4, 8], [6, 11], [10, 4, 13, 3]]
 Feature = dict[str, Any]

@@ -11,8 +11,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from composer.errors import DataError, ModelError
 from composer.tasks import DataOptions
 from composer.tasks.classification import ClassificationTask
-from composer.tasks.formats import Table
-from composer.tasks.labels import Labels
+from composer.tasks.data.formats import Table
+from composer.tasks.data.labels import Labels
 
 from .conftest import Write
 

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from composer.errors import DataError
-from composer.tasks.formats import (
+from composer.tasks.data.formats import (
     MISSING,
     READERS,
     TEXT_READERS,

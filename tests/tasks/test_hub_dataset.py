@@ -12,8 +12,8 @@ from tests.hub_server import serve
 
 CODE = """
 import json
-from composer.tasks.options import DataOptions
-from composer.tasks.sources import open_source
+from composer.tasks.data.options import DataOptions
+from composer.tasks.data.sources import open_source
 
 source = open_source(DataOptions(data="acme/toy"), parallel=False)
 print(json.dumps([source.names(), source.read("train").columns]))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from composer.errors import DataError
-from composer.layout import Layout
-from composer.stages.evaluate import evaluate
+from composer.evaluation.measure import measure
+from composer.scheme.layout import Layout
 from composer.tasks import DataOptions
 from composer.tasks.language_model import LanguageModelTask
 
@@ -223,7 +223,7 @@ def test_predict_goes_on_greedily(write: Write, gpt2_tokenizer: Any, gpt2: Any) 
 
 def test_evaluation_says_loss_perplexity_tokens_and_time(write: Write, gpt2_tokenizer: Any, gpt2: Any) -> None:
     task = make(write({"test.txt": words(30)}), gpt2_tokenizer, gpt2.config.to_dict())
-    result = evaluate(gpt2, Layout("none", (), ()), task, task.load("test"))
+    result = measure(gpt2, Layout("none", (), ()), task, task.load("test"))
     assert result["metrics"]["perplexity"] == pytest.approx(math.exp(result["loss"]))
     assert (result["examples"], result["details"]["tokens"], result["details"]["window"]) == (3, 21, 8)
     assert result["seconds_per_example"] == pytest.approx(result["details"]["seconds"] / 3)

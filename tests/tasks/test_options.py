@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from composer.errors import DataError
 from composer.tasks import DataOptions
-from composer.tasks.languages import resolve_prefix
+from composer.tasks.data.languages import resolve_prefix
 
 
 @pytest.mark.parametrize(

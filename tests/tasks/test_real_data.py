@@ -15,8 +15,8 @@ from composer.tasks import DataOptions, Task, load_tokenizer
 from composer.tasks.classification import ClassificationTask
 from composer.tasks.language_model import LanguageModelTask
 from composer.tasks.masked_language_model import MaskedLanguageModelTask
+from composer.tasks.metrics.squad import squad_metrics
 from composer.tasks.question_answering import QuestionAnsweringTask
-from composer.tasks.squad import squad_metrics
 
 SHARED = Path(__file__).parents[3] / "shared"
 TINY = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}

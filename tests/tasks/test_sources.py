@@ -5,7 +5,7 @@ import pytest
 
 from composer.errors import DataError
 from composer.tasks import DataOptions
-from composer.tasks.sources import HubSource, open_source
+from composer.tasks.data.sources import HubSource, open_source
 
 
 def test_demo_has_three_splits_in_two_languages() -> None:

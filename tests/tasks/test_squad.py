@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.tasks.squad import normalise, squad_metrics
+from composer.tasks.metrics.squad import normalise, squad_metrics
 from tests.reference import squad as reference
 
 OFFICIAL = {

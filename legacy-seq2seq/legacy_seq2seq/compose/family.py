@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from composer.errors import ModelError
-from composer.layout import Layout, Projection, Stream, Target
-from composer.models.adapter import Family, Layer, ModelConfig, Sublayer, linear
+from composer.models.family import Family, Layer, ModelConfig, Sublayer, linear
+from composer.scheme.layout import Layout, Projection, Stream, Target
 
 from ..config import MODEL_TYPE
 
@@ -56,7 +56,7 @@ def _feed_forward(path: str, config: ModelConfig, stream: Stream) -> Sublayer:
 
 
 class LegacyStorage:
-    """Folders of :meth:`legacy_seq2seq.model.Seq2Seq.save`; see :class:`composer.models.adapter.Storage`."""
+    """Folders of :meth:`legacy_seq2seq.model.Seq2Seq.save`; see :class:`composer.models.family.Storage`."""
 
     library = "legacy-seq2seq"
 

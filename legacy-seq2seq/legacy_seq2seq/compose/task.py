@@ -9,7 +9,7 @@ from typing import Any
 
 from composer.errors import DataError, ModelError
 from composer.tasks.batching import IGNORED, attention_mask, pad, token_loss
-from composer.tasks.options import DataOptions
+from composer.tasks.data.options import DataOptions
 from composer.tasks.sentence_pairs import Encoded, SentencePairsTask
 from composer.tasks.task import Batch, Feature
 from torch import Tensor, nn

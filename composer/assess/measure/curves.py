@@ -1,0 +1,169 @@
+"""Curves: loss, metric and seconds of whole models against the rate, by criterion and granularity; the dense model too.
+
+Every target is pruned at the same rate: attention by heads, linear targets in the granularity asked for, and as single
+weights where that does not fit. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from ...files.jsonfile import write_json
+from ...files.stats import write_csv
+from ...pruning.criteria import CRITERIA
+from ...scheme.configurations import Assignment, Configurations, Spec, resolve
+from ...scheme.layout import Layout
+from ...scheme.shapes import parse_shape
+from .bench import Bench, first
+
+COLUMNS = (
+    *("criterion", "granularity", "rate", "repaired", "removed_share"),
+    *("loss", "metric", "seconds", "seconds_per_example", "seconds_dense"),
+)
+TIMED = 16
+"""Examples of a pass that is timed."""
+REPEATS = 2
+"""Passes of which the fastest counts: what else runs on a machine can only make one slower."""
+
+NOISE = 0.1
+"""Times that differ by less than this share are called the same."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A whole model: every target at one rate."""
+
+    criterion: str
+    granularity: str
+    rate: float
+    repaired: bool
+
+
+def assess_curves(bench: Bench) -> dict[str, Any]:
+    """Write ``curves.json`` and its CSV; returns what the first one holds."""
+    from ...report.tables import FALLING
+
+    asked = list(points(bench))
+    journal = bench.journal("curves", scored=bench.settings.scored)
+    with bench.progress.bar("curves", len(asked) + 1) as bar:
+        dense = journal.row(("dense",), lambda: _measured(bench, bench.measure.dense))
+        bar.advance("dense")
+        rows = []
+        for point in asked:
+            key = ("point", *asdict(point).values())
+            rows.append({**asdict(point), **journal.row(key, lambda point=point: _pruned(bench, point))})  # type: ignore[misc]
+            bar.advance(f"{point.criterion} {point.rate:g}")
+    name, timed = bench.space.task.main_metric, min(TIMED, len(bench.scored))
+    metric = {"name": name, "value": dense["metric"], "higher_is_better": name not in FALLING}
+    content = {
+        **bench.header("curves", criteria=list(bench.settings.criteria), scored=bench.settings.scored),
+        "dense": {**dense, "metric": metric},
+        "rows": rows,
+        "examples": len(bench.examples),
+        "scored": len(bench.scored),
+        "unit": bench.unit,
+        "speed_note": speed_note([(row["seconds_dense"], row["seconds"]) for row in rows], timed),
+    }
+    write_json(bench.folder / "curves.json", content)
+    write_csv(bench.folder / "curves.csv", rows, COLUMNS)
+    return content
+
+
+def points(bench: Bench) -> Iterator[Point]:
+    """What is measured; pairs of criterion and granularity that make no sense are left out, N:M has its one rate."""
+    for criterion in bench.settings.criteria:
+        for granularity in bench.settings.granularities:
+            shape = parse_shape(granularity)
+            if shape.kind not in CRITERIA.get(criterion).shapes:
+                continue
+            rates = (shape.density_removed,) if shape.kind == "N:M" else bench.settings.rates
+            for rate in rates:
+                for repaired in (False, True) if bench.settings.repair else (False,):
+                    yield Point(criterion, granularity, rate, repaired)
+
+
+def assigned_to(bench: Bench, point: Point) -> Assignment:
+    """The configuration of a point, as if it stood in a ``conf.json``."""
+    layout = bench.layout
+    whole: dict[str, float | Spec] = {}
+    followers = _followers(layout, point.granularity)
+    for path in bench.paths:
+        target, shape = layout.target(path), parse_shape(point.granularity)
+        criterion = bench.criterion_of(target, point.criterion)
+        if path in followers:
+            continue
+        if target.kind == "attention" or shape.problem(layout, path, point.rate):
+            whole[path] = Spec(rate=point.rate, criterion=criterion)
+        else:
+            whole[path] = Spec(rate=point.rate, criterion=criterion, granularity=point.granularity)
+    return resolve(Configurations(configurations=[whole]), layout, where="--granularities")[0]
+
+
+def speed_note(pairs: Sequence[tuple[float, float]], examples: int) -> str:
+    """What the seconds say about masks and speed, in a sentence or two.
+
+    Args:
+        pairs: seconds of the dense and of the masked model, one measured right after the other: what else the machine
+            does changes in the course of a sweep.
+    """
+    if not pairs:
+        return ""
+    dense, masked = ([pair[i] for pair in pairs] for i in (0, 1))
+    ratio = median(before / after for before, after in pairs)
+    said = (
+        f"Seconds of a forward pass over the same {examples} examples: {min(dense):.3g} to {max(dense):.3g} s "
+        f"dense, {min(masked):.3g} to {max(masked):.3g} s with masks; one after the other, in the median {ratio:.2f} "
+        "times as fast with masks. "
+    )
+    reason = "a masked weight is a zero in a dense matrix, which is multiplied like any other"
+    if ratio <= 1 + NOISE:
+        return f"{said}Masks bring no speed here: {reason}."
+    return f"{said}That is not what masks do, as {reason}: look for what else differed."
+
+
+def _followers(layout: Layout, granularity: str) -> set[str]:
+    """Projections that follow the neurons of others and take no rate of their own."""
+    if granularity != "neuron":
+        return set()
+    wholes = [layout.feed_forward(path) for path in layout.paths]
+    return {p.path for whole in wholes if whole is not None for p in whole.projections[1:]}
+
+
+def _pruned(bench: Bench, point: Point) -> dict[str, Any]:
+    from .knife import removed_weights
+    from .replay import replaced
+
+    weights, removed = bench.knife.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
+    share = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
+    dense = min(_seconds(bench) for _ in range(REPEATS))
+    loss = bench.loss_with(weights)
+    with replaced(bench.parameters, weights):
+        return {"removed_share": share, **_measured(bench, loss), "seconds_dense": dense}
+
+
+def _measured(bench: Bench, loss: float) -> dict[str, Any]:
+    """Metric and seconds of the model as it now is, beside its loss."""
+    task, data = bench.space.task, bench.scored
+    seconds = min(_seconds(bench) for _ in range(REPEATS))
+    score = task.score(bench.model, data)
+    return {
+        "loss": loss,
+        "metric": score.metrics[task.main_metric],
+        "seconds": seconds,
+        "seconds_per_example": seconds / min(TIMED, len(data)),
+    }
+
+
+def _seconds(bench: Bench) -> float:
+    """Of one forward pass; not of generation, which takes longer when a broken model does not come to an end."""
+    from ...tasks.loss import mean_loss
+    from .replay import batch_size_on
+
+    size, data = batch_size_on(next(bench.model.parameters()).device), first(bench.scored, TIMED)
+    start = time.perf_counter()
+    mean_loss(bench.model, bench.space.task, data, batch_size=size)  # its sums are read back: a device has finished
+    return time.perf_counter() - start

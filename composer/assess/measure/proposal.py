@@ -1,0 +1,155 @@
+"""A proposal: rates per target for a wished overall sparsity, from the sensitivities; measured as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...choosing.greedy import Choice, Point, choose, lower_hull, rate_of, rise_at
+from ...errors import ConfigError
+from ...files.jsonfile import write_json
+from ...files.stats import write_csv
+from ...scheme.configurations import (
+    Assignment,
+    Configurations,
+    Spec,
+    read_configurations,
+    resolve,
+    write_configurations,
+)
+from ...scheme.layout import Layout
+from ..settings import beyond
+from .bench import Bench
+from .journal import Journal
+from .sensitivity import rises
+
+if TYPE_CHECKING:
+    from ...progress import Bar
+
+CONF = "conf.json"
+COLUMNS = ("target", "rate", "removed", "total")
+
+
+def assess_proposal(bench: Bench, sensitivity: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``proposal.json``, its CSV and ``conf.json``; returns what the first one holds.
+
+    Raises:
+        ConfigError: more is wished than the measured rates remove.
+    """
+    wished, criterion, layout = bench.settings.sparsity, sensitivity["criterion"], bench.layout
+    total = layout.parameters(bench.paths)
+    choice = propose(rises(sensitivity), layout, round(wished * total), total)
+    rates = {path: _rate(layout, path, count) for path, count in choice.removed.items()}
+    uniform = uniform_rates(layout, bench.paths, sum(choice.removed.values()))
+    assigned = write_conf(bench, rates, criterion)
+    journal = bench.journal("proposal", criterion=criterion, repair=bench.settings.repair)
+    with bench.progress.bar("proposal", 2) as bar:
+        ours = _measured(bench, journal, assigned, criterion, bar)
+        theirs = _measured(bench, journal, _specs(bench, uniform, criterion), criterion, bar)
+    shown = "repaired" if bench.settings.repair else "pruned"
+    content = {
+        **bench.header("proposal", criterion=criterion, sparsity=wished),
+        "wished": wished,
+        "reached": sum(choice.removed.values()) / total,
+        "rates": rates,
+        "predicted_rise": choice.rise,
+        "dense_loss": sensitivity["dense"]["loss"],
+        "measured_loss": ours[shown],
+        "uniform_loss": theirs[shown],
+        "measured": ours,
+        "uniform": {"rates": uniform, **theirs},
+        "criterion": criterion,
+        "repair": bench.settings.repair,
+        "examples": len(bench.examples),
+        "unit": bench.unit,
+        "conf": CONF,
+    }
+    write_json(bench.folder / "proposal.json", content)
+    rows = [
+        {
+            "target": p,
+            "rate": rates.get(p, 0),
+            "removed": choice.removed.get(p, 0),
+            "total": layout.target(p).parameters,
+        }
+        for p in bench.paths
+    ]
+    write_csv(bench.folder / "proposal.csv", rows, COLUMNS)
+    return content
+
+
+def propose(rows: Iterable[tuple[str, int, float]], layout: Layout, goal: int, total: int) -> Choice:
+    """The greedy choice (:mod:`.greedy`) for the measured rows: target, weights removed, rise.
+
+    What looks like a gain is noise, and costs nothing; but the largest such gain tells how large noise is. That much,
+    times the square of the removed share, is added to every row, so that targets which noise alone tells apart are
+    pruned alike. The rise that is told is without it.
+    """
+    rows = list(rows)
+    noise = max([0.0, *(-rise for _, _, rise in rows)])
+    table: dict[str, list[Point]] = {}
+    costs: dict[str, list[Point]] = {}
+    for path, removed, rise in rows:
+        share = removed / layout.target(path).parameters
+        table.setdefault(path, []).append((removed, max(rise, 0.0) + noise * share**2))
+        costs.setdefault(path, []).append((removed, max(rise, 0.0)))
+    units = {path: layout.target(path).parameters // layout.target(path).units for path in table}
+    try:
+        chosen = choose(table, units, goal).removed
+    except ValueError:
+        most = sum(max(removed for removed, _ in points) for points in table.values())
+        raise ConfigError(beyond(goal / total, most / total)) from None
+    return Choice(chosen, sum(rise_at(lower_hull(costs[path]), count) for path, count in chosen.items()))
+
+
+def uniform_rates(layout: Layout, paths: Iterable[str], goal: int) -> dict[str, float]:
+    """One rate for all targets; linear ones make good what whole heads are off, so that ``goal`` weights go.
+
+    The last linear target takes the remainder of the others' rounding.
+    """
+    paths = list(paths)
+    share = goal / layout.parameters(paths)
+    rates = dict.fromkeys(paths, share)
+    linear = [path for path in paths if layout.target(path).kind == "linear"]
+    left = goal - sum(layout.target(path).removed_weights(share) for path in paths if path not in linear)
+    total = layout.parameters(linear)
+    for path in linear:
+        count = min(round(left * layout.target(path).parameters / total), layout.target(path).parameters - 1)
+        rates[path] = _rate(layout, path, max(count, 0))
+        left, total = left - max(count, 0), total - layout.target(path).parameters
+    return {path: rate for path, rate in rates.items() if layout.target(path).removed_units(rate)}
+
+
+def write_conf(bench: Bench, rates: Mapping[str, float], criterion: str) -> Assignment:
+    """Write ``conf.json`` and read it back as the next command will; the criterion stands in it, so that the masks
+    are the measured ones."""
+    path = bench.folder / CONF
+    named: dict[str, float | Spec] = {**_specs(bench, rates, criterion)}
+    content = Configurations(model=bench.space.stored_name(path.parent), configurations=[named])
+    write_configurations(path, content)
+    return resolve(read_configurations(path), bench.layout, where=str(path))[0]
+
+
+def _specs(bench: Bench, rates: Mapping[str, float], criterion: str) -> dict[str, Spec]:
+    layout = bench.layout
+    return {p: Spec(rate=r, criterion=bench.criterion_of(layout.target(p), criterion)) for p, r in rates.items()}
+
+
+def _rate(layout: Layout, path: str, removed: int) -> float:
+    target = layout.target(path)
+    return rate_of(removed // (target.parameters // target.units), target.units)
+
+
+def _measured(bench: Bench, journal: Journal, assigned: Mapping[str, Any], criterion: str, bar: Bar) -> dict[str, Any]:
+    """The loss of a whole configuration, without and with repair; an empty one is the base model."""
+    rates = {path: said.rate if isinstance(said, Spec) else said for path, said in assigned.items()}
+
+    def loss(repair: bool) -> float:
+        return bench.loss_with(bench.knife.prune(assigned, criterion, repair=repair)[0])
+
+    def make() -> dict[str, Any]:
+        return {"pruned": loss(False), "repaired": loss(True) if bench.settings.repair else None}
+
+    held = journal.row(("whole", rates), make)
+    bar.advance()
+    return held

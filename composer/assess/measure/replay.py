@@ -1,0 +1,218 @@
+"""The loss of a changed model on fixed examples, without running again what the change cannot reach.
+
+A module that has returned before the first changed module begins cannot depend on it: within a pass, what comes first
+in time comes first in the computation. So one pass of the base model is recorded, and when the weights of some modules
+are replaced every layer and sublayer that ends before them hands back what it gave then. That holds for any model
+whose pass runs the same modules in the same order for all batches, and it is exact to the last bit. Whether a model
+is one of these is checked: its loss on one batch, with everything handed back that can be, must be the dense one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ...scheme.layout import Layout
+from ...tensors.batches import by_length
+from ...tensors.forward import answering, to_device_of
+
+if TYPE_CHECKING:
+    from ...tasks.task import Batch, Examples, Task
+
+MEMORY = 2 << 30
+"""Most bytes of recorded outputs; a model that needs more runs whole each time."""
+
+
+def batch_size_on(device: torch.device) -> int:
+    """Examples of a batch. On a CPU small ones are quicker: less padding, and logits that stay near the cache."""
+    return 16 if device.type == "cpu" else 64
+
+
+class Measure:
+    """The mean loss of ``model`` over ``data``; the batches are made once.
+
+    ``dense`` is the loss of the model as it was given.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        data: Examples,
+        layout: Layout,
+        *,
+        memory: int = MEMORY,
+    ) -> None:
+        """See above.
+
+        Args:
+            memory: most bytes of recorded outputs.
+        """
+        batch_size = batch_size_on(next(model.parameters()).device)
+        lengths = [len(feature["input_ids"]) for feature in data.features]  # type: ignore[arg-type]
+        chosen = by_length(lengths, batch_size)
+        self.model, self.task = model, task
+        self.batches: list[Batch] = [
+            to_device_of(model, task.collate([data.features[i] for i in indices])) for indices in chosen
+        ]
+        self._tape = _Tape(model, layout)
+        with answering(model):
+            self.dense = self._record(memory)
+
+    def loss(self, changed: Collection[str]) -> float:
+        """Mean loss, where only the modules at ``changed`` have other weights than the base model."""
+        skipped = self._tape.before(changed)
+        total, count = 0.0, 0
+        with answering(self.model):
+            for i, batch in enumerate(self.batches):
+                with self._tape.handing_back(i, skipped):
+                    loss, n = self._run(batch)
+                total, count = total + loss * n, count + n
+        return total / max(1, count)
+
+    def _run(self, batch: Batch) -> tuple[float, int]:
+        loss, n = self.task.loss(self.model, batch)
+        return loss.item(), n
+
+    def _record(self, memory: int) -> float:
+        total, count, first = 0.0, 0, 0.0
+        for i, batch in enumerate(self.batches):
+            with self._tape.recording(i, memory):
+                loss, n = self._run(batch)
+            first = first if i else loss
+            total, count = total + loss * n, count + n
+        if self.batches and self._tape.ready(len(self.batches)):
+            with self._tape.handing_back(0, self._tape.all):
+                again, _ = self._run(self.batches[0])
+            if again != first:
+                self._tape.forget()
+        return total / max(1, count)
+
+
+class _Tape:
+    """What layers and sublayers gave, batch by batch, and when they and the targets' projections ran."""
+
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
+        self.modules = dict(model.named_modules())
+        places = {path for block in layout.blocks if block.level != "module" for path in block.chain}
+        self.places = [path for path in self.modules if path in places]
+        self.projections = {p.path for target in layout.targets for p in target.projections}
+        self.begins: dict[str, int] = {}
+        self.ends: dict[str, int] = {}
+        self.calls: Counter[str] = Counter()
+        self.given: dict[tuple[int, str], Any] = {}
+        self.bytes = 0
+        self.full = False
+        self.clock = 0
+
+    @property
+    def all(self) -> list[str]:
+        """Every place that can be handed back: it runs once in a pass."""
+        return [path for path in self.places if self.calls[path] == 1]
+
+    def before(self, changed: Collection[str]) -> list[str]:
+        """The places that have ended when the first of ``changed`` begins; none where one of these never ran."""
+        if not self.given or not all(path in self.begins for path in changed):
+            return []
+        first = min((self.begins[path] for path in changed), default=self.clock)
+        return [path for path in self.all if self.ends[path] < first]
+
+    def ready(self, batches: int) -> bool:
+        """Whether all was recorded; what is not is let go of."""
+        whole = not self.full and len(self.given) >= batches * len(self.all) > 0
+        if not whole:
+            self.forget()
+        return whole
+
+    def forget(self) -> None:
+        """Hand nothing back from now on."""
+        self.given.clear()
+
+    @contextmanager
+    def recording(self, i: int, memory: int) -> Iterator[None]:
+        """Within the body a pass over batch ``i`` is recorded."""
+        seen: Counter[str] = Counter()
+
+        def begin(path: str) -> Any:
+            def hook(*_: Any) -> None:
+                self.clock += 1
+                if i == 0:
+                    self.begins.setdefault(path, self.clock)
+
+            return hook
+
+        def end(path: str) -> Any:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                self.clock += 1
+                seen[path] += 1
+                if i == 0:
+                    self.ends[path] = self.clock
+                self._keep((i, path), output, memory)
+
+            return hook
+
+        handles: list[Any] = [
+            *(self.modules[path].register_forward_pre_hook(begin(path)) for path in self.projections),
+            *(self.modules[path].register_forward_hook(end(path)) for path in self.places),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.calls |= seen
+
+    def _keep(self, key: tuple[int, str], output: Any, memory: int) -> None:
+        if self.full:
+            return
+        self.bytes += sum(leaf.nbytes for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+        if self.bytes > memory:
+            self.full = True
+            self.given.clear()
+        else:
+            self.given[key] = _copied(output)
+
+    @contextmanager
+    def handing_back(self, i: int, places: Iterable[str]) -> Iterator[None]:
+        """Within the body the modules at ``places`` give what they gave for batch ``i``."""
+        replaced = [self.modules[path] for path in places]
+        try:
+            for path in places:
+                # An instance's own attribute stands before its class's method, and goes without a trace.
+                self.modules[path].__dict__["forward"] = _giving(self.given[i, path])
+            yield
+        finally:
+            for module in replaced:
+                module.__dict__.pop("forward", None)
+
+
+def _giving(output: Any) -> Any:
+    return lambda *_, **__: _copied(output)
+
+
+def _copied(output: Any) -> Any:
+    """Tensors of their own: what comes later may work in place."""
+    return tree_map_only(Tensor, torch.clone, output)
+
+
+@contextmanager
+def replaced(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """Within the body the parameters named in ``weights`` have these values; yields the paths of their modules."""
+    kept = {name: parameters[name].detach().clone() for name in weights}
+    try:
+        _copy(parameters, weights)
+        yield list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
+    finally:
+        _copy(parameters, kept)
+
+
+@torch.no_grad()
+def _copy(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        parameters[name].copy_(value)

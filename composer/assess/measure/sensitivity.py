@@ -1,0 +1,164 @@
+"""Sensitivity: the loss when a single target is pruned and all else is dense; then each head by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ...files.jsonfile import write_json
+from ...files.stats import write_csv
+from ...scheme.layout import Target
+from ...scheme.shapes import default_shape
+from .bench import Bench
+from .journal import Journal
+from .reading import layers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...training.blocks.moments import Moments
+    from .knife import Grams, Way
+
+COLUMNS = ("target", "kind", "layer", "rate", "loss", "loss_repaired", "removed", "total")
+HEAD_COLUMNS = ("target", "layer", "head", "loss")
+METHOD = (
+    "Measured: each target is pruned by itself, the rest of the model stays dense, and the loss is taken on the same "
+    "validation examples. Repaired: what is left of the pruned matrix (of heads: the projection that reads them) is "
+    "refitted by masked least squares on one calibration pass of the base model. Single heads are not repaired."
+)
+
+
+def assess_sensitivity(bench: Bench) -> dict[str, Any]:
+    """Write ``sensitivity.json`` with its CSV files; returns what the first one holds.
+
+    Rates that remove equally many units of a target are one measurement.
+    """
+    criterion, repair = bench.settings.criteria[0], bench.settings.repair
+    journal = bench.journal("sensitivity", criterion=criterion, repair=repair)
+    rows, heads = _Sensitivity(bench, journal, criterion).measured()
+    content = {
+        **bench.header("sensitivity", criterion=criterion, repair=repair, rates=list(bench.settings.rates)),
+        "dense": journal["dense",],
+        "rates": list(bench.settings.rates),
+        "criterion": criterion,
+        "granularity": {"attention": "head", "linear": "unstructured"},
+        "examples": len(bench.examples),
+        "unit": bench.unit,
+        "repair": repair,
+        "rows": rows,
+        "heads": heads,
+        "method": METHOD,
+    }
+    write_json(bench.folder / "sensitivity.json", content)
+    write_csv(bench.folder / "sensitivity.csv", rows, COLUMNS)
+    if heads:
+        write_csv(bench.folder / "heads.csv", heads, HEAD_COLUMNS)
+    return content
+
+
+class _Sensitivity:
+    """All measurements of one criterion."""
+
+    def __init__(self, bench: Bench, journal: Journal, criterion: str) -> None:
+        self.bench, self.journal, self.criterion = bench, journal, criterion
+        self.layers = layers(bench.layout)
+
+    def measured(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of targets and of heads, in execution order; what the journal lacks is measured."""
+        self.journal.row(("dense",), lambda: {"loss": self.bench.measure.dense})
+        missing = [path for path in self.bench.paths if self._lacks(path)]
+        if missing:
+            self._measure(missing)
+        targets = [self.bench.layout.target(path) for path in self.bench.paths]
+        rows = [self._row(target, rate) for target in targets for rate in self.bench.settings.rates]
+        heads = [self._head_row(t, i) for t in targets if self._by_heads(t) for i in range(t.heads)]
+        return rows, heads
+
+    def _keys(self, path: str) -> list[tuple[Any, ...]]:
+        """Of everything that is measured for a target."""
+        target = self.bench.layout.target(path)
+        removals = dict.fromkeys(target.removed_units(rate) for rate in self.bench.settings.rates)
+        keys: list[tuple[Any, ...]] = [("rate", path, removed) for removed in removals if removed]
+        return keys + ([("head", path, i) for i in range(target.heads)] if self._by_heads(target) else [])
+
+    def _lacks(self, path: str) -> bool:
+        return not all(self.journal.holds(*key) for key in self._keys(path))
+
+    def _by_heads(self, target: Target) -> bool:
+        return self.bench.settings.heads and target.kind == "attention"
+
+    def _measure(self, missing: list[str]) -> None:
+        from .knife import Way
+
+        ways = []
+        for path in missing:
+            target = self.bench.layout.target(path)
+            ways.append(Way(path, default_shape(target), self.bench.criterion_of(target, self.criterion)))
+        todo = [key for path in missing for key in self._keys(path) if not self.journal.holds(*key)]
+        knife, repair = self.bench.knife, self.bench.settings.repair
+        with self.bench.progress.bar("sensitivity", len(todo)) as bar:
+            for path, (way,), grams in knife.cuts(ways, repair=repair):
+                shared: dict[tuple[Any, ...], Moments] = {}
+                for key in self._keys(path):
+                    if not self.journal.holds(*key):
+                        self.journal.row(key, partial(self._losses, key, way, grams, shared))
+                        bar.advance(path)
+
+    def _losses(
+        self, key: tuple[Any, ...], way: Way, grams: Grams, shared: dict[tuple[Any, ...], Moments]
+    ) -> dict[str, Any]:
+        """The loss of one measurement, without and, at a rate, with repair."""
+        from .knife import removed_weights
+
+        weights, removed = self._pruned(key, way, grams)
+        loss, repaired = self.bench.loss_with(weights), None
+        if self.bench.settings.repair and key[0] == "rate":
+            repaired = self.bench.loss_with(self.bench.knife.refitted([way], weights, removed, grams, shared))
+        count = removed_weights(self.bench.layout, [way.path], removed)[way.path]
+        return {"loss": loss, "loss_repaired": repaired, "removed": count}
+
+    def _pruned(
+        self, key: tuple[Any, ...], way: Way, grams: Grams
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        target, (what, _, number) = self.bench.layout.target(way.path), key
+        if what == "rate":
+            return self.bench.knife.at(replace(way, rate=number / target.units), grams)
+        return without_head(target, number, self.bench.parameters)
+
+    def _row(self, target: Target, rate: float) -> dict[str, Any]:
+        removed = target.removed_units(rate)
+        dense = self.journal["dense",]["loss"]
+        untouched = {"loss": dense, "loss_repaired": dense if self.bench.settings.repair else None, "removed": 0}
+        held = self.journal["rate", target.path, removed] if removed else untouched
+        where = {"target": target.path, "kind": target.kind, "layer": self.layers[target.path][0], "rate": rate}
+        return {**where, **held, "total": target.parameters}
+
+    def _head_row(self, target: Target, i: int) -> dict[str, Any]:
+        held = self.journal["head", target.path, i]
+        return {"target": target.path, "layer": self.layers[target.path][0], "head": i, "loss": held["loss"]}
+
+
+def without_head(
+    target: Target, head: int, parameters: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and masks of an attention target that has lost one head (or key-value group)."""
+    import torch
+
+    from ...tensors import masks
+
+    keep = torch.ones(target.heads, dtype=torch.bool)
+    keep[head] = False
+    removed = masks.expand(target, keep)
+    weights = {name: parameters[name].detach().clone() for name in removed}
+    masks.apply(weights, removed)
+    return weights, removed
+
+
+def rises(content: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+    """Target, weights removed and rise of the loss, of each row of a ``sensitivity.json``; repaired where it says."""
+    dense = content["dense"]["loss"]
+    for row in content["rows"]:
+        loss = row["loss_repaired"] if row["loss_repaired"] is not None else row["loss"]
+        yield row["target"], row["removed"], loss - dense

@@ -1,0 +1,211 @@
+"""``assess.html``: one self-contained page of what lies in a folder, made from its JSON files alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import OutputError
+from ...files.jsonfile import read_json
+from ...files.records import changes
+from ...report.kit import components
+from ...report.kit.components import Section, Tile, amount, dig, number, percent, plain, provenance_facts
+from ...report.kit.labels import short_name
+from . import show_curves, show_proposal, show_sensitivity, show_weights
+from .drawn import Part, rise, unit_of
+
+PAGE = "assess.html"
+NAMES = ("proposal", "sensitivity", "curves", "weights", "calibration")
+"""Files of an assessment, in the order of the page."""
+HINTS = {
+    "weights": ("Weights: histograms, cutoffs, outliers", "--parts weights"),
+    "sensitivity": ("Sensitivity of every target and head", "--parts sensitivity"),
+    "curves": ("Metric and seconds against the rate", "--parts curves --rates 0:0.9:0.1"),
+    "calibration": ("Calibration sets against tasks", "--parts calibration --calibration a.jsonl b.jsonl"),
+    "proposal": ("A proposal for a wished sparsity", "--parts sensitivity proposal --sparsity 0.5"),
+}
+"""What makes a part that is missing."""
+
+SAME = ("version", "task", "targets", "valid", "examples", "calibration", "damping", "dead_columns", "device")
+"""What all parts of a page should have been measured with."""
+Row = Mapping[str, Any]
+Drawn = dict[str, tuple[Any, Part]]
+"""By name of a part: what it was drawn from, and the drawing."""
+
+
+def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = None) -> Path:
+    """Write ``assess.html`` into ``folder``, and every picture in it as PNG and SVG; returns the page.
+
+    Args:
+        pictures: write the picture files too; those newer than what they show are left alone.
+        drawn: what earlier calls drew; a part whose file is the same is not drawn again.
+
+    Raises:
+        OutputError: no file of an assessment is there, or one is none.
+    """
+    held = read_parts(folder, NAMES)
+    if not held:
+        named = ", ".join(f"{name}.json" for name in NAMES)
+        raise OutputError(f"{folder}: nothing to show; needed: at least one of {named} (`compose assess` writes them)")
+    parts = _parts(folder, held, {} if drawn is None else drawn)
+    if pictures:
+        for name, part in parts.items():
+            part.save(folder, folder / f"{name}.json")
+    first = next(iter(held.values()))
+    sections = [_told_apart(part.section, held[name], first) for name, part in parts.items()]
+    data = dig(first, "provenance", "data")
+    call = shlex.join(
+        ["compose", "assess", str(first.get("model")), *(["--data", str(data)] if data else []), "-o", str(folder)]
+    )
+    missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in held]
+    proposal = held.get("proposal")
+    components.write_page(
+        folder / PAGE,
+        "report.html",
+        title=f"What can go in {Path(str(first.get('model'))).name}",
+        verdict=summary(held),
+        tiles=_tiles(held),
+        facts=_facts(held),
+        sections=sections,
+        links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
+        hints=missing,
+        next_text="To go on with the proposal:",
+        next_command=shlex.join(
+            ["compose", "generate-scheme", "-c", str(folder / str(proposal.get("conf") or "conf.json"))]
+        )
+        if proposal
+        else "",
+        command=dig(first, "provenance", "command"),
+        provenance=provenance_facts(first.get("provenance")),
+        recipe="",
+    )
+    return folder / PAGE
+
+
+def read_parts(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The files that are there, by name.
+
+    Raises:
+        OutputError: one that is not what its name says.
+    """
+    found = {}
+    for name in names:
+        path = folder / f"{name}.json"
+        if path.is_file():
+            content = read_json(path, OutputError)
+            if not isinstance(content, dict) or content.get("what") != name:
+                raise OutputError(f'{path}: is no result of an assessment; needed: an object with "what": "{name}"')
+            found[name] = content
+    return found
+
+
+def _told_apart(section: Section, content: Row, first: Row) -> Section:
+    """A section whose figures were measured on other data, or otherwise, than those of the first part says so."""
+    then, now = (dig(one, "provenance", "inputs") or {} for one in (first, content))
+    both = [name for name in SAME if name in then and name in now]
+    then, now = ({name: inputs[name] for name in both} for inputs in (then, now))
+    if then == now:
+        return section
+    lead = f"Not measured as the first part of this page was ({changes(then, now)})."
+    return replace(section, lead=f"{lead} {section.lead}".strip())
+
+
+def _parts(folder: Path, held: Mapping[str, Row], drawn: Drawn) -> dict[str, Part]:
+    for name, content in held.items():
+        # A proposal names all targets, which other files know.
+        source = [content, held.get("weights"), held.get("sensitivity")] if name == "proposal" else content
+        if name not in drawn or drawn[name][0] != source:
+            drawn[name] = source, _part(folder / f"{name}.json", content, held)
+    return {name: drawn[name][1] for name in held}
+
+
+def _part(path: Path, content: Row, held: Mapping[str, Row]) -> Part:
+    makers: dict[str, Callable[[Row], Part]] = {
+        "weights": show_weights.part,
+        "sensitivity": show_sensitivity.part,
+        "curves": show_curves.part,
+        "calibration": show_curves.calibration_part,
+        "proposal": lambda proposal: show_proposal.part(proposal, _targets(held)),
+    }
+    try:
+        return makers[path.stem](content)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as bad:
+        raise OutputError(f"{path}: cannot be shown, what it holds is not complete: {bad!r}; make it again") from bad
+
+
+def _targets(held: Mapping[str, Row]) -> list[str]:
+    """All targets, where a file names them."""
+    if "weights" in held:
+        return [row["target"] for row in held["weights"]["targets"]]
+    return list(dict.fromkeys(row["target"] for row in held.get("sensitivity", {}).get("rows", ())))
+
+
+def summary(held: Mapping[str, Row]) -> str:
+    """What can go, in two sentences."""
+    told = [text for text in (_proposed(held), _single(held), _sizes(held)) if text]
+    return " ".join(told[:2])
+
+
+def _proposed(held: Mapping[str, Row]) -> str:
+    content = held.get("proposal")
+    dense = show_proposal.dense_loss(content) if content else None
+    measured = amount(content.get("measured_loss")) if content else None
+    if content is None or measured is None or dense is None:
+        return ""
+    text = f"{percent(content['reached'], 0)} of the target weights can go for {rise(measured, dense, 2)} "
+    text += f"{unit_of(content)} of loss ({number(dense, 2)} to {number(measured, 2)})"
+    uniform = amount(content.get("uniform_loss"))
+    return text + (f"; one rate for all targets would take {rise(uniform, dense, 2)}." if uniform is not None else ".")
+
+
+def _single(held: Mapping[str, Row]) -> str:
+    content = held.get("sensitivity")
+    found = show_sensitivity.extremes(content) if content else None
+    if content is None or found is None:
+        return ""
+    least, most, rate = found
+    dense = content["dense"]["loss"]
+    names = [f"{short_name([row['target']])} ({_cost(row, dense)})" for row in (least, most)]
+    return f"Pruned alone at {percent(rate, 0)}, {names[0]} costs least and {names[1]} most."
+
+
+def _cost(row: Row, dense: float) -> str:
+    repaired = amount(row.get("loss_repaired"))
+    return rise(row["loss"] if repaired is None else repaired, dense)
+
+
+def _sizes(held: Mapping[str, Row]) -> str:
+    content = held.get("weights")
+    if content is None:
+        return ""
+    rows, points = content["targets"], content["cutoffs"]
+    count = sum(row["count"] for row in rows)
+    half = next((point for point in points if point["share_below"]["all"] >= 0.5), points[-1])
+    largest = max(row["max_abs"] for row in rows)
+    share = percent(half["share_below"]["all"], 0)
+    return (
+        f"{share} of the {count:,} target weights are smaller than {half['cutoff']:.2g}, the largest is {largest:.2g}. "
+        "What they are worth only a measurement tells."
+    )
+
+
+def _tiles(held: Mapping[str, Row]) -> list[Tile]:
+    found = show_proposal.tiles(held["proposal"]) if "proposal" in held else []
+    if "weights" in held:
+        rows = held["weights"]["targets"]
+        found.append(Tile(f"{sum(row['count'] for row in rows):,}", f"weights in {len(rows)} targets"))
+    return found
+
+
+def _facts(held: Mapping[str, Row]) -> list[tuple[str, str]]:
+    first = next(iter(held.values()))
+    facts = [("Model", plain(first.get("model")))]
+    for key, text in (("criterion", "Criterion"), ("examples", "Examples measured"), ("unit", "Unit of losses")):
+        found = next((content[key] for content in held.values() if content.get(key)), None)
+        if found is not None:
+            facts.append((text, plain(found)))
+    data = dig(first, "provenance", "data")
+    return facts + ([("Data", plain(data))] if data else [])

@@ -1,0 +1,118 @@
+"""Gradients of the loss on the calibration sample: what a first-order criterion needs to know of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..progress import SILENT, Progress
+from ..scheme.layout import Layout, Projection
+from ..tensors.forward import answering, to_device_of
+
+if TYPE_CHECKING:
+    from ..tasks.task import Examples, Task
+
+MINIBATCH = 8
+"""Examples over which a gradient is taken before its absolute value: near a minimum the mean over all is 0."""
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Mean absolute gradients of the base model's loss.
+
+    Attributes:
+        weights: by projection, (out, in): mean of ``|∂L_b/∂W|`` over mini-batches b, by their real tokens.
+        gates: by path of an attention target (heads,) or of a feed-forward (neurons,): mean of ``|∂L(x)/∂ξ|`` over
+            examples x, with a gate ξ = 1 on the output of each unit and ``L(x)`` the loss summed over x's tokens.
+    """
+
+    weights: Mapping[Projection, Tensor]
+    gates: Mapping[str, Tensor]
+
+
+def collect_gradients(
+    model: nn.Module,
+    task: Task,
+    data: Examples,
+    layout: Layout,
+    *,
+    indices: Sequence[int],
+    batch_size: int = MINIBATCH,
+    progress: Progress = SILENT,
+) -> Slopes:
+    """One pass forward and back over the examples at ``indices``, without dropout; on the CPU.
+
+    The gate of a unit multiplies what the next projection reads of it, ``h``; its gradient is ``Σ h · ∂L/∂h`` over
+    the example's tokens, so no gate has to be put into the model. The model is not changed.
+    """
+    parameters = dict(model.named_parameters())
+    projections = [p for target in layout.targets for p in target.projections]
+    weights = [parameters[p.weight] for p in projections]
+    asked = [weight.requires_grad for weight in weights]
+    sums, gates, tokens = [torch.zeros_like(weight) for weight in weights], _Gates(layout), 0
+    starts = range(0, len(indices), batch_size)
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        with answering(model), torch.enable_grad(), gates.hooked(model), progress.bar("gradients", len(starts)) as bar:
+            for start in starts:
+                chosen = [data.features[i] for i in indices[start : start + batch_size]]
+                gates.examples = len(chosen)
+                loss, size = task.loss(model, to_device_of(model, task.collate(chosen)))
+                for total, gradient in zip(sums, torch.autograd.grad(loss * size, weights), strict=True):
+                    total += gradient.abs()
+                tokens += size
+                bar.advance()
+    finally:
+        for weight, before in zip(weights, asked, strict=True):
+            weight.requires_grad_(before)
+    means = [(total / max(1, tokens)).cpu() for total in sums]
+    return Slopes(
+        {p: p.of(mean) for p, mean in zip(projections, means, strict=True)},
+        {path: (total / max(1, len(indices))).cpu() for path, total in gates.sums.items()},
+    )
+
+
+class _Gates:
+    """Sums of absolute gates' gradients; ``examples`` is the size of the batch that is being run."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.examples = 0
+        self.readers: dict[str, tuple[str, int]] = {}
+        for target in layout.targets:
+            if target.kind == "attention":
+                self.readers[target.path] = layout.out_projection(target.path).path, target.heads
+            elif whole := layout.feed_forward(target.path):
+                self.readers[target.path] = whole.projections[-1].path, whole.heads
+
+    @contextmanager
+    def hooked(self, model: nn.Module) -> Iterator[None]:
+        """Within the body each pass back adds to the sums."""
+        handles = [
+            model.get_submodule(reader).register_forward_pre_hook(self._listener(path, units))
+            for path, (reader, units) in self.readers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _listener(self, path: str, units: int) -> Any:
+        def listen(_: nn.Module, args: tuple[Any, ...]) -> None:
+            read = args[0]
+
+            def add(gradient: Tensor) -> None:
+                products = (read.detach() * gradient).reshape(self.examples, -1, units, read.shape[-1] // units)
+                total = products.sum((1, 3)).abs().sum(0)
+                self.sums[path] = self.sums[path] + total if path in self.sums else total
+
+            read.register_hook(add)
+
+        return listen

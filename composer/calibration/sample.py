@@ -1,0 +1,165 @@
+"""The calibration sample: one pass of the base model over it serves every criterion, rate and configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import InputError
+from ..progress import SILENT, Progress
+from ..scheme.layout import Layout
+from ..tensors.batches import batch_indices, by_length
+from .gram import Gram, Input, find_inputs, gather
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..tasks.task import Batch, Examples, Task
+    from .gradients import Slopes
+
+Key = TypeVar("Key")
+
+
+def sample_indices(examples: int, size: int, *, seed: int) -> list[int]:
+    """The calibration sample: ``size`` different examples, or all when there are fewer.
+
+    A smaller sample of the same seed is the beginning of a larger one.
+
+    >>> sample_indices(9, 2, seed=1) == sample_indices(9, 5, seed=1)[:2]
+    True
+    """
+    return batch_indices(examples, min(size, examples), seed=seed, step=0)
+
+
+class Calibration:
+    """A sample of the training split, and the moments of the base model's projections on it.
+
+    While all moments fit into ``memory`` they are gathered in one pass, when they are first asked for, and kept;
+    otherwise each group of them takes a pass of its own and is let go of.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        data: Examples,
+        layout: Layout,
+        *,
+        size: int | None = None,
+        indices: Sequence[int] | None = None,
+        seed: int = 0,
+        memory: int | None = None,
+        batch_size: int = 64,
+        by_need: bool = False,
+        progress: Progress = SILENT,
+    ) -> None:
+        """See above.
+
+        Args:
+            model: the base model; it is run in evaluation mode and not changed.
+            data: where the sample is drawn from.
+            size: draw so many examples with ``seed`` (:func:`sample_indices`); None takes all.
+            indices: exactly these examples instead of a draw.
+            memory: most bytes of moments alive at once; None is no limit.
+            by_need: gather only what is asked for, in a pass whenever something is new; not all in the first one.
+        """
+        if indices is None:
+            indices = sample_indices(len(data), len(data) if size is None else size, seed=seed)
+        self.model, self.task, self.data, self.layout = model, task, data, layout
+        self.memory, self.by_need, self.progress = memory, by_need, progress
+        drawn = sorted(indices)
+        lengths = [_length(data.features[i]) for i in drawn]
+        self.indices = [[drawn[i] for i in chosen] for chosen in by_length(lengths, batch_size)]
+        self.passes = 0
+        self._held: dict[str, Gram] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.indices))
+
+    def batches(self) -> Iterator[Batch]:
+        """The sample in batches of similar length, the longest first."""
+        return (self.task.collate([self.data.features[i] for i in chosen]) for chosen in self.indices)
+
+    def moments(self, wants: Mapping[Key, Collection[str]]) -> Iterator[tuple[Key, dict[str, Gram]]]:
+        """For each key the moments of the projections at its paths.
+
+        Whoever lets go of what came before asking for the next stays within ``memory``.
+
+        Raises:
+            InputError: ``memory`` is less than one key's moments need.
+            ModelError: a projection that the model never runs.
+        """
+        missing = self._missing({path for paths in wants.values() for path in paths})
+        if missing:
+            if self.memory is not None and _bytes(self.inputs) > self.memory:
+                yield from self._in_passes(wants)
+                return
+            self._held |= self._gather(missing, "calibration")
+        for key, paths in wants.items():
+            yield key, {path: self._held[path] for path in paths}
+
+    def slopes(self) -> Slopes:
+        """The loss's gradients on the sample; gathered anew each time, in one pass."""
+        from .gradients import collect_gradients
+
+        self.passes += 1
+        indices = [i for chosen in self.indices for i in chosen]
+        return collect_gradients(self.model, self.task, self.data, self.layout, indices=indices, progress=self.progress)
+
+    @cached_property
+    def inputs(self) -> list[Input]:
+        """The tensors that the layout's projections read, in execution order."""
+        smallest = self.task.collate([self.data.features[self.indices[-1][-1]]])
+        return find_inputs(self.model, self.layout, smallest, self.task)
+
+    def _missing(self, paths: Collection[str]) -> list[Input]:
+        """What is to be gathered before the moments at ``paths`` are there."""
+        if all(path in self._held for path in paths):
+            return []
+        return [
+            source
+            for source in self.inputs
+            if not any(p.path in self._held for p in source.readers)
+            and (not self.by_need or any(p.path in paths for p in source.readers))
+        ]
+
+    def _in_passes(self, wants: Mapping[Key, Collection[str]]) -> Iterator[tuple[Key, dict[str, Gram]]]:
+        groups: list[tuple[list[Key], list[Input]]] = []
+        for key, paths in wants.items():
+            needed = [source for source in self.inputs if any(p.path in paths for p in source.readers)]
+            if self.memory is not None and _bytes(needed) > self.memory:
+                raise InputError(
+                    f"--memory: got {self.memory} bytes; the moments that {key} wants alone need {_bytes(needed)}"
+                )
+            if groups and _bytes(both := _union(groups[-1][1], needed)) <= (self.memory or 0):
+                groups[-1] = ([*groups[-1][0], key], both)
+            else:
+                groups.append(([key], needed))
+        if len(groups) > 1:
+            self.progress.note(
+                f"calibration: {len(groups)} passes, to stay within {self.memory} bytes of Gram matrices"
+            )
+        for number, (keys, needed) in enumerate(groups, 1):
+            order = [source for source in self.inputs if source in needed]
+            found = self._gather(order, f"calibration {number}/{len(groups)}")
+            for key in keys:
+                yield key, {path: found[path] for path in wants[key]}
+            del found
+
+    def _gather(self, inputs: Sequence[Input], label: str) -> dict[str, Gram]:
+        self.passes += 1
+        with self.progress.bar(label, len(self.indices)) as bar:
+            return gather(self.model, self.task, self.batches(), inputs, bar)
+
+
+def _union(inputs: Sequence[Input], more: Sequence[Input]) -> list[Input]:
+    return [*inputs, *(source for source in more if source not in inputs)]
+
+
+def _bytes(inputs: Sequence[Input]) -> int:
+    return sum(source.bytes for source in inputs)
+
+
+def _length(feature: Mapping[str, Any]) -> int:
+    return max((len(value) for value in feature.values() if isinstance(value, Sequence)), default=0)

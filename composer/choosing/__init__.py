@@ -1,0 +1,1 @@
+"""Which rates to take, from what was measured."""

@@ -1,0 +1,198 @@
+"""Commands that make models: prune, finetune and build-model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from . import tables
+from .options import (
+    COMMON,
+    DATA,
+    MACHINE,
+    TRAINING,
+    Common,
+    Criterion,
+    Data,
+    DeadColumns,
+    Every,
+    Force,
+    Machine,
+    Model,
+    Output,
+    SchemeFile,
+    Sweep,
+    Training,
+    Which,
+)
+from .session import session
+
+if TYPE_CHECKING:
+    from composer.recipe import Recipe
+    from composer.steps.outcome import Outcome
+
+    from .console import Console
+
+
+def prune(
+    *,
+    model: Model = None,
+    scheme: SchemeFile = None,
+    criterion: Criterion = None,
+    dead_columns: DeadColumns = None,
+    output: Output = None,
+    data: Data = DATA,
+    machine: Machine = MACHINE,
+    force: Force = False,
+    common: Common = COMMON,
+) -> None:
+    """Prune every variant once, into a library.
+
+    Every distinct pair of a target and a rate is pruned once, however many
+    configurations use it. The library is modules/pruned.
+
+    Example
+
+        compose prune
+        compose prune -s conf_prune.json --criterion l1 -o modules/pruned
+    """
+    from composer.steps.prune import prune
+
+    fields: dict[str, Any] = {"model": model, "criterion": criterion, "dead_columns": dead_columns}
+    with session(common, data, machine, **fields) as (recipe, console):
+        outcome = prune(recipe, scheme=scheme, output=output, force=force, progress=console.progress)
+        console.show(outcome, tables.pruned(outcome))
+
+
+def finetune(
+    *,
+    level: Annotated[Literal["block", "model"], Parameter(help="Shared blocks, or whole models.")],
+    configuration: Which = None,
+    every: Every = False,
+    baseline: Annotated[bool, Parameter(help="Whole models: start from modules/pruned, the control.")] = False,
+    dense: Annotated[bool, Parameter(help="Whole models: fine-tune the untouched base.")] = False,
+    model: Model = None,
+    scheme: SchemeFile = None,
+    modules: Annotated[
+        Path | None, Parameter(["-p", "--modules"], help="Library to start from [modules/pruned or finetuned].")
+    ] = None,
+    criterion: Criterion = None,
+    trainer: Annotated[str | None, Parameter(help="Blocks: how they are tuned [distill].")] = None,
+    sweep: Sweep = None,
+    output: Output = None,
+    training: Training = TRAINING,
+    data: Data = DATA,
+    machine: Machine = MACHINE,
+    force: Force = False,
+    common: Common = COMMON,
+) -> None:
+    """Fine-tune the shared blocks, or whole models.
+
+    --level block tunes every block of the scheme once, bottom-up, from
+    modules/pruned into modules/finetuned. --level model composes a
+    configuration from the library and fine-tunes it whole, into
+    models/N-finetuned; with --baseline from modules/pruned, into
+    models/N-baseline.
+
+    Example
+
+        compose finetune --level block --data multi30k --steps 100
+        compose finetune --level model -n 2 --data multi30k --epochs 1
+        compose finetune --level model --all --baseline --data multi30k
+    """
+    from composer.steps.tune_blocks import finetune_blocks
+    from composer.steps.tune_model import finetune_model
+
+    for_blocks, kind = level == "block", "dense" if dense else "baseline" if baseline else "composed"
+    chosen = {"-n/--configuration": configuration is not None, "--all": every, "--baseline": baseline}
+    if for_blocks:
+        _refuse("--level block", {**chosen, "--dense": dense, "--epochs": training.epochs is not None})
+    elif dense:
+        _refuse("--dense", chosen)
+    else:
+        _check_which(configuration, every, output)
+    part = training.for_blocks() if for_blocks else training.given()
+    fields = {"model": model, "criterion": criterion, "trainer": trainer, "sweep": sweep, **part}
+    with session(common, data, machine, **fields) as (recipe, console):
+        shared: dict[str, Any] = {"scheme": scheme, "output": output, "force": force, "progress": console.progress}
+        if for_blocks:
+            outcome = finetune_blocks(recipe, pruned=modules, **shared)
+            console.show(outcome, tables.tuned_blocks(outcome))
+            return
+        which = _every(recipe, scheme) if every else [configuration]
+        made = [finetune_model(recipe, kind, i, modules=modules, **shared) for i in which]  # type: ignore[arg-type]
+        _show_each(console, made, every, tables.tuned_model)
+
+
+def build_model(
+    *,
+    configuration: Which = None,
+    every: Every = False,
+    model: Model = None,
+    scheme: SchemeFile = None,
+    modules: Annotated[
+        Path | None, Parameter(["-p", "--modules"], help="Library to build from [modules/finetuned].")
+    ] = None,
+    sweep: Sweep = None,
+    output: Output = None,
+    data: Data = DATA,
+    machine: Machine = MACHINE,
+    force: Force = False,
+    common: Common = COMMON,
+) -> None:
+    """Compose a configuration's model from the library.
+
+    The result is an ordinary Hugging Face folder with tokenizer and model
+    card, models/N. With --sweep each sublayer's last projection is then
+    refitted, in execution order, on the inputs that it really gets; that
+    needs the data.
+
+    Example
+
+        compose build-model -n 2
+        compose build-model -n 2 --sweep --data multi30k
+        compose build-model -n 2 -p modules/pruned -o models/2-untuned
+        compose build-model --all
+    """
+    from composer.steps.build_model import build_model
+
+    _check_which(configuration, every, output)
+    with session(common, data, machine, model=model, sweep=sweep) as (recipe, console):
+        which = _every(recipe, scheme) if every else [configuration or 0]
+        shared: dict[str, Any] = {"scheme": scheme, "modules": modules, "output": output, "force": force}
+        shared["progress"] = console.progress
+        _show_each(console, [build_model(recipe, i, **shared) for i in which], every, tables.built)
+
+
+def _show_each(console: Console, made: Sequence[Outcome], every: bool, lines: tables.Lines) -> None:
+    """Show one result, or with ``--all`` the list of all."""
+    console.show(list(made) if every else made[0], tables.each(lines(outcome) for outcome in made))
+
+
+def _every(recipe: Recipe, scheme: Path | None) -> Sequence[int]:
+    """Numbers of all configurations of the scheme."""
+    from composer.steps.show import scheme_size
+
+    return range(scheme_size(scheme or recipe.folder / "conf_prune.json"))
+
+
+def _refuse(beside: str, given: dict[str, bool]) -> None:
+    """Refuse the flags of ``given`` that are set: they mean nothing beside another one."""
+    from composer.errors import RecipeError
+
+    problems = [f"{name}: not together with {beside}" for name, is_set in given.items() if is_set]
+    if problems:
+        raise RecipeError(problems)
+
+
+def _check_which(configuration: int | None, every: bool, output: Path | None) -> None:
+    """Exactly one of ``-n`` and ``--all``; with ``--all`` every model has its own default folder."""
+    from composer.errors import RecipeError
+
+    if not every and configuration is None:
+        raise RecipeError("-n/--configuration: nothing given; allowed: a number counted from 0, or --all")
+    if every:
+        _refuse("--all", {"-n/--configuration": configuration is not None, "-o/--output": output is not None})

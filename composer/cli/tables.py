@@ -1,0 +1,226 @@
+"""Results of the steps as lines and tables: plain data in, things to print out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Column, Table
+from rich.text import Text
+
+from composer.steps.outcome import Outcome
+
+from .format import NONE, duration, number, percent, plural, size
+
+Shown = Iterator[RenderableType]
+Lines = Callable[[Outcome], Shown]
+
+
+class Sheet:
+    """A titled table: columns of text that may wrap, then columns of figures that are never cut."""
+
+    def __init__(self, title: str, names: Sequence[str], figures: Sequence[str], caption: str = "") -> None:
+        self.title, self.caption = title, caption
+        self._table = Table(
+            box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style=""
+        )
+        for name in names:
+            self._table.add_column(name, overflow="fold", vertical="bottom")
+        for name in figures:
+            self._table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+        self.add_row = self._table.add_row
+        self.add_section = self._table.add_section
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self.title, style="bold")
+        yield from console.render(self._table, options.update(width=self._width(console, options)))
+        if self.caption:
+            yield Text(self.caption)
+
+    def _width(self, console: Console, options: ConsoleOptions) -> int:
+        """Natural width; at most the console's, unless figures would be cut."""
+        endless = options.update(width=10_000)
+        natural = self._table.__rich_measure__(console, endless).maximum
+        names = [column for column in self._table.columns if not column.no_wrap]
+        spare = sum(max(0, _natural(console, endless, column) - 12) for column in names)
+        return min(natural, max(options.max_width, natural - spare))
+
+
+def _natural(console: Console, options: ConsoleOptions, column: Column) -> int:
+    return max(Measurement.get(console, options, cell).maximum for cell in (column.header, *column.cells))
+
+
+def finished(outcome: Outcome, text: str) -> str:
+    """One line about an output: what is in it, or that nothing had to be done."""
+    return f"{outcome.output}: {text}" if outcome.fresh else f"{outcome.output} is up to date"
+
+
+def downloaded(outcome: Outcome) -> Shown:
+    """What `download` brought."""
+    got = outcome.summary
+    files = plural(len(got["files"]), "file")
+    yield finished(outcome, f"{got['repo']} at {got['commit'][:12]}, {size(got['bytes'])} in {files}")
+
+
+def configurations(outcome: Outcome) -> Shown:
+    """What `generate-config` wrote."""
+    made = outcome.summary
+    targets = plural(made["targets"], "target")
+    yield finished(outcome, f"{plural(made['configurations'], 'configuration')} of {targets} of {made['model']}")
+
+
+def scheme(outcome: Outcome) -> Shown:
+    """What `generate-scheme` planned."""
+    if outcome.fresh:
+        yield from _levels(outcome.summary)
+        yield from _followed(outcome.summary.get("global", []))
+    yield finished(outcome, f"digest {outcome.summary['digest'][:12]}")
+
+
+def _followed(rates: Sequence[dict[str, Any]]) -> Shown:
+    """What one threshold over all targets takes from each."""
+    sheet = Sheet("Rates under one threshold", ["configuration", "path"], ["rate"])
+    for row in rates:
+        sheet.add_row(str(row["configuration"]), row["path"], percent(row["rate"]))
+    if rates:
+        yield sheet
+
+
+def graph(outcome: Outcome) -> Shown:
+    """A scheme with all its nodes."""
+    nodes = Sheet("Nodes", ["level", "path", "rates"], ["uses"])
+    for node in outcome.summary["nodes"]:
+        rates = ", ".join([_rates(node["rates"]), *node.get("choices", [])])
+        nodes.add_row(node["level"], node["path"] or "(whole model)", rates, str(node["uses"]))
+    yield nodes
+    yield from _levels(outcome.summary)
+    yield f"picture: {outcome.summary['picture']}"
+
+
+def model(outcome: Outcome) -> Shown:
+    """A model's targets and totals."""
+    told = outcome.summary
+    targets = Sheet("Targets", ["path", "kind"], ["weights", "zeros", "sparsity"])
+    for row in told["targets"]:
+        share = percent(row["zeros"] / row["weights"] if row["weights"] else 0.0)
+        targets.add_row(row["path"], row["kind"], f"{row['weights']:,}", f"{row['zeros']:,}", share)
+    yield targets
+    yield (
+        f"{outcome.output}: {told['parameters']:,} parameters, {told['zeros']:,} of them zero, "
+        f"{size(told['bytes'])}; sparsity of the targets {percent(told['sparsity'])}"
+    )
+
+
+def pruned(outcome: Outcome) -> Shown:
+    """What `prune` made."""
+    made = outcome.summary
+    text = f"{plural(made['variants'], 'variant')}, {made['made']:,} made in {duration(made['seconds'])}"
+    yield finished(outcome, text)
+
+
+def tuned_blocks(outcome: Outcome) -> Shown:
+    """What `finetune --level block` made."""
+    made, joint = outcome.summary, outcome.summary.get("joint")
+    text = f"{plural(made['blocks'], 'block')}, {made['tuned']:,} tuned with "
+    text += plural(made["teacher_passes"], "teacher batch", "teacher batches")
+    if joint:
+        text += f", then {plural(joint['steps'], 'joint step')} over {plural(joint['configurations'], 'configuration')}"
+        text += "" if joint["made"] else " made before"
+    yield finished(outcome, f"{text} in {duration(made['seconds'])}; curves in {made['stats']}")
+
+
+def tuned_model(outcome: Outcome) -> Shown:
+    """What `finetune --level model` made."""
+    made = outcome.summary
+    yield finished(
+        outcome,
+        f"{plural(made['steps'], 'step')} in {duration(made['seconds'])}, validation loss "
+        f"{number(made['first_loss'])} to {number(made['final_loss'])}; curve in {made['stats']}",
+    )
+
+
+def built(outcome: Outcome) -> Shown:
+    """What `build-model` composed."""
+    made = outcome.summary
+    yield finished(
+        outcome,
+        f"configuration {made['configuration']} from {made['from']}, sparsity {percent(made['sparsity'])}",
+    )
+
+
+def plotted(outcome: Outcome) -> Shown:
+    """What `plot` drew."""
+    yield finished(outcome, plural(len(outcome.summary["stats"]), "run"))
+
+
+def results(outcome: Outcome) -> Shown:
+    """What `evaluate` measured."""
+    rows: list[dict[str, Any]] = outcome.summary["results"]
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    first = rows[0] if rows else {}
+    questions = first.get("details", {}).get("questions")
+    counted = plural(questions, "question") if questions else plural(first.get("examples", 0), "example")
+    title = f"{first.get('split', 'test')} ({counted})"
+    heads = [name.replace("_", "\n") for name in metrics]
+    shown = Sheet(title, ["model"], ["loss", *heads, "sparsity", "ms per\nexample", "memory"])
+    for row in rows:
+        seconds = row.get("seconds_per_example")
+        shown.add_row(
+            str(row["model"]),
+            number(row["loss"]),
+            *(number(row["metrics"].get(name), 3 if name in ("accuracy", "f1") else 2) for name in metrics),
+            percent(row["sparsity"]),
+            number(seconds * 1000 if seconds is not None else None, 1),
+            size(row.get("memory_bytes")),
+        )
+    yield shown
+    for row in rows:
+        if tokens := row.get("details", {}).get("tokens"):
+            yield f"{row['model']}: {plural(tokens, 'token')} in {duration(row['details']['seconds'])}"
+    yield from dict.fromkeys(line for row in rows for line in _signatures(row.get("details", {})))
+    yield finished(outcome, plural(len(rows), "result"))
+
+
+def plan(steps: Sequence[dict[str, Any]], folder: Path) -> Shown:
+    """What `run --dry-run` would do."""
+    shown = Sheet(f"Plan for {folder}", ["step", "does", "done"], [])
+    for step in steps:
+        shown.add_row(step["step"], step["does"], "yes" if step["done"] else NONE)
+    yield shown
+
+
+def each(parts: Iterable[Shown]) -> Shown:
+    """The lines of several results, one after the other."""
+    for part in parts:
+        yield from part
+
+
+def _levels(summary: dict[str, Any]) -> Shown:
+    """Sharing per level, and the sparsity of each configuration."""
+    tuned = set(summary.get("block_levels", ()))
+    caption = "saved: share of the work that sharing spares" + ("; * tuned" if tuned else "")
+    levels = Sheet("Sharing", ["level"], ["blocks", "uses", "saved"], caption)
+    for row in summary["levels"]:
+        name = f"{row['level']} *" if row["level"] in tuned else row["level"]
+        levels.add_row(name, f"{row['blocks']:,}", f"{row['uses']:,}", percent(row["saved"]))
+    yield levels
+    sparsity = Sheet("Configurations", ["configuration"], ["sparsity"])
+    for i, share in enumerate(summary["sparsity"]):
+        sparsity.add_row(str(i), percent(share))
+    yield sparsity
+
+
+def _rates(rates: Any) -> str:
+    values = rates.values() if isinstance(rates, dict) else rates
+    return " ".join(f"{rate:g}" for rate in dict.fromkeys(values)) or "0"
+
+
+def _signatures(details: dict[str, Any]) -> Iterator[str]:
+    """How metrics were computed, as sacrebleu says it."""
+    for name, value in details.items():
+        if "signature" in name:
+            yield f"{name.replace('_', ' ')}: {value}"

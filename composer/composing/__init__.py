@@ -1,0 +1,1 @@
+"""From the library to a model."""

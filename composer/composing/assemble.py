@@ -1,0 +1,76 @@
+"""Compose: assemble one configuration from a library, and say what is masked in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import LibraryError
+from ..library.store import Library
+from ..scheme.graph import SHARED, Node, Scheme
+from ..scheme.layout import Layout
+from ..tensors import masks
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def compose(
+    model: nn.Module, layout: Layout, scheme: Scheme, i: int, library: Library, addresses: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """Turn ``model`` (a fresh base model) into configuration ``i``, in place; returns its masks.
+
+    Every weight comes from its highest stored ancestor: a stored inner node holds all below it.
+
+    Args:
+        addresses: node hash -> address in ``library``, for the nodes that it serves; ``SHARED`` of
+            :mod:`composer.scheme.graph` -> that of the weights of everything else, where they are not the base model's.
+
+    Raises:
+        LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
+    """
+    import torch
+
+    parameters = dict(model.named_parameters())
+    keep: dict[str, Tensor] = {}
+    with torch.no_grad():
+        if SHARED in addresses:
+            for name, value in library.get(addresses[SHARED]).weights.items():
+                parameters[name].copy_(value)
+        for node in cover(scheme, i, addresses):
+            artefact = library.get(addresses[node.hash])
+            for name, value in artefact.weights.items():
+                parameters[name].copy_(value)
+            keep |= artefact.masks
+    masks.apply(parameters, keep)
+    _check_counts(layout, scheme.root(i), keep, library)
+    return keep
+
+
+def cover(scheme: Scheme, i: int, addresses: Mapping[str, str]) -> list[Node]:
+    """The topmost stored nodes of configuration ``i``; together they hold every pruned target."""
+    found: list[Node] = []
+    stack = list(scheme.root(i).children)[::-1]
+    while stack:
+        node = scheme.nodes[stack.pop()]
+        if node.hash in addresses:
+            found.append(node)
+        elif node.children:
+            stack.extend(reversed(node.children))
+        else:
+            raise LibraryError(f"configuration {i}: the library has no block for {node.label}")
+    return found
+
+
+def _check_counts(layout: Layout, root: Node, keep: Mapping[str, Tensor], library: Library) -> None:
+    problems = []
+    for path, wanted in root.removed_weights(layout).items():
+        projections = [p for part in root.shape(layout.target(path)).parts(layout, path) for p in part.projections]
+        removed = sum(int((~p.of(keep[p.weight])).sum()) for p in projections if p.weight in keep)
+        if removed != wanted:
+            problems.append(
+                f"{library.folder}: {path} at {root.rates[path]:g}: {removed} weights are masked; "
+                f"the scheme says {wanted}"
+            )
+    if problems:
+        raise LibraryError(problems)

@@ -1,0 +1,217 @@
+"""Sweep: refit a composed model's sublayers in execution order, each on the inputs that it really gets.
+
+Blocks are made on the base model's inputs, so that configurations can share them; in a composed model the errors of
+neighbours add up. The stream after a sublayer is the stream before it plus the output ``f`` of its last projection
+``W`` (before the norm, in post-norm models; times a factor, in Granite). With ``X̂`` what that projection reads in the
+composed model, ``r̂`` the stream before the sublayer there, and ``r`` and ``f`` those of the base model, the new weights
+minimise
+
+    ``|X̂ W'ᵀ - (f + r - r̂)|² + λ |W' - W|²``   over ``W'`` that are zero where ``W`` is masked
+
+(a bias is one more column of ``W``, and of ones in ``X̂``). All that comes later sees the new weights at work.
+In post-norm layers ``r`` is the input of the sublayer. In pre-norm layers that one gets a normed copy of ``r``, which
+is what entered the layer plus what the sublayers before have added.
+
+Every batch of the calibration sample runs once through each model, as a coroutine that waits at each sublayer's end
+until all batches have arrived there and the new weights are in place. So the sweep costs two forward passes, without
+what comes after the last sublayer, and the moments; it holds one sublayer's activations of the whole sample.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from greenlet import getcurrent, greenlet
+from torch import Tensor, nn
+
+from ..calibration.sample import Calibration
+from ..errors import ModelError
+from ..progress import SILENT, Progress
+from ..scheme.layout import Block, Layout, Projection
+from ..tasks.task import Batch, Examples, Task
+from ..tensors.capture import Arguments, first_input, result_of
+from ..tensors.forward import answering, real_rows, to_device_of
+from ..tensors.masks import Masks
+from ..training.blocks.moments import Moments, kept, matrix, separated
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One sublayer: ``|ĥ - h|²`` of its stream, over ``|f|²`` of what the base model's sublayer adds to its own."""
+
+    path: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep did: its wall time, and each sublayer in execution order."""
+
+    seconds: float
+    refits: tuple[Refit, ...]
+
+
+def sweep(
+    model: nn.Module,
+    base: nn.Module,
+    layout: Layout,
+    masks: Masks,
+    task: Task,
+    data: Examples,
+    *,
+    size: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    damping: float = 0.01,
+    progress: Progress = SILENT,
+) -> SweepResult:
+    """Refit the last projection of each sublayer of ``model``, in place, towards the stream of ``base``.
+
+    A sublayer without masks is refitted too: it makes up for those before it, if there is anything to make up for.
+
+    Args:
+        model: the composed model.
+        base: another model of the same architecture; not changed.
+        masks: keep-masks by parameter name (:func:`composer.tensors.masks.expand`); they hold exactly afterwards.
+        data: where the calibration sample of ``size`` examples is drawn from with ``seed``.
+        damping: λ relative to the mean of the moments' diagonal; it pulls towards the weights as they are.
+
+    Raises:
+        ModelError: a sublayer that does not run once per pass in the layout's order; those before it are refitted then.
+    """
+    began = time.perf_counter()
+    sample = Calibration(model, task, data, layout, size=size, seed=seed, batch_size=batch_size)
+    blocks = list(layout.at("sublayer"))
+    refits = []
+    with (
+        answering(base),
+        answering(model),
+        _stopping(base, layout, blocks, at_end=True),
+        _stopping(model, layout, blocks, at_end=False),
+        _running(task, base, model, sample.batches()) as pairs,
+        progress.bar("sweep", len(blocks)) as bar,
+    ):
+        for block in blocks:
+            refits.append(_refit(model, block, layout.ends(block)[0].last, masks, pairs, damping))
+            bar.advance(block.path)
+    return SweepResult(time.perf_counter() - began, tuple(refits))
+
+
+class _Run(greenlet):
+    """One batch on its way through one model: each switch to it runs it on to its stop in the next sublayer."""
+
+    entered: Tensor  # the stream before the sublayer that it is in
+    stream: Tensor  # in pre-norm layers: the stream after what ran last
+
+    def __init__(self, task: Task, model: nn.Module, batch: Batch) -> None:
+        super().__init__()
+        self.task, self.model, self.batch = task, model, batch
+        self.real = task.real_tokens(batch)
+
+    def run(self) -> None:
+        """What the coroutine does from its first switch on."""
+        self.task.loss(self.model, self.batch)
+
+    def to(self, block: Block) -> Tensor:
+        """Go on to the stop in ``block``; returns what is handed over there."""
+        stop = self.switch()
+        if self.dead or stop[0] != block.path:
+            instead = "ended" if self.dead else f"came to {stop[0]}"
+            raise ModelError(
+                f"{block.path}: must run once per pass, in the layout's order; the model {instead} instead"
+            )
+        return stop[1]
+
+    def hand_over(self, block: Block, value: Tensor) -> None:
+        """Stop here, within the run, until the next :meth:`to`."""
+        self.parent.switch((block.path, value))
+
+
+Pairs = Sequence[tuple[_Run, _Run]]
+"""A run of the base model and one of the composed model for each batch."""
+
+
+def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs: Pairs, damping: float) -> Refit:
+    """Let all batches arrive at the sublayer's last projection, solve, and write the new weights into it."""
+    parameters = dict(model.get_submodule(last.path).named_parameters(prefix=last.path))
+    start = matrix(parameters, last)
+    weight, bias = (start[:, :-1], start[:, -1]) if last.bias else (start, None)
+    moments = Moments(last, start)
+    for theirs, ours in pairs:
+        output, inputs = theirs.to(block), ours.to(block)
+        real = ours.real[block.stream]
+        rows, added = real_rows(inputs, real, last.path), real_rows(output, real, block.path)
+        missing = real_rows(theirs.entered - ours.entered, real, block.path) / block.scale
+        moments.add(rows, added + missing - F.linear(rows, weight, bias), added)
+    solved = moments.solve(start, kept(masks, last, start.device), damping)
+    made = Refit(block.path, moments.error(start), moments.error(solved))
+    for name, value in separated(solved, last).items():
+        parameters[name].copy_(value)
+    return made
+
+
+@contextmanager
+def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_end: bool) -> Iterator[None]:
+    """Within the body each run of ``model`` stops once in every sublayer.
+
+    It hands over what its last projection gives, or else, before that one runs, what it reads.
+    """
+
+    current: Callable[[], Any] = getcurrent  # always a run: nothing else runs the model meanwhile
+
+    def begin(given: Arguments) -> None:
+        current().stream = first_input(given)
+
+    def enter(block: Block, given: Arguments) -> None:
+        run = current()
+        run.entered = run.stream if block.path in layout.pre_norm else first_input(given)
+
+    def end(block: Block, result: Tensor) -> None:
+        run = current()
+        # OPT's feed-forward works on (batch * length, width).
+        added = result - run.entered if block.residual else result.reshape(run.entered.shape)
+        if at_end:
+            run.hand_over(block, added)
+        if block.path in layout.pre_norm:
+            run.stream = run.entered + block.scale * added
+
+    def before(path: str, call: Callable[[Arguments], None]) -> Any:
+        module = model.get_submodule(path)
+        return module.register_forward_pre_hook(lambda _, *given: call(given), with_kwargs=True)
+
+    def hooks(block: Block) -> Iterator[Any]:
+        yield before(block.chain[0], lambda given: enter(block, given))
+        if not at_end:
+            yield before(layout.ends(block)[0].last.path, lambda given: current().hand_over(block, first_input(given)))
+        if at_end or block.path in layout.pre_norm:
+            module = model.get_submodule(block.chain[-1])
+            yield module.register_forward_hook(lambda _, __, output: end(block, result_of(output)))
+
+    handles: list[Any] = []
+    try:
+        handles += (before(path, begin) for path in dict.fromkeys(layout.pre_norm.values()))
+        for block in blocks:
+            handles += hooks(block)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _running(task: Task, base: nn.Module, model: nn.Module, batches: Iterable[Batch]) -> Iterator[Pairs]:
+    """A pair of runs for each batch, not begun; those that wait somewhere at the end are ended there."""
+    here = (to_device_of(model, batch) for batch in batches)
+    pairs = [(_Run(task, base, batch), _Run(task, model, batch)) for batch in here]
+    try:
+        yield pairs
+    finally:
+        for theirs, ours in pairs:
+            theirs.throw()
+            ours.throw()

@@ -1,0 +1,45 @@
+"""Evaluate: task metric, loss, sparsity, seconds per example, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..scheme.layout import Layout
+from ..tasks.loss import mean_loss
+from ..tasks.task import Examples, Task
+from ..tensors.masks import zeros_per_target
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def measure(model: nn.Module, layout: Layout, task: Task, data: Examples, *, batch_size: int = 64) -> dict[str, Any]:
+    """Everything that ``results/*.json`` says about one model on one split.
+
+    ``sparsity`` is the share of exact zeros in target weights; ``memory_bytes`` the peak of the process
+    (host) or of the device.
+    """
+    score = task.score(model, data, batch_size=batch_size)
+    zeros = zeros_per_target(model, layout)
+    return {
+        "split": data.split,
+        "source": data.source,
+        "examples": len(data),
+        "loss": mean_loss(model, task, data, batch_size=batch_size) if score.loss is None else score.loss,
+        "metrics": score.metrics,
+        "details": score.details,
+        "sparsity": sum(z for z, _ in zeros.values()) / max(1, sum(n for _, n in zeros.values())),
+        "seconds_per_example": score.details["seconds"] / len(data),
+        "memory_bytes": _peak_memory(next(model.parameters()).device),
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,116 @@
+"""What identifies a model's weights: read from safetensors files as plain bytes, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from .jsonfile import read_json
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of a safetensors file: where it is and what it is."""
+
+    name: str
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder (one, or the shards that the index names).
+
+    Raises:
+        ModelError: no folder, no safetensors (only ``.bin`` weights are refused by name), a shard missing.
+    """
+    if not folder.is_dir():
+        what = "is a file; a model folder is needed" if folder.exists() else "no such model folder"
+        raise ModelError(f"{folder}: {what}")
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        names = _shards(index)
+        missing = [
+            f"{folder / name}: shard named in {index.name} is missing"
+            for name in names
+            if not (folder / name).is_file()
+        ]
+        if missing:
+            raise ModelError(missing)
+        return [folder / name for name in names]
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack"))
+    got = f"got only {', '.join(others)}" if others else "got none"
+    raise ModelError(
+        f"{folder}: no model.safetensors; {got}; weights are read from safetensors only "
+        "(save the model again with save_pretrained)"
+    )
+
+
+def _shards(index: Path) -> list[str]:
+    content = read_json(index, ModelError)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ModelError(f"{index}: not an index of shards: 'weight_map' must name a file for each tensor")
+    return sorted(set(shards.values()))
+
+
+def tensor_entries(folder: Path) -> list[TensorEntry]:
+    """All tensors of a model folder, sorted by name; only the files' headers are read."""
+    entries = [entry for file in weight_files(folder) for entry in _header(file)]
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 (hex) over sorted tensor names, shapes, dtypes and bytes. Takes time linear in the weights."""
+    digest = hashlib.sha256()
+    maps: dict[Path, mmap.mmap] = {}
+    for entry in tensor_entries(folder):
+        digest.update(f"{entry.name}\0{entry.dtype}\0{entry.shape}\0".encode())
+        if entry.file not in maps:
+            with entry.file.open("rb") as file:
+                maps[entry.file] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with memoryview(maps[entry.file]) as view, view[entry.start : entry.stop] as part:
+            digest.update(part)
+    for mapped in maps.values():
+        mapped.close()
+    return digest.hexdigest()
+
+
+def _header(file: Path) -> list[TensorEntry]:
+    with file.open("rb") as stream:
+        try:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > file.stat().st_size:
+                raise ValueError("header longer than the file")
+            header = json.loads(stream.read(length))
+        except (struct.error, ValueError, UnicodeDecodeError) as bad:
+            raise ModelError(f"{file}: not a safetensors file: {bad}") from None
+    try:
+        header.pop("__metadata__", None)
+        entries = [_entry(name, file, item, 8 + length) for name, item in header.items()]
+    except (AttributeError, KeyError, TypeError, ValueError) as bad:
+        raise ModelError(f"{file}: not a safetensors file: its header is wrong: {bad!r}") from None
+    if any(entry.stop > file.stat().st_size for entry in entries):
+        raise ModelError(f"{file}: truncated: shorter than its header says")
+    return entries
+
+
+def _entry(name: str, file: Path, item: dict[str, Any], base: int) -> TensorEntry:
+    start, stop = item["data_offsets"]
+    return TensorEntry(name, file, item["dtype"], tuple(item["shape"]), base + start, base + stop)

@@ -1,0 +1,143 @@
+"""What is needed to try pieces of work: the base model, a few batches of the calibration sample, blocks with masks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...calibration.sample import Calibration
+from ...calibration.teacher import Teacher
+from ...pruning.criteria import CRITERIA
+from ...pruning.cut import weight_of
+from ...scheme.graph import Node
+from ...scheme.layout import Block
+from ...tensors import masks
+from ...tensors.batches import batch_indices
+from ...tensors.capture import owned
+from ...tensors.ranking import keep_by_rank
+from ...training.blocks.tuner import head
+from ...training.joint import JointBook
+from ...training.loop import Book
+from ...training.model import MaskedBook
+from ...workspace import Workspace
+from ..workload import Setting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SAMPLE = 3
+"""Batches that are looked at, and times that something is repeated."""
+
+
+class Bench:
+    """The base model of a workspace, and what can be tried on it.
+
+    ``scale`` is how much larger the calibration sample is than its few batches, in tokens.
+    """
+
+    def __init__(self, space: Workspace, setting: Setting) -> None:
+        self.space, self.setting = space, setting
+        self.scheme, self.layout = setting.scheme, setting.layout
+        self.train = space.examples("train")
+        self.model = space.fresh_model()
+        self.parameters = dict(self.model.named_parameters())
+        r, layout = space.recipe, self.layout.only(self.scheme.modules)
+        full = Calibration(self.model, space.task, self.train, layout, size=r.calibration_size, seed=r.seed)
+        chosen = full.indices[len(full.indices) // (2 * SAMPLE) :: -(-len(full.indices) // SAMPLE)]
+        self._drawn = [i for batch in chosen for i in batch]
+        self._looked_at = layout
+        self.sample = self.few()
+        self.scale = _tokens(full) / _tokens(self.sample)
+        valid = head(space.examples("valid"), r.block.valid_size)
+        self.lecturer = Teacher(self.model, self.layout, space.task, self.train, valid, self.sample)
+
+    def few(self) -> Calibration:
+        """A few batches of the calibration sample, with none of their moments gathered yet."""
+        given = self.model, self.space.task, self.train, self._looked_at
+        return Calibration(*given, indices=self._drawn, memory=self.space.recipe.memory)
+
+    def batch(self, step: int) -> list[int]:
+        """Training examples of a batch of blocks."""
+        r = self.space.recipe
+        return batch_indices(len(self.train), r.block.batch_size, seed=r.seed, step=step)
+
+    def block(self, node: Node) -> Block:
+        """The node's block."""
+        return self.layout.block(node.level, node.path)  # type: ignore[arg-type]
+
+    def weights(self, node: Node) -> dict[str, Tensor]:
+        """All parameters of the node's block, pruned."""
+        keep = self.masks(node)
+        weights = {name: self.parameters[name].detach().clone() for name in owned(self.model, self.block(node))}
+        masks.apply(weights, keep)
+        return weights
+
+    def masks(self, node: Node) -> dict[str, Tensor]:
+        """Of the node's rates, by magnitude: which weights go does not matter here, only how many."""
+        l1 = CRITERIA.get("l1")()
+        found: dict[str, Tensor] = {}
+        for path, rate in node.rates.items():
+            target = self.layout.target(path)
+            scores = l1.score(target, [weight_of(p, self.parameters) for p in target.projections], {})
+            found |= masks.expand(target, keep_by_rank(scores, rate))
+        return found
+
+    def repeated(self, work: Callable[[int], Any]) -> Sequence[float]:
+        """Seconds of each of a few times, the first left out."""
+        return [self.took(partial(work, step)) for step in range(SAMPLE + 1)][1:]
+
+    def took(self, work: Callable[[], Any]) -> float:
+        """Seconds of ``work``."""
+        self.synchronised()
+        began = time.perf_counter()
+        work()
+        self.synchronised()
+        return time.perf_counter() - began
+
+    def synchronised(self) -> None:
+        """Wait until the device has done what it was told."""
+        device = next(self.model.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+
+def _tokens(sample: Calibration) -> int:
+    """Tokens of all batches, padding included."""
+    return sum(tensor.numel() for batch in sample.batches() for tensor in batch.values())
+
+
+class Timed(Book):
+    """Mixed into the book of a training loop: keeps the seconds of each step, and validates nothing."""
+
+    def __init__(self, *given: Any, synchronised: Callable[[], None]) -> None:
+        super().__init__(*given)
+        self.synchronised = synchronised
+        self.each: list[float] = []
+
+    def measure(self, model: nn.Module, step: int) -> float:
+        """All weights are as good as those of the start, which therefore are restored."""
+        return 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.synchronised()
+        super().on_step_begin(args, state, control, **kwargs)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.synchronised()
+        before = self.train_seconds
+        control = super().on_step_end(args, state, control, **kwargs)
+        self.each.append(self.train_seconds - before)
+        return control
+
+
+class TimedAlone(Timed, MaskedBook):
+    """Steps of one whole model."""
+
+
+class TimedTogether(Timed, JointBook):
+    """Steps of all configurations together."""

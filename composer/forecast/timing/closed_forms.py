@@ -1,0 +1,137 @@
+"""Trying what closed forms are made of: passes over the calibration sample, selections, solves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...calibration.gram import Gram
+from ...pruning.criteria import CRITERIA
+from ...pruning.criteria.criterion import MovingCriterion
+from ...pruning.cut import weight_of
+from ...scheme.layout import Block, End
+from ...training.blocks.moments import Moments, kept, matrix
+from .bench import Bench
+
+LEAST = 2
+"""How often each kind of work is tried, at least."""
+
+
+class ClosedForms(Bench):
+    """One method for each unit: takes its ``of``, returns the seconds of one try or more."""
+
+    # The calibration sample ------------------------------------------------------------------------------
+
+    def gather(self) -> Sequence[float]:
+        """A pass over the whole sample that gathers the base model's moments."""
+        return [self._gathered()[0]]
+
+    def _gathered(self) -> tuple[float, dict[str, Gram]]:
+        """Seconds of a pass over the whole sample with all moments, and the moments of the few batches."""
+        sample, found = self.few(), dict[str, Gram]()
+        before, _ = sample.passes, sample.inputs
+        wants = {p.path: [p.path] for target in sample.layout.targets for p in target.projections}
+
+        def keep() -> None:
+            found.update({path: m[path] for path, m in sample.moments(wants) if path in self._read})
+
+        seconds = self.took(keep)
+        return self.scale * seconds / (sample.passes - before), found
+
+    @cached_property
+    def _moments(self) -> dict[str, Gram]:
+        return self._gathered()[1]
+
+    @cached_property
+    def _read(self) -> set[str]:
+        """Projections whose moments are looked at again: those of what stands for its kind."""
+        nodes = (self.scheme.nodes[self.setting.like(node)] for node in self.setting.tuned_nodes())
+        ends = {end.last.path for node in nodes for end in self.layout.ends(self.block(node))}
+        for path in map(self.setting.target_like, self.scheme.modules):
+            target = self.layout.target(path)
+            out = [self.layout.out_projection(path)] if target.kind == "attention" else []
+            ends |= {p.path for p in (*target.projections, *out)}
+        return ends
+
+    def show(self) -> Sequence[float]:
+        """A pass up to the last sublayer; the very first batch still runs to the model's end."""
+        batches = list(self.sample.batches())
+        with self.lecturer.watching(list(self.layout.at("sublayer")) or list(self.layout.blocks)):
+            self.lecturer.show(batches[-1])
+            return [self.scale * sum(self.took(partial(self.lecturer.show, batch)) for batch in batches)]
+
+    def probe(self, name: str, k: int) -> Sequence[float]:
+        """One variant's moments of what its ``k``-th sublayer's last projection reads, over the whole sample."""
+        node = self.scheme.nodes[name]
+        block, weights = self.block(node), self.weights(node)
+        end, seconds = self.layout.ends(block)[k], []
+        moments = Moments(end.last, matrix(weights, end.last))
+        inside = [b for b in self.layout.at("sublayer") if set(b.targets) <= set(block.targets)]
+        with self.lecturer.watching([block, *inside]), torch.no_grad():
+            for batch in self.sample.batches():
+                self.lecturer.show(batch)
+                seconds.append(self.took(lambda: self._look_inside(block, end, weights, moments)))
+        return [self.scale * sum(seconds)]
+
+    def _look_inside(self, block: Block, end: End, weights: dict[str, Tensor], moments: Moments) -> None:
+        lesson = self.lecturer.lesson(block)
+        inputs, stream = lesson.probe(weights, end)
+        moments.add(inputs, self.lecturer.stream(end, block) - stream, lesson.wanted)
+
+    # Closed forms ----------------------------------------------------------------------------------------
+
+    def select(self, path: str) -> Sequence[float]:
+        """The criterion's scores of one target."""
+        criterion, target = CRITERIA.get(self.space.recipe.criterion)(), self.layout.target(path)
+        if not criterion.needs <= {"gram"} or isinstance(criterion, MovingCriterion):
+            criterion = CRITERIA.get("wanda")()  # one look at the moments, about what one look at gradients takes
+        stats: dict[str, Any] = {}
+        if criterion.needs:
+            stats["gram"] = [self._moments[p.path] for p in target.projections]
+            if target.kind == "attention":
+                out = self.layout.out_projection(path)
+                stats["out"] = out.of(self.parameters[out.weight].detach()), self._moments[out.path]
+        weights = [weight_of(p, self.parameters) for p in target.projections]
+        return [self.took(lambda: criterion.score(target, weights, stats))]
+
+    def solve(self, name: str, k: int) -> Sequence[float]:
+        """One solve, where others have solved for the same inputs before."""
+        return [second for _, second in self._solved(name, k)]
+
+    def prepare(self, name: str, k: int) -> Sequence[float]:
+        """What the first solve for these inputs takes in addition."""
+        return [max(0.0, first - second) for first, second in self._solved(name, k)]
+
+    def _solved(self, name: str, k: int) -> Sequence[tuple[float, float]]:
+        """Seconds of a first and of a second solve, on the moments of the few batches, each time anew."""
+        if (name, k) not in self._pairs:
+            node = self.scheme.nodes[name]
+            last = self.layout.ends(self.block(node))[k].last
+            gram = self._moments.get(last.path)
+            if gram is None:  # nothing is pruned there, but the layer's other sublayers are
+                gram = Gram(torch.eye(last.in_features + last.bias), 1, last.bias)
+            start, live = matrix(self.weights(node), last), torch.ones(last.in_features, dtype=torch.bool)
+            keep = kept(self.masks(node), last, start.device)
+            made: list[Moments] = []
+
+            def solve() -> None:
+                moments = made.pop() if made else Moments.of(gram, last, self.parameters, live)
+                solved = moments.solve(start, keep, self.space.recipe.block.damping)
+                moments.error(start), moments.error(solved)
+                made.append(moments)
+
+            def both() -> tuple[float, float]:
+                made.clear()
+                return self.took(solve), self.took(solve)
+
+            solve()  # what is only done once in a process
+            self._pairs[name, k] = [both() for _ in range(LEAST)]
+        return self._pairs[name, k]
+
+    @cached_property
+    def _pairs(self) -> dict[tuple[str, int], Sequence[tuple[float, float]]]:
+        return {}

@@ -1,0 +1,192 @@
+"""What the pieces of work take on this machine: each kind tried a few times, through the real code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...composing.refit import sweep
+from ...library.store import Library
+from ...progress import SILENT, Bar, Progress
+from ...scheme.graph import Node
+from ...steps.settings import model_settings
+from ...tasks.task import Examples
+from ...tensors import masks
+from ...training.blocks import TRAINERS
+from ...training.blocks.trainer import BlockSettings
+from ...training.blocks.tuner import head
+from ...training.joint import Variant
+from ...training.loop import train_whole
+from ...training.settings import ModelSettings
+from ..workload import Key, Work
+from .bench import SAMPLE, TimedAlone, TimedTogether
+from .closed_forms import LEAST, ClosedForms
+
+LONG = 5.0
+"""A piece that would take more seconds than this is not tried: the largest that was tried is scaled up."""
+SHORT = 0.3
+"""Seconds up to which a kind is tried again, up to :data:`SAMPLE` times."""
+WRITTEN = 8 * 2**20
+"""Bytes of the file that is written to see how fast that goes."""
+
+
+class Seconds(NamedTuple):
+    """What one piece takes: in its quickest, its middling and its slowest try."""
+
+    least: float
+    about: float
+    most: float
+
+    def times(self, factor: float) -> Seconds:
+        """Of a piece that is so many times as much."""
+        return Seconds(*(factor * seconds for seconds in self))
+
+
+def measure(pieces: Pieces, works: Iterable[Work], progress: Progress = SILENT) -> dict[Key, Seconds]:
+    """Seconds of one piece of each unit and kind (:attr:`Work.of`).
+
+    Of each unit the least comes first, so that the others can be scaled from it.
+    """
+    kinds = {(work.unit, work.of): work for work in works}
+    found: dict[Key, Seconds] = {}
+    largest: dict[str, tuple[float, Seconds]] = {}
+    with progress.bar("time a few batches", len(kinds)) as bar:
+        for key, work in sorted(kinds.items(), key=lambda item: (item[0][0], item[1].operations)):
+            tried, seconds = largest.get(work.unit, (work.operations, Seconds(0.0, 0.0, 0.0)))
+            scaled = seconds.times(work.operations / tried)
+            if scaled.about > LONG:
+                found[key] = scaled
+            else:
+                found[key] = _tried(pieces, work)
+                largest[work.unit] = work.operations, found[key]
+            bar.advance(work.unit)
+    return found
+
+
+def _tried(pieces: Pieces, work: Work) -> Seconds:
+    """Seconds of one piece; what is over in no time is tried more often: a hiccup would be taken for all pieces."""
+    tries: list[float] = []
+    while len(tries) < LEAST or (len(tries) < SAMPLE and sum(tries) < SHORT):
+        tries += getattr(pieces, work.unit)(*work.of)
+    return Seconds(min(tries), median(tries), max(tries))
+
+
+class Pieces(ClosedForms):
+    """One method for each unit of :class:`.workload.Work`: takes its ``of``, returns the seconds of one try or more."""
+
+    # Steps -----------------------------------------------------------------------------------------------
+
+    def teach(self) -> Sequence[float]:
+        """A pass over one batch of blocks."""
+        with self.lecturer.watching(list(self.layout.at("sublayer")) or list(self.layout.blocks)):
+            return self.repeated(lambda step: self.lecturer.teach("train", self.batch(step)))
+
+    def learn(self, name: str) -> Sequence[float]:
+        """One block's step."""
+        return self._lesson(name, "step")
+
+    def look(self, name: str) -> Sequence[float]:
+        """One block's validation on one batch."""
+        return self._lesson(name, "error")
+
+    def _lesson(self, name: str, what: str) -> Sequence[float]:
+        node = self.scheme.nodes[name]
+        block = self.block(node)
+        trainer: Any = TRAINERS.get(self.space.recipe.trainer)
+        r = self.space.recipe.block
+        settings = BlockSettings(self.space.recipe.trainer, r.steps, r.batch_size, r.learning_rate, r.patience, 0)
+        pupil = trainer.start(self.weights(node), self.masks(node), settings)
+        with self.lecturer.watching([block]):
+            self.lecturer.teach("train", self.batch(0))
+
+            def once(_: int) -> None:
+                lesson = self.lecturer.lesson(block)
+                getattr(pupil, what)(lesson, lesson.wanted)
+
+            return self.repeated(once)
+
+    def step(self, batch_size: int) -> Sequence[float]:
+        """A step of the middle configuration, by the real training loop."""
+        keep = self.masks(self._middle)
+        with TemporaryDirectory() as folder, masks.held(self.model, keep):
+            loop = self._loop(batch_size), Path(folder), Bar()
+            book = TimedAlone(self.space.task, self._nobody, keep, *loop, synchronised=self.synchronised)
+            return self._trained(book)
+
+    def joint(self, batch_size: int) -> Sequence[float]:
+        """A step of all configurations together; each costs the same, so the middle one stands for all."""
+        keep, offsets = self.masks(self._middle), dict[str, Tensor]()
+        if self.space.recipe.block.start == "repaired":
+            linear = {p.weight for t in self.layout.targets if t.kind != "attention" for p in t.projections}
+            offsets = {name: torch.zeros_like(self.parameters[name]) for name in keep if name in linear}
+        variants = [[Variant(offsets, keep)]]
+        with TemporaryDirectory() as folder:
+            loop = self._loop(batch_size), 1, Path(folder), Bar()
+            book = TimedTogether(self.space.task, self._nobody, variants, *loop, synchronised=self.synchronised)
+            with book.masked(self.model):
+                return self._trained(book)
+
+    @cached_property
+    def _middle(self) -> Node:
+        return self.scheme.root(len(self.scheme.roots) // 2)
+
+    @property
+    def _nobody(self) -> Examples:
+        """Examples of a loop that validates nothing."""
+        return head(self.train, 1)
+
+    def _loop(self, batch_size: int) -> ModelSettings:
+        """Settings of a few steps that cost what the recipe's do."""
+        whole, few = model_settings(self.space), {"learning_rate": 1e-6, "warmup": 0.0, "evaluations": 1}
+        return replace(whole, steps=SAMPLE + 1, batch_size=batch_size, **few)  # type: ignore[arg-type]
+
+    def _trained(self, book: TimedAlone | TimedTogether) -> Sequence[float]:
+        """Seconds of each step but the first, with the base model's answers where the recipe wants them."""
+        answers = self.space.answers(book.settings.distill)
+        train_whole(self.model, self.space.task, self.train, book, answers)
+        return book.each[1:]
+
+    # Files and models ------------------------------------------------------------------------------------
+
+    def file(self) -> Sequence[float]:
+        """Store a small block and read it."""
+        return self._stored(1)
+
+    def byte(self) -> Sequence[float]:
+        """What a byte of a block adds to that."""
+        pairs = zip(self._stored(WRITTEN), self._stored(1), strict=True)
+        return [max(0.0, long - short) / WRITTEN for long, short in pairs]
+
+    def _stored(self, size: int) -> Sequence[float]:
+        folder = self.space.folder if self.space.folder.is_dir() else None
+        with TemporaryDirectory(prefix=".time-", dir=folder) as place:
+            library, data = Library(place), {"x": torch.zeros(size, dtype=torch.uint8)}
+            return self.repeated(lambda step: library.get(library.put({"x": step}, data, {}, stats={})))
+
+    def compose(self) -> Sequence[float]:
+        """Load the model; the blocks that are then put on it take little beside that."""
+        return [self.took(self.space.fresh_model)]
+
+    def sweep(self) -> Sequence[float]:
+        """A sweep of the middle configuration over a part of the sample, and what one over all of it takes.
+
+        Solves take the same time whatever the sample; two parts tell what an example adds.
+        """
+        size = min(self.space.recipe.calibration_size, len(self.train))
+        some, more = max(1, size // 4), max(2, size // 2)
+        short, long = self._swept(some), self._swept(more)
+        return [long + max(0.0, long - short) * (size - more) / (more - some)]
+
+    def _swept(self, size: int) -> float:
+        model, keep, r = self.space.fresh_model(), self.masks(self._middle), self.space.recipe
+        masks.apply(dict(model.named_parameters()), keep)
+        given = model, self.model, self.layout, keep, self.space.task, self.train
+        return sweep(*given, size=size, seed=r.seed, damping=r.block.damping).seconds

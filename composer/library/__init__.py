@@ -1,0 +1,1 @@
+"""Stored blocks: the store, its manifests, its catalogue and its upkeep."""

@@ -1,0 +1,119 @@
+"""A model folder: its configuration, layout and fingerprint without torch, its modules with it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError
+from ..files.jsonfile import read_json
+from ..files.safetensors import fingerprint, tensor_entries
+from ..scheme.layout import Layout, Projection
+from .families import family_of
+from .family import Family, ModelConfig, Storage
+from .layouts import layout_of
+from .storage import HuggingFace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEMO = "demo"
+"""The name of the embedded model."""
+
+
+class BaseModel:
+    """A model folder that Composer reads: a Hugging Face folder, or what a family's own storage reads.
+
+    Raises:
+        ModelError: no folder, no ``config.json``, an unknown family, weights that are not safetensors.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.name = str(folder)
+        self.folder = demo_folder() if self.name == DEMO else Path(folder)
+        if not self.folder.is_dir():
+            what = "is a file; a model folder is needed" if self.folder.exists() else "no such model folder"
+            hint = "" if self.folder.exists() else " (`compose download` brings one from the hub)"
+            raise ModelError(f"{self.folder}: {what}{hint}")
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """The parsed ``config.json``."""
+        path = self.folder / "config.json"
+        config = read_json(path, ModelError)
+        if not isinstance(config, dict):
+            raise ModelError(f"{path}: not a model configuration: an object is needed")
+        return config
+
+    @cached_property
+    def family(self) -> Family | None:
+        """The family that serves it; None where no table does."""
+        return family_of(self.config, str(self.folder / "config.json"))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Targets and blocks, from ``config.json`` alone."""
+        return layout_of(self.config, str(self.folder / "config.json"))
+
+    @cached_property
+    def storage(self) -> Storage:
+        """How it is read and written."""
+        return (self.family and self.family.storage) or HuggingFace()
+
+    @property
+    def task(self) -> str | None:
+        """Name of its task, where its family has one of its own."""
+        return self.family.task if self.family else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the weights (see :func:`composer.files.safetensors.fingerprint`)."""
+        return fingerprint(self.folder)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of parameters on disk."""
+        return sum(entry.size for entry in tensor_entries(self.folder))
+
+    def load(self) -> nn.Module:
+        """The model in float32 and evaluation mode, checked against the layout."""
+        tensor_entries(self.folder)  # .bin alone and damaged files are refused before anybody else sees them
+        model = self.storage.load(self.folder, self.config, self.layout)
+        check_layout(model, self.layout, self.name)
+        return model.eval()
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write ``model`` as a folder of the same kind as this one, with what stands beside the weights here."""
+        self.storage.save(model, folder, self.folder, self.config)
+
+
+def demo_folder() -> Path:
+    """Where the embedded checkpoint is."""
+    return Path(__file__).parent.parent / "demo" / "checkpoint"
+
+
+def check_layout(model: nn.Module, layout: Layout, name: str) -> None:
+    """Compare every projection of the layout with the real module.
+
+    Raises:
+        ModelError: a rule that matches no module, or one of another shape; never silently skipped.
+    """
+    modules, parameters = set(dict(model.named_modules())), dict(model.named_parameters(remove_duplicate=False))
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    problems = [p for t in layout.targets for q in t.projections if (p := _mismatch(modules, shapes, q))]
+    if problems:
+        raise ModelError([f"{name}: {problem}" for problem in problems[:5]])
+
+
+def _mismatch(modules: set[str], shapes: dict[str, tuple[int, ...]], projection: Projection) -> str | None:
+    if projection.path not in modules:
+        return f"the model has no module {projection.path!r} that its family's table names"
+    shape, wanted = shapes.get(projection.weight), projection.stored
+    if shape != wanted:
+        return f"{projection.path!r} has a weight of shape {shape}; its family's table says {wanted}"
+    bias = projection.held[1] if projection.held else f"{projection.path}.bias"
+    if (bias in shapes) != projection.bias:
+        has, says = ("no bias", "one") if projection.bias else ("a bias", "none")
+        return f"{projection.path!r} has {has}; its family's table says {says}"
+    return None

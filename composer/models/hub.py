@@ -1,0 +1,223 @@
+"""Download a base model: one ordinary Hugging Face folder, safetensors only, whole or not at all.
+
+The hub client does the transfer, so ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean
+everywhere; they are read when `download` is called. Small files come first: a model that Composer cannot use
+is refused before its weights are fetched. Everything lands in a hidden sibling folder that is renamed at the
+end, and ``composer.json`` in it says which repository and commit it holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, ModelError, OutputError, did_you_mean
+from ..files.records import RECORD, new_folder
+from .hub_snapshot import cached_snapshot, fill, offline, remote_snapshot, select
+
+ALIASES = {"t5": "google-t5/t5-small", "distilbert": "lvwerra/distilbert-imdb"}
+"""Short names of the base models that the examples use."""
+
+_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class DownloadResult:
+    """What `download` left in ``folder``; ``fetched`` is false where it was there already."""
+
+    repo: str
+    commit: str
+    folder: Path
+    files: tuple[str, ...]
+    bytes: int
+    fetched: bool
+
+
+def download(
+    model: str, output: Path, *, revision: str | None = None, force: bool = False, quiet: bool = False
+) -> DownloadResult:
+    """Bring ``model``, an alias or a hub id ``owner/name``, into the folder ``output``.
+
+    ``revision`` is a branch, a tag or a commit (default: ``main``). A second call with the same model and
+    commit changes nothing; ``force`` replaces whatever ``output`` holds. With ``HF_HUB_OFFLINE`` set, the
+    files are taken from the hub client's own cache. Progress bars are shown on a terminal unless ``quiet``.
+
+    Raises `ModelError` where the model cannot be had or is none that Composer reads (safetensors, a
+    ``config.json`` with a ``model_type``, a tokenizer), and `OutputError` where ``output`` holds something
+    else or cannot be written. ``output`` is then as it was before.
+    """
+    repo, endpoint = repo_id(model), _endpoint()
+    folder = Path(output).expanduser().resolve()
+    held = _held(folder, output, repo, force)
+    if held is not None and _settled(held, revision):
+        return _result(repo, held["commit"], output, held["files"], fetched=False)
+    with _plain_errors(repo, revision, endpoint, output):
+        snapshot = cached_snapshot(repo, revision) if offline() else remote_snapshot(repo, revision, endpoint)
+    if held is not None:
+        if held["commit"] != snapshot.commit:
+            raise OutputError(
+                f"{output} holds {repo} at {held['commit'][:12]}, asked for was {revision or 'main'}, "
+                f"which is {snapshot.commit[:12]}: --force replaces it"
+            )
+        return _result(repo, snapshot.commit, output, held["files"], fetched=False)
+    small = select(snapshot, repo, endpoint)
+    with _staged(folder) as staging, _plain_errors(repo, revision, endpoint, output), _bars(quiet):
+        files = fill(snapshot, small, staging)
+        record = {"repo": repo, "revision": revision or "main", "commit": snapshot.commit, "files": files}
+        (staging / RECORD).write_text(json.dumps({"hub": record}, indent=2) + "\n", encoding="utf-8")
+    return _result(repo, snapshot.commit, output, files, fetched=True)
+
+
+def repo_id(model: str) -> str:
+    """Return the hub id that ``model`` names, an alias or an id already.
+
+    >>> repo_id("t5")
+    'google-t5/t5-small'
+    >>> repo_id("distilbrt")
+    Traceback (most recent call last):
+    ...
+    composer.errors.ModelError: unknown model 'distilbrt': allowed are t5, distilbert or a hub id \
+such as 'google-t5/t5-small'; did you mean 'distilbert'?
+    """
+    repo = ALIASES.get(model, model)
+    bad = "--" in repo or ".." in repo or repo.endswith((".git", "-", ".")) or len(repo) > 96
+    if bad or not _ID.fullmatch(repo):
+        raise ModelError(
+            f"unknown model {model!r}: allowed are {', '.join(ALIASES)} or a hub id such as "
+            f"'google-t5/t5-small'{did_you_mean(model, [*ALIASES, *ALIASES.values()])}"
+        )
+    return repo
+
+
+def _endpoint() -> str:
+    """Return the hub's address, read at each call; the client itself reads it once, when imported."""
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    if not endpoint.startswith(("http://", "https://")):
+        raise ModelError(f"HF_ENDPOINT is {endpoint!r}: it must begin with http:// or https://")
+    return endpoint
+
+
+def _result(repo: str, commit: str, output: Path, files: dict[str, int], *, fetched: bool) -> DownloadResult:
+    return DownloadResult(repo, commit, Path(output), tuple(sorted(files)), sum(files.values()), fetched)
+
+
+# The output folder
+
+
+def _held(folder: Path, output: Path, repo: str, force: bool) -> dict[str, Any] | None:
+    """Return the record of an intact download of ``repo``, or None where ``folder`` may be written."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{output} is a file: a model needs a folder")
+    if any(inside.is_relative_to(folder) for inside in (Path.cwd(), Path.home())):
+        raise OutputError(f"{output} is, or contains, the current or the home folder: name another")
+    if force or not folder.exists() or not any(folder.iterdir()):
+        return None
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))["hub"]
+        there, commit, files = str(record["repo"]), str(record["commit"]), dict(record["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        count = sum(1 for _ in folder.iterdir())
+        raise OutputError(
+            f"{output} exists and is no download of Composer's ({count} entries): --force replaces it"
+        ) from None
+    if there != repo:
+        raise OutputError(f"{output} holds {there} at {commit[:12]}, not {repo}: --force replaces it")
+    for name, size in files.items():
+        path = folder / name
+        got = path.stat().st_size if path.is_file() else None
+        if got != size:
+            state = "is missing" if got is None else f"has {got} bytes instead of {size}"
+            raise OutputError(f"{output}: {name} {state}: --force downloads it again")
+    return {"repo": repo, "commit": commit, "revision": record.get("revision"), "files": files}
+
+
+def _settled(held: dict[str, Any], revision: str | None) -> bool:
+    """Whether ``held`` is what is asked for, as far as can be told without asking the hub."""
+    return revision == held["commit"] or (offline() and revision in (None, held["revision"]))
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` when all went well."""
+    with new_folder(folder) as staging:
+        yield staging
+        # The client keeps its notes on each file there; an ordinary model folder has none.
+        shutil.rmtree(staging / ".cache", ignore_errors=True)
+
+
+# Where the files come from
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[None]:
+    """Switch the client's progress bars off while ``quiet``; without a terminal it shows none by itself."""
+    from huggingface_hub import utils
+
+    switch = quiet and not utils.are_progress_bars_disabled()
+    if switch:
+        utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if switch:
+            utils.enable_progress_bars()
+
+
+@contextmanager
+def _plain_errors(repo: str, revision: str | None, endpoint: str, output: Path) -> Iterator[None]:
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        yield
+    except InputError:
+        raise
+    # hf-xet, which moves the large files of the public hub, reports its failures as RuntimeError.
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        raise _explain(error, repo, revision or "main", endpoint, output) from error
+
+
+def _explain(error: Exception, repo: str, revision: str, endpoint: str, output: Path) -> InputError:
+    from huggingface_hub import errors, get_token
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    token = "no HF_TOKEN is set" if get_token() is None else "the token given may not read it"
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
+    if status == 401 and not isinstance(error, errors.RepositoryNotFoundError):
+        return ModelError(f"{endpoint} does not accept the token given (asked for {repo}): look at HF_TOKEN")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"the disk is full: {output} was not written")
+    if isinstance(error, OSError) and error.errno is not None:
+        return OutputError(f"{output} cannot be written: {error.strerror}")
+    # The first kind that fits counts: these classes are each other's children.
+    lines: list[tuple[type[Exception], str]] = [
+        (errors.GatedRepoError, f"{repo} is gated and {token}: ask for access at {endpoint}/{repo}"),
+        (
+            errors.RepositoryNotFoundError,
+            f"no model {repo} at {endpoint}: it does not exist, or it is private and {token}",
+        ),
+        (
+            errors.RevisionNotFoundError,
+            f"{repo} has no revision {revision!r}: allowed is a branch, a tag or a commit",
+        ),
+        (errors.HfHubHTTPError, f"{endpoint} answered {status} when asked for {repo} at {revision!r}"),
+        (
+            errors.LocalEntryNotFoundError,
+            f"HF_HUB_OFFLINE is set and {repo} at {revision!r} is not in the local cache",
+        ),
+        (errors.OfflineModeIsEnabled, f"HF_HUB_OFFLINE was set when the client started; asked for {repo}"),
+        (errors.HTTPError, f"the connection to {endpoint} failed when asked for {repo}: {first}"),
+        (errors.FileMetadataError, f"{endpoint} is no model hub (asked for {repo}): {first}"),
+        (ValueError, f"{endpoint} is no model hub (asked for {repo}): {first}"),
+    ]
+    broken = f"the download of {repo} from {endpoint} broke off: {first}"
+    return ModelError(next((line for kind, line in lines if isinstance(error, kind)), broken))

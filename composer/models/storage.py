@@ -1,0 +1,89 @@
+"""Ordinary Hugging Face folders: what transformers saves and loads, with the tokenizer beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError
+from ..files.safetensors import weight_files
+from ..scheme.layout import Layout
+from .any_linear import model_class
+from .family import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+AUTO_CLASSES = (
+    ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+    ("ForSequenceClassification", "AutoModelForSequenceClassification"),
+    ("ForMaskedLM", "AutoModelForMaskedLM"),
+    ("ForCausalLM", "AutoModelForCausalLM"),
+    ("LMHeadModel", "AutoModelForCausalLM"),
+    ("MTModel", "AutoModelForSeq2SeqLM"),
+)
+"""End of an architecture's name -> the class with which anyone loads such a folder."""
+
+
+class HuggingFace:
+    """See :class:`composer.models.family.Storage`."""
+
+    library = "transformers"
+
+    def load(self, folder: Path, config: ModelConfig, layout: Layout) -> nn.Module:
+        """The model in float32, without its cache; see :class:`composer.models.family.Storage`."""
+        import torch
+        import transformers
+        from safetensors import SafetensorError
+
+        # Composed models are loaded often; the progress bar of each load would drown everything else.
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            model, info = model_class(config).from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as bad:
+            raise ModelError(f"{folder}: cannot be loaded: {str(bad).splitlines()[0]}") from bad
+        _check_complete(info["missing_keys"], layout, folder)
+        for module in model.modules():  # T5's stacks have configurations of their own
+            if hasattr(getattr(module, "config", None), "use_cache"):
+                # A block is run again on captured arguments; a cache among them would grow.
+                module.config.use_cache = False
+        loaded: nn.Module = model
+        return loaded
+
+    def save(self, model: nn.Module, folder: Path, source: Path, config: ModelConfig) -> None:
+        """Write model and tokenizer files; see :class:`composer.models.family.Storage`."""
+        own: Any = model.config
+        kept = own.__dict__.pop("use_cache", None)  # the Trainer sets it also where the family has none
+        if hasattr(type(own), "use_cache"):
+            own.use_cache = config.get("use_cache", True)
+        try:
+            model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+        finally:
+            if kept is not None:
+                own.use_cache = kept
+        weights = {path.name for path in weight_files(source)}
+        for path in sorted(source.iterdir()):
+            if path.is_file() and _is_tokenizer_file(path.name) and path.name not in weights:
+                shutil.copyfile(path, folder / path.name)
+
+    def example(self, config: ModelConfig) -> str:
+        """With the Auto class of the architecture."""
+        architecture = (config.get("architectures") or [""])[0]
+        auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), architecture or "AutoModel")
+        return f'transformers.{auto}.from_pretrained("<this folder>")'
+
+
+def _check_complete(missing: Iterable[str], layout: Layout, folder: Path) -> None:
+    """Refuse a target that the checkpoint lacks: transformers would fill it with random numbers."""
+    lost = set(missing) & {p.weight for t in layout.targets for p in t.projections}
+    if lost:
+        raise ModelError([f"{folder}: the checkpoint has no weights for {weight!r}" for weight in sorted(lost)[:5]])
+
+
+def _is_tokenizer_file(name: str) -> bool:
+    exact = {"vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"}
+    return name in exact or name.startswith(("tokenizer", "chat_template")) or name.endswith((".model", ".spm"))

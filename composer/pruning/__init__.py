@@ -1,0 +1,1 @@
+"""What goes: criteria, cuts of targets, variants in a library."""

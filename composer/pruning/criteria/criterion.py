@@ -1,0 +1,74 @@
+"""What makes a unit unimportant: tensors in, tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ...scheme.shapes import SINGLE, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...scheme.layout import Target
+    from ...tensors.ranking import Keep
+
+Stats = Mapping[str, Any]
+"""Statistics of the base model on the calibration sample, by name.
+
+==============  ======================================================================================
+``"gram"``      list of :class:`composer.calibration.gram.Gram`, one per projection: moments of its inputs
+``"out"``       for heads, with ``"gram"``: ``(weight, gram)`` of the out-projection, (out, in)
+``"gradient"``  list of (out, in), one per projection: mean ``|∂L/∂W|`` (:class:`composer.calibration.gradients.Slopes`)
+``"gates"``     for heads and neurons, with ``"gradient"``: mean ``|∂L/∂ξ|``, (heads,) or (neurons,)
+``"seed"``      of the run
+==============  ======================================================================================
+"""
+
+ANY_SHAPE = (SINGLE - {"global"}) | {"row", "column", "RxC", "head", "neuron"}
+"""What a criterion of single weights makes sense with: its values are summed over a unit."""
+
+
+class Criterion(Protocol):
+    """Scores units; the lowest go.
+
+    ``needs`` names the statistics that must be captured before :meth:`score` is called (none for l1);
+    ``shapes`` the kinds of shapes that it makes sense with (:data:`composer.scheme.shapes.KINDS`). A criterion with
+    ``rowwise = True`` compares single weights within their output rows where no other shape is asked for.
+    """
+
+    name: str
+    needs: frozenset[str]
+    shapes: frozenset[str]
+
+    def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
+        """Importance of each unit.
+
+        Args:
+            target: what is scored: an attention target by heads, a feed-forward by neurons, or a linear one.
+            weights: one (out, in) matrix per projection of the target, in its order.
+            stats: the statistics that ``needs`` names.
+            shape: of the units; None is the target's default.
+
+        Returns:
+            As :func:`composer.tensors.ranking.totals`: (out, in) for single weights, (heads,), (neurons,), …
+        """
+        ...
+
+
+@runtime_checkable
+class MovingCriterion(Criterion, Protocol):
+    """A criterion that also moves the weights that are kept."""
+
+    def prune(
+        self, target: Target, weights: list[Tensor], stats: Stats, keep: Keep
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """New weights and keep-masks (bool), (out, in) each, one per projection; removed weights are 0."""
+        ...
+
+
+def statistic(name: str, target: Target, criterion: str, stats: Stats) -> Any:
+    """``stats[name]``, or a ``ValueError`` that says who misses it."""
+    if name not in stats:
+        raise ValueError(f"{target.path}: criterion {criterion!r} needs the statistic {name!r}; got {sorted(stats)}")
+    return stats[name]

@@ -1,0 +1,198 @@
+"""``report.html``: one self-contained page that says what was compared, what came out and what it cost."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..scheme.graph import Scheme
+from . import tables
+from .curves import Curve, read_stats
+from .kit.components import (
+    Figure,
+    Section,
+    Table,
+    Tile,
+    amount,
+    dig,
+    fraction,
+    number,
+    plain,
+    provenance_facts,
+    seconds,
+    write_page,
+)
+
+if TYPE_CHECKING:
+    from ..scheme.layout import Layout
+
+TITLE = "Composed against baseline"
+NO_VERDICT = "There is no verdict yet: not everything that it needs has been trained."
+FACTS = {
+    "criterion": "Criterion",
+    "block_levels": "Block levels",
+    "trainer": "Block trainer",
+    "steps": "Model-level steps",
+    "precision": "Precision",
+}
+
+
+def write_report(
+    comparison: dict[str, Any],
+    stats: Mapping[str, Path],
+    scheme: Scheme | None,
+    output: Path,
+    *,
+    layout: Layout | None = None,
+) -> None:
+    """Write the page of a comparison; nothing in it is loaded from elsewhere.
+
+    Args:
+        comparison: plain JSON data (the result of ``compose compare``); anything in it may be None or missing.
+        stats: the runs' CSV files by name (``model-0``, ``baseline-0``, ``dense``, ``block``); files that
+            do not exist are left out.
+        scheme: for the picture of the graph.
+        layout: gives the picture its execution order.
+
+    Raises:
+        DataError: a stats file that is malformed.
+    """
+    sections = [s for s in _sections(comparison, _read(stats), scheme, layout) if s.parts]
+    recipe = dig(comparison, "provenance", "recipe") or {}
+    write_page(
+        output,
+        "report.html",
+        title=str(comparison.get("title") or TITLE),
+        verdict=str(comparison.get("verdict") or NO_VERDICT),
+        tiles=_tiles(comparison),
+        facts=_facts(comparison, scheme),
+        sections=sections,
+        links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
+        command=dig(comparison, "provenance", "command"),
+        provenance=provenance_facts(comparison.get("provenance")),
+        recipe=json.dumps(recipe, indent=2, ensure_ascii=False, default=str),
+    )
+
+
+@dataclass
+class _Curves:
+    """Runs by name, and the curves of the block phase and of the joint phase."""
+
+    runs: dict[str, Curve] = field(default_factory=dict)
+    blocks: list[Curve] = field(default_factory=list)
+    joint: list[Curve] = field(default_factory=list)
+
+
+def _read(stats: Mapping[str, Path]) -> _Curves:
+    told = _Curves()
+    for name, path in stats.items():
+        if not path.exists():
+            continue
+        found = read_stats(path, may_be_empty=True)
+        if found.kind == "run":
+            told.runs |= [(name, Curve(name, curve.points)) for curve in found.curves]
+        else:
+            getattr(told, found.kind).extend(found.curves)
+    return told
+
+
+def _sections(
+    comparison: dict[str, Any], told: _Curves, scheme: Scheme | None, layout: Layout | None
+) -> Iterator[Section]:
+    from . import drawings
+
+    yield Section(
+        "result",
+        "Result",
+        "Baseline: each configuration pruned and fine-tuned whole. Composed: put together from blocks that "
+        "were tuned once and shared, then fine-tuned whole. Lower loss is better, and so is lower perplexity; of all "
+        "other metrics more is better.",
+        _filled(tables.result_table(comparison), tables.dense_table(comparison)),
+    )
+    curves = drawings.curve_figures(comparison, told.runs)
+    yield Section("curves", "Loss curves", "Validation loss during model-level fine-tuning.", curves)
+    budgets = _filled(tables.budget_table(comparison))
+    yield Section("budget", "How much of the budget is needed", "", budgets)
+    ledger = _filled(tables.ledger_table(comparison)) if comparison.get("ledger") else []
+    ledger += drawings.cost_figures(comparison)
+    yield Section("cost", "What it cost", _cost_lead(comparison), ledger)
+    yield Section("rates", "Learning rates", "", _filled(tables.search_table(comparison)))
+    parts: list[Table | Figure] = _filled(tables.sharing_table(comparison))
+    if told.joint:
+        parts.append(drawings.joint_figure(told.joint))
+    if told.blocks:
+        parts.append(drawings.block_figure(told.blocks))
+    if scheme is not None and scheme.nodes:
+        parts.append(drawings.graph_figure(scheme, layout))
+    lead = "Every block that configurations share is pruned and tuned once, towards the base model's output."
+    lead += " Then all configurations learn together, as one network." if told.joint else ""
+    yield Section("blocks", "The block phase", lead, parts)
+
+
+def _filled(*found: Table) -> list[Table | Figure]:
+    return [table for table in found if table.rows]
+
+
+def _tiles(comparison: dict[str, Any]) -> list[Tile]:
+    """The figures that answer the question at a glance; what is not known is left out."""
+    rows = comparison.get("rows") or []
+    tiles = []
+    composed = tables.mean([dig(row, "composed", "loss") for row in rows])
+    pruned = tables.mean([dig(row, "pruned", "loss") for row in rows])
+    if composed is not None and pruned is not None:
+        text = "nats: mean loss before any model-level step, composed against baseline"
+        tiles.append(Tile(f"{number(composed, 2)} vs {number(pruned, 2)}", text))
+    shares = [share for row in rows if (share := amount(row.get("share"))) is not None]
+    if shares:
+        text = f"of the baseline's steps reach its loss, median; {len(shares)} of {len(rows)} models get there"
+        tiles.append(Tile(fraction(statistics.median(shares)), text))
+    ledger = comparison.get("ledger") or {}
+    ours, theirs = (amount(dig(ledger, side, "seconds")) for side in ("composed", "baseline"))
+    if ours is not None and theirs is not None:
+        tiles.append(Tile(f"{seconds(ours)} vs {seconds(theirs)}", "all work, composed against baseline"))
+        pays = ledger.get("pays_from")
+        value, text = (str(pays), "configurations or more: composing pays") if pays is not None else _NEVER
+        tiles.append(Tile(value, text))
+    return tiles
+
+
+_NEVER = ("never", "does composing pay, at any number of configurations like these")
+
+
+def _cost_lead(comparison: dict[str, Any]) -> str:
+    pays, here = dig(comparison, "ledger", "pays_from"), dig(comparison, "ledger", "here")
+    known = all(amount(dig(comparison, "ledger", side, "seconds")) is not None for side in ("baseline", "composed"))
+    if not known:
+        return ""
+    text = f"Composing pays from {pays} configurations." if pays is not None else "Composing does not pay here."
+    return f"{text} This run has {here}." if here is not None else text
+
+
+def _facts(comparison: dict[str, Any], scheme: Scheme | None) -> list[tuple[str, str]]:
+    """What was compared, in a few words."""
+    recipe, data = (dig(comparison, "provenance", key) for key in ("recipe", "data"))
+    name = _find(recipe, "model") or (scheme.model if scheme is not None else None)
+    known = _find(recipe, "data") or _find(data, "name") or _find(data, "path")
+    facts = [("Model", name), ("Data", known), ("Configurations", len(comparison.get("rows") or []) or None)]
+    for key, text in FACTS.items():
+        value = _find(recipe, "finetune", "steps") if key == "steps" else _find(recipe, key)
+        if key == "steps":
+            used = {dig(row, "baseline", "steps") for row in comparison.get("rows") or []} - {None}
+            value = next(iter(used)) if len(used) == 1 else value
+        if key == "block_levels" and value is None and scheme is not None:
+            value = scheme.block_levels
+        facts.append((text, value))
+    facts.append(("Seed", dig(comparison, "provenance", "seed")))
+    return [(text, plain(value)) for text, value in facts]
+
+
+def _find(value: Any, *keys: str) -> Any:
+    """``dig`` that takes keys in either spelling: ``block_levels`` or ``block-levels``."""
+    for key in keys:
+        found = dig(value, key)
+        value = found if found is not None else dig(value, key.replace("_", "-"))
+    return value

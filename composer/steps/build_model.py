@@ -1,0 +1,45 @@
+"""`compose build-model`: one configuration, composed from the library into an ordinary folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..files.jsonfile import write_text
+from ..files.records import is_current, new_folder, record, write_record
+from ..progress import SILENT, Progress
+from ..workspace import Given, Workspace
+from .outcome import Outcome
+
+
+def build_model(
+    recipe: Given,
+    i: int,
+    *,
+    scheme: Path | None = None,
+    modules: Path | None = None,
+    output: Path | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Compose configuration ``i`` into an ordinary Hugging Face folder, ``models/i``."""
+    from .starting_model import start_of
+
+    space = Workspace.of(recipe)
+    start = start_of(space, "composed", i, scheme, modules)
+    plan = space.scheme(scheme)
+    root, folder = plan.root(i), output or space.folder / "models" / str(i)
+    inputs = start.inputs(space)
+    sparsity = plan.sparsity(i, space.base.layout)
+    source = modules or space.finetuned
+    summary = {"configuration": i, "sparsity": sparsity, "from": str(source), "swept": start.sweep is not None}
+    if is_current(folder, inputs, force=force):
+        return Outcome(folder, False, summary)
+    from ..composing.card import model_card
+
+    model, _, _ = start.model(space, progress)
+    with new_folder(folder) as temporary:
+        space.base.save(model, temporary)
+        how = f"composed from {len(inputs['blocks'])} blocks" + (", then swept" if start.sweep else "")
+        write_text(temporary / "README.md", model_card(space.base, root, sparsity, how))
+        write_record(temporary, record(inputs, configuration=i, rates=root.rates, recipe=space.resolved()))
+    return Outcome(folder, True, summary)

@@ -1,0 +1,87 @@
+"""The whole way from rates to compared models, resumable: what is there and current is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..progress import SILENT, Progress
+from ..recipe import Recipe, load_recipe, merged
+from ..workspace import Given, Workspace
+from .build_model import build_model
+from .compare import compare, comparison_file
+from .configure import generate_config, generate_scheme, take_config
+from .outcome import Outcome
+from .prune import prune
+from .tune_blocks import finetune_blocks
+
+RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets", "granularity", "attention_granularity"}
+"""A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
+
+BEST: dict[str, Any] = {"criterion": "obs", "trainer": "joint"}
+"""What ``compose run`` takes where its recipe says nothing: the way that measured best (README, docs/decisions.md)."""
+CLASSIC: dict[str, Any] = {
+    "criterion": "l1",
+    "trainer": "distill",
+    "dead_columns": False,
+    "sweep": False,
+    "block_levels": ["module"],
+}
+"""The original recipe: magnitudes, and every pruned module by itself distilled by gradients."""
+
+
+def with_best(recipe: Recipe) -> Recipe:
+    """The recipe with :data:`BEST` for everything of it that nobody has said."""
+    unsaid = {name: value for name, value in BEST.items() if name not in recipe.model_fields_set}
+    return recipe.model_copy(update=unsaid)
+
+
+def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> Outcome:
+    """All steps of one recipe, from ``conf.json`` to ``report.html``."""
+    space = Workspace.of(recipe)
+    space.folder.mkdir(parents=True, exist_ok=True)
+    if space.recipe.config:
+        take_config(space, space.recipe.config, force=force)
+    elif force or not space.conf.is_file() or RATE_FIELDS & space.recipe.model_fields_set:
+        generate_config(space, force=force)
+    generate_scheme(space, force=force)
+    prune(space, force=force, progress=progress)
+    finetune_blocks(space, force=force, progress=progress)
+    for i in range(len(space.scheme().roots)):
+        build_model(space, i, force=force)
+    return compare(space, force=force, progress=progress)
+
+
+def plan(recipe: Given) -> list[dict[str, Any]]:
+    """The steps that :func:`run` would take: name, what it does, whether its output is there already."""
+    space = Workspace.of(recipe)
+    n = len(space.scheme().roots) if space.conf_prune.is_file() else "all"
+    composed = space.folder / "models" / (str(n - 1) if isinstance(n, int) else "0")
+    rows = [
+        ("generate-config", f"rates to {space.conf}", space.conf),
+        ("generate-scheme", f"the graph, {space.conf_prune}", space.conf_prune),
+        ("prune", f"every variant once, {space.pruned}", space.pruned),
+        ("finetune --level block", f"every block once, {space.finetuned}", space.finetuned),
+        (
+            "build-model",
+            f"compose {n} models, {space.folder / 'models'}",
+            composed,
+        ),
+        (
+            "compare",
+            "baselines, composed models and the dense control, fine-tuned and measured",
+            comparison_file(space),
+        ),
+        ("report", f"{space.folder / 'report.html'}", space.folder / "report.html"),
+    ]
+    return [{"step": name, "does": does, "done": output.exists()} for name, does, output in rows]
+
+
+def demo_recipe(folder: Path, given: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of ``compose demo``: embedded model and corpus, three configurations, two minutes."""
+    import yaml
+
+    path = Path(__file__).parents[1] / "demo" / "recipe.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return load_recipe(None, merged(merged(content, given or {}), {"folder": str(folder)}), file=False)

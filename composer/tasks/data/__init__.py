@@ -1,0 +1,1 @@
+"""Data sets as people have them: folders, files, hub; splits, formats, labels, languages."""

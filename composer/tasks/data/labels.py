@@ -1,0 +1,102 @@
+"""A classifier's labels: names and ids of config.json, and what data files write for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ...errors import ModelError
+from .formats import MISSING, Table
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label names in the order of their ids.
+
+    >>> labels = Labels(("negative", "positive"))
+    >>> labels.find("positive"), labels.find("0"), labels.find(1), labels.find("good")
+    ('positive', 'negative', 'positive', None)
+    """
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Labels:
+        """Labels that config.json states (``id2label``, else ``label2id``, else ``num_labels``).
+
+        Raises:
+            ModelError: ids that are not 0, 1, ...; a name given twice; fewer than two labels.
+        """
+        by_id = {int(key): str(name) for key, name in (config.get("id2label") or {}).items()}
+        by_id = by_id or {int(value): str(name) for name, value in (config.get("label2id") or {}).items()}
+        # transformers leaves its default of two unnamed labels out of config.json.
+        by_id = by_id or {i: f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
+        if sorted(by_id) != list(range(len(by_id))) or len(set(by_id.values())) < len(by_id):
+            raise ModelError(f"config.json: id2label needs ids 0, 1, ... with different names; got {by_id}")
+        if len(by_id) < 2:
+            raise ModelError(
+                f"config.json: classification needs two labels or more; got {by_id} (regression is not supported)"
+            )
+        return cls(tuple(by_id[i] for i in range(len(by_id))))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Name -> id."""
+        return {name: i for i, name in enumerate(self.names)}
+
+    def find(self, value: Any) -> str | None:
+        """Name of the label that a file writes as a name or as an id; None when it is neither.
+
+        A name goes before an id, so labels that are called "1" and "2" mean themselves; case counts only where the
+        model has names that differ in nothing else.
+        """
+        text = str(value).strip()
+        if text in self.ids:
+            return text
+        if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+            text = str(int(value))
+        if text.isascii() and text.isdigit() and int(text) < len(self):
+            return self.names[int(text)]
+        alike = [name for name in self.names if name.casefold() == text.casefold()]
+        return alike[0] if len(alike) == 1 else None
+
+    def resolve(self, table: Table, column: str) -> tuple[list[str], list[str]]:
+        """Names of the labels in a column, and one problem per row whose label is none of the model's.
+
+        A dataset that names its own integers, with names that the model knows, is read by those names: the
+        same classes may be numbered differently.
+        """
+        decimal = next((row for row, value in enumerate(table.columns[column]) if _has_decimals(value)), None)
+        if decimal is not None:
+            return [], [
+                f"{table.at(decimal)}: {column} is {table.columns[column][decimal]}: scores (regression, as in STS-B) "
+                "are not supported; expected are classes"
+            ]
+        own = [self.find(name) for name in table.label_names.get(column, [])]
+        by_name = bool(own) and None not in own
+        found: list[str | None] = []
+        for value in table.columns[column]:
+            named = by_name and isinstance(value, int) and 0 <= value < len(own)
+            found.append(own[value] if named else self.find(value))
+        wrong = [self._problem(table, column, row) for row, name in enumerate(found) if name is None]
+        return [name or "" for name in found], wrong
+
+    def _problem(self, table: Table, column: str, row: int) -> str:
+        value = table.columns[column][row]
+        got = "is missing" if value is MISSING else f"{value!r} is no label of the model"
+        if str(value) == "-1":
+            got += " (hidden, as in the test splits of GLUE: name a labelled split with test_split)"
+        allowed = ", ".join(f"{name} or {i}" for i, name in enumerate(self.names))
+        return f"{table.at(row)}: {column} {got}; allowed: {allowed}"
+
+
+def _has_decimals(value: Any) -> bool:
+    """Whether a label is a number with a fraction, as a number or as text."""
+    try:
+        return isinstance(value, (float, str)) and "." in str(value) and not float(value).is_integer()
+    except ValueError:
+        return False

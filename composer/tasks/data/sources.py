@@ -1,0 +1,163 @@
+"""Where splits come from: a folder, the Hugging Face hub or the embedded corpus, all seen as named tables."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...errors import DataError
+from .formats import READERS, TEXT_READERS, Table, read_parallel
+from .options import DataOptions
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+)?")
+
+
+class Source(Protocol):
+    """Splits under the names that the data itself gives them."""
+
+    place: str
+
+    def names(self) -> list[str]:
+        """Names of the splits there are, sorted."""
+        ...
+
+    def read(self, name: str) -> Table:
+        """The table of one split; ``DataError`` says what is wrong with it."""
+        ...
+
+    def expected(self, stem: str) -> str:
+        """What was looked for to find the split ``stem``, for messages."""
+        ...
+
+    def found(self) -> str:
+        """What there is, for messages."""
+        ...
+
+
+class FolderSource:
+    """Files of a folder: ``train.tsv`` and such; with ``languages`` also ``train.en`` beside ``train.de``; with
+    ``texts`` also ``train.txt``."""
+
+    def __init__(self, folder: Path, languages: tuple[str, str] | None, *, texts: bool = False) -> None:
+        self.place = str(folder)
+        self._languages = languages
+        self._readers = {**TEXT_READERS, **READERS} if texts else READERS
+        self._files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+
+    def names(self) -> list[str]:
+        suffixes = set(self._readers) | {f".{language}" for language in self._languages or ()}
+        return sorted({path.stem for path in self._files.values() if path.suffix in suffixes})
+
+    def expected(self, stem: str) -> str:
+        tables = f"{stem}{{{','.join(self._readers)}}}"
+        if not self._languages:
+            return tables
+        source, target = self._languages
+        return f"{stem}.{source} with {stem}.{target}, {tables}"
+
+    def found(self) -> str:
+        shown = list(self._files)[:12]
+        rest = len(self._files) - len(shown)
+        return f"files there: {', '.join(shown) or 'none'}" + (f" and {rest} more" if rest else "")
+
+    def read(self, name: str) -> Table:
+        parallel = {language: f"{name}.{language}" for language in self._languages or ()}
+        there = {language: self._files[file] for language, file in parallel.items() if file in self._files}
+        if there and len(there) == len(parallel):
+            return read_parallel(there)
+        tables = [self._files[name + suffix] for suffix in self._readers if name + suffix in self._files]
+        if len(tables) > 1:
+            found = ", ".join(path.name for path in tables)
+            raise DataError(f"{self.place}: several files hold the split {name!r}: {found}; keep one")
+        if not tables:
+            missing = " and ".join(file for language, file in parallel.items() if language not in there)
+            found = ", ".join(path.name for path in there.values())
+            raise DataError(f"{self.place}: {found} is there, {missing} is missing")
+        return self._readers[tables[0].suffix](tables[0])
+
+
+class HubSource:
+    """A dataset of the Hugging Face hub (or its local cache), by ``name`` or ``name:configuration``."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        name, _, configuration = place.partition(":")
+        self._splits: Any = _load_from_hub(place, name, configuration or None)
+
+    def names(self) -> list[str]:
+        return sorted(self._splits)
+
+    def expected(self, stem: str) -> str:
+        return stem
+
+    def found(self) -> str:
+        return f"splits there: {', '.join(self.names()) or 'none'}"
+
+    def read(self, name: str) -> Table:
+        split = self._splits[name]
+        source = f"{self.place}[{name}]"
+        if not len(split):
+            raise DataError(f"{source}: no rows")
+        labels = {column: kind.names for column, kind in split.features.items() if hasattr(kind, "names")}
+        return Table(source, source, split.to_dict(), range(1, len(split) + 1), labels)
+
+
+@lru_cache(maxsize=2)  # each split is loaded on its own; without the network every attempt takes half a minute
+def _load_from_hub(place: str, name: str, configuration: str | None) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(name, configuration)
+    except Exception as error:  # the library, the network and the cache raise many unrelated types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"data: there is no folder {place!r}, and as a dataset of the Hugging Face hub it could not be "
+            f"loaded: {reason}"
+        ) from error
+
+
+class DemoSource:
+    """The embedded English-German corpus."""
+
+    place = "demo"
+
+    def names(self) -> list[str]:
+        return ["test", "train", "valid"]
+
+    def expected(self, stem: str) -> str:
+        return stem
+
+    def found(self) -> str:
+        return f"splits there: {', '.join(self.names()) or 'none'}"
+
+    def read(self, name: str) -> Table:
+        from ...demo import corpus
+
+        pairs: list[tuple[str, str]] = corpus.pairs(name)  # type: ignore[arg-type, unused-ignore]
+        columns: dict[str, list[Any]] = {"en": [en for en, _ in pairs], "de": [de for _, de in pairs]}
+        return Table(f"demo[{name}]", f"demo[{name}]", columns, range(1, len(pairs) + 1))
+
+
+def open_source(options: DataOptions, *, parallel: bool = False, texts: bool = False) -> Source:
+    """Open what ``options.data`` names.
+
+    ``parallel`` lets ``train.en`` with ``train.de`` count as a split, naming a source or target column asks
+    for tables; ``texts`` lets ``train.txt`` count as one. Raises ``DataError``: no such folder or dataset, a file
+    instead of a folder.
+    """
+    data = options.data
+    if data == "demo":
+        return DemoSource()
+    folder = Path(data).expanduser()
+    if folder.is_dir():
+        wants_tables = options.source_column is not None or options.target_column is not None
+        languages = (options.source_lang, options.target_lang) if parallel and not wants_tables else None
+        return FolderSource(folder, languages, texts=texts)
+    if folder.exists():
+        raise DataError(f"data: {data!r} is a file, expected is the folder that holds it")
+    if not HUB_NAME.fullmatch(data) or (os.sep in data and folder.parent.is_dir()):
+        raise DataError(f"data: there is no folder {data!r}")
+    return HubSource(data)

@@ -1,0 +1,32 @@
+"""The loss of a model over a whole split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..tensors.batches import by_length
+from ..tensors.forward import answering, to_device_of
+from .task import Examples, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def mean_loss(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> float:
+    """Mean loss per real token (or example) over ``data``."""
+    return loss_and_count(model, task, data, batch_size=batch_size)[0]
+
+
+def loss_and_count(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> tuple[float, int]:
+    """Mean loss over ``data`` and of how many tokens (or examples), in evaluation mode; the mode is put back.
+
+    Every token counts once, however the batches fall (a mean of batch means would weigh short ones more).
+    """
+    total, count = 0.0, 0
+    lengths = [len(feature["input_ids"]) for feature in data.features]  # type: ignore[arg-type]
+    with answering(model):
+        for indices in by_length(lengths, batch_size):
+            batch = to_device_of(model, task.collate([data.features[i] for i in indices]))
+            loss, n = task.loss(model, batch)
+            total, count = total + loss.item() * n, count + n
+    return total / max(1, count), count

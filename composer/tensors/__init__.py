@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: masks, ranking, capturing, closed forms. No files and no tasks."""

@@ -1,0 +1,285 @@
+"""Optimal brain surgeon: choosing what to remove while the rest is repaired. Tensors in, tensors out.
+
+The matrices are those of :mod:`composer.tensors.least_squares`: ``W`` (out, in), ``G = XᵀX`` (in, in), ``A = G + λI``
+with ``λ = damping · mean(diag G)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .least_squares import conjugate_gradients, damping_of
+
+PENDING = 32
+"""Rank of the updates that :func:`obs_groups` collects before it applies them with one matrix product."""
+
+
+FINEST = 0.05
+"""Density at which :func:`weight_order` stops to repair; the last weights go in the order they have then."""
+
+
+class Snapshot(NamedTuple):
+    """One stop of :func:`obs_groups`: which groups are kept (groups,), and the repaired matrix (out, in)."""
+
+    keep: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One greedy pass: the groups in the order in which they went, what each cost, and the stops asked for."""
+
+    order: tuple[int, ...]
+    costs: tuple[float, ...]
+    snapshots: Mapping[int, Snapshot]
+
+
+@torch.no_grad()
+def obs_groups(W: Tensor, G: Tensor, groups: Tensor, counts: Iterable[int], *, damping: float) -> Removal:
+    """Remove groups of input columns one by one, each time the cheapest, and repair what stays exactly.
+
+    Optimal brain surgeon (Hassibi & Stork 1993) by groups, as in ZipLM (Kurtic et al. 2023). With ``H = A⁻¹``,
+    group ``S`` costs ``tr(W_S (H_SS)⁻¹ W_Sᵀ)``; removing it sets
+
+        W −= W_S (H_SS)⁻¹ H_S,:        H −= H_:,S (H_SS)⁻¹ H_S,:
+
+    At every stop ``W`` is the masked least squares solution for the columns that are left, with the same damping, so
+    one pass passes through every rate and the kept sets are nested. Among equal costs the lowest index goes.
+
+    All in float64. O(in³) for ``H``'s inversion and updates, which are collected and applied by matrix products on
+    the columns that are left, and O(removed · out · in) for ``W``'s.
+
+    Args:
+        W: (out, in).
+        G: ``XᵀX`` (in, in).
+        groups: (groups, size) column indices: a head's columns, or single ones. A column in no group stays.
+        counts: after how many removals to take a snapshot; the pass ends with the largest.
+
+    Raises:
+        ValueError: ``A`` is singular to working precision (no damping, and inputs that depend on each other).
+    """
+    wanted = set(counts)
+    state = _Surgeon(W, G, groups, damping)
+    removed: list[tuple[int, float]] = []
+    snapshots: dict[int, Snapshot] = {}
+    for count in range(max(wanted, default=0) + 1):
+        if count:
+            removed.append(state.remove_cheapest())
+        if count in wanted:
+            snapshots[count] = Snapshot(state.kept(), state.weight())
+    return Removal(tuple(group for group, _ in removed), tuple(cost for _, cost in removed), snapshots)
+
+
+class _Surgeon:
+    """Columns in the order: groups still in play, then columns of no group. Removed groups leave at each flush."""
+
+    def __init__(self, W: Tensor, G: Tensor, groups: Tensor, damping: float) -> None:
+        self.like, self.columns = W, W.shape[1]
+        self.groups = groups.to(W.device)
+        self.alive = torch.arange(len(groups), device=W.device)
+        self.rest = torch.ones(self.columns, dtype=torch.bool, device=W.device)
+        self.rest[self.groups.flatten()] = False
+        order = torch.cat([self.groups.flatten(), self.rest.nonzero().flatten()])
+        self.H = _inverse(_damped(G.to(W.device), damping), damping)[order][:, order]
+        self.W = W.double()[:, order]
+        self.gone = torch.zeros(len(groups), dtype=torch.bool, device=W.device)
+        self._settle()
+
+    def remove_cheapest(self) -> tuple[int, float]:
+        """Remove one group; returns its number and its cost."""
+        costs = self._costs().masked_fill(self.gone, torch.inf)
+        g = int((costs == costs.min()).nonzero()[0])
+        size = self.groups.shape[1]
+        own = slice(g * size, (g + 1) * size)
+        rows = self.H[own]
+        if self.pending:
+            late = torch.cat(self.pending)
+            rows = rows - late[:, own].T @ late
+        lower = torch.linalg.cholesky(self.diagonal[g])
+        update = torch.linalg.solve_triangular(lower, rows, upper=False)  # (size, columns)
+        self.W -= torch.linalg.solve_triangular(lower.T, self.W[:, own], upper=True, left=False) @ update
+        parts = update[:, : len(self.gone) * size].reshape(size, -1, size)
+        self.diagonal -= torch.einsum("tga,tgb->gab", parts, parts)
+        self.gone[g] = True
+        self.diagonal[g] = torch.eye(size, dtype=torch.float64, device=self.W.device)
+        self.pending.append(update)
+        number = int(self.alive[g])
+        if len(self.pending) * size >= PENDING:
+            self._flush()
+        return number, float(costs[g])
+
+    def kept(self) -> Tensor:
+        """Bool over all groups."""
+        keep = torch.zeros(len(self.groups), dtype=torch.bool, device=self.W.device)
+        keep[self.alive[~self.gone]] = True
+        return keep
+
+    def weight(self) -> Tensor:
+        """The matrix in its own order of columns, exactly 0 where a group is gone."""
+        weight = torch.zeros(len(self.W), self.columns, dtype=torch.float64, device=self.W.device)
+        stays = ~self.gone.repeat_interleave(self.groups.shape[1])
+        places = self.groups[self.alive].flatten()[stays]
+        weight[:, places] = self.W[:, : len(stays)][:, stays]
+        weight[:, self.rest] = self.W[:, len(stays) :]
+        return weight.to(self.like)
+
+    def _costs(self) -> Tensor:
+        """``tr(W_S (H_SS)⁻¹ W_Sᵀ)`` of each group in play."""
+        size = self.groups.shape[1]
+        if size == 1:
+            columns = self.W[:, : len(self.gone)]
+            return torch.linalg.vector_norm(columns, dim=0).square() / self.diagonal.flatten()
+        blocks = self.W[:, : len(self.gone) * size].T.reshape(-1, size, self.W.shape[0])
+        lower = torch.linalg.cholesky(self.diagonal)
+        return torch.linalg.solve_triangular(lower, blocks, upper=False).square().sum((1, 2))
+
+    def _flush(self) -> None:
+        """Apply the collected updates to ``H`` and drop the columns of removed groups."""
+        late = torch.cat(self.pending)
+        stays = torch.ones(self.W.shape[1], dtype=torch.bool, device=self.W.device)
+        size = self.groups.shape[1]
+        stays[: len(self.gone) * size] = ~self.gone.repeat_interleave(size)
+        late = late[:, stays]
+        self.H = self.H[stays][:, stays].addmm_(late.T, late, alpha=-1)
+        self.W = self.W[:, stays]
+        self.alive = self.alive[~self.gone]
+        self.gone = torch.zeros(len(self.alive), dtype=torch.bool, device=self.W.device)
+        self._settle()
+
+    def _settle(self) -> None:
+        size, groups = self.groups.shape[1], len(self.gone)
+        inner = self.H[: groups * size, : groups * size].reshape(groups, size, groups, size)
+        self.diagonal = inner.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()  # (groups, size, size)
+        self.pending: list[Tensor] = []
+
+
+@torch.no_grad()
+def weight_order(
+    W: Tensor, G: Tensor, *, damping: float, fixed: int = 0, shrink: float = 0.8, iterations: int = 5
+) -> Tensor:
+    """When each single weight goes if the rest is repaired all along, counted from 0: (out, in - fixed), float64.
+
+    Round by round the weights with the lowest saliency go, until ``shrink`` of those before are left; then ``Ŵ`` is
+    refitted on what is left, from where it stood, by a few conjugate gradient iterations. Selecting by the *repaired*
+    weights again and again sees what one look at ``W`` cannot. Masks of all rates are nested.
+
+    Removing one weight of a row that has the columns ``S`` left costs ``ŵ_ij² / ((A_SS)⁻¹)_jj`` (Hassibi & Stork
+    1993), which lies between ``ŵ_ij² A_jj``, when nothing else moves, and ``ŵ_ij² / H_jj``, when all columns do
+    (``H = A⁻¹``). An inverse for every row and round is too dear; saliency is the geometric mean of the two bounds,
+    both without the damping term's own share λ, so that a weight without input costs nothing.
+
+    O(in³ + rounds · iterations · out · in²), 14 rounds at ``shrink`` 0.8.
+
+    Args:
+        fixed: so many columns at the end are refitted but never removed (the bias).
+
+    Raises:
+        ValueError: as :func:`obs_groups`.
+    """
+    columns = W.shape[1] - fixed
+    A = _damped(G.to(W.device), damping)
+    inverse = _inverse(A, damping)
+    bounds = torch.stack([A.diagonal(), 1 / inverse.diagonal()])[:, :columns] - damping_of(G, damping)
+    worth = bounds.clamp_min(0).prod(0).sqrt().to(W)
+    A, inverse = A.to(W), inverse.to(W)
+    right, weight, keep = W @ A, W, torch.ones_like(W, dtype=torch.bool)
+    order = torch.zeros(len(W) * columns, dtype=torch.float64, device=W.device)
+    left = total = len(order)
+    while left:
+        saliency = (weight[:, :columns].square() * worth).masked_fill(~keep[:, :columns], -1.0)
+        ranked = torch.argsort(saliency.flatten(), stable=True)[total - left :]
+        order[ranked] = torch.arange(total - left, total, dtype=torch.float64, device=W.device)
+        if left <= FINEST * total:
+            break
+        going = left - int(shrink * left)
+        keep[ranked[:going] // columns, ranked[:going] % columns] = False
+        left -= going
+        weight = weight.masked_fill(~keep, 0.0)
+        residual = (right - weight @ A).masked_fill(~keep, 0.0)
+        goal = 1e-3 * (right * keep).norm(dim=1)
+        weight = weight + conjugate_gradients(A, inverse, residual, keep, goal, iterations)[0]
+    return order.reshape(len(W), columns)
+
+
+@torch.no_grad()
+def sparsegpt(
+    W: Tensor,
+    G: Tensor,
+    removed: int,
+    *,
+    blocksize: int = 128,
+    damping: float = 0.01,
+    dead: float | None = None,
+    pattern: tuple[int, int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """SparseGPT (Frantar & Alistarh 2023): remove weights column by column, spreading each error to the right.
+
+    ``U`` is the upper Cholesky factor of ``A⁻¹`` (``A⁻¹ = UᵀU``). A block of columns is masked when it is reached, by
+    ``W²/U_jj²`` over the whole block; the error ``w/U_jj`` of a removed weight is spread through row ``j`` of ``U``.
+    O(in³ + out · in²), in float64.
+
+    One thing is not as published, where a threshold per block is used and one weight more goes than was asked for:
+    masks are chosen by rank, so that exactly ``removed`` weights go (each block its share, rounded so that the shares
+    add up). The weights of dead columns (``G_jj = 0``) become 0, kept or not, as published.
+
+    Args:
+        dead: put in the place of ``G_jj`` where that is 0 (published: 1, for ``G = 2XᵀX/n``); None takes the mean
+            diagonal, which does not depend on the unit of the inputs.
+        pattern: keep so many of so many neighbours along each row, chosen when their first column is reached;
+            ``removed`` is not looked at.
+
+    Returns:
+        keep-mask (out, in) bool, and the matrix, exactly 0 outside it.
+    """
+    rows, columns = W.shape
+    weight, U = _swept_from(W, G, damping, dead)
+    keep = torch.ones(rows, columns, dtype=torch.bool, device=W.device)
+    kept, size = pattern or (0, columns)
+    blocksize = max(blocksize - blocksize % size, size) if pattern else blocksize  # no group across two blocks
+    for first in range(0, columns, blocksize):
+        last = min(first + blocksize, columns)
+        if not pattern:
+            share = removed * last // columns - removed * first // columns
+            scores = (weight[:, first:last] / U.diagonal()[first:last]).square()
+            lowest = torch.argsort(scores.flatten(), stable=True)[:share]
+            keep[:, first:last] = keep[:, first:last].flatten().index_fill(0, lowest, False).reshape(rows, -1)
+        errors = torch.zeros(rows, last - first, dtype=torch.float64, device=W.device)
+        for j in range(first, last):
+            if pattern and j % size == 0:
+                scores = (weight[:, j : j + size] / U.diagonal()[j : j + size]).square()
+                lowest = torch.argsort(scores, dim=1, stable=True)[:, : size - kept]
+                keep[:, j : j + size] = keep[:, j : j + size].scatter(1, lowest, False)
+            error = weight[:, j].masked_fill(keep[:, j], 0.0) / U[j, j]
+            weight[:, j:last] -= error[:, None] * U[j, j:last]
+            errors[:, j - first] = error
+        weight[:, last:] -= errors @ U[first:last, last:]
+    return keep, weight.masked_fill(~keep, 0.0).to(W)
+
+
+def _swept_from(W: Tensor, G: Tensor, damping: float, dead: float | None) -> tuple[Tensor, Tensor]:
+    """Where SparseGPT starts: ``W`` without the weights of dead columns, and ``U``."""
+    H = G.to(W.device, torch.float64, copy=True)
+    lost = H.diagonal() == 0
+    H.diagonal()[lost] = dead or float(H.diagonal().mean()) or 1.0
+    H.diagonal().add_(damping_of(H, damping))
+    U = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(H)), upper=True)
+    return W.double().masked_fill(lost, 0.0), U
+
+
+def _damped(G: Tensor, damping: float) -> Tensor:
+    """``G + λI`` in float64."""
+    A = G.to(torch.float64, copy=True)
+    A.diagonal().add_(damping_of(G, damping))
+    return A
+
+
+def _inverse(A: Tensor, damping: float) -> Tensor:
+    factor, singular = torch.linalg.cholesky_ex(A)
+    if singular:
+        raise ValueError(f"damping: got {damping}; the inputs' moments are singular, a larger one is needed")
+    return torch.cholesky_inverse(factor)

@@ -1,0 +1,48 @@
+"""Running a model without training it: its mode, and its batch where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+
+def to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batch on the device of the model's parameters."""
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def real_rows(states: Tensor, tokens: Tensor, path: str) -> Tensor:
+    """The rows of real tokens, (tokens, width), of what the module at ``path`` reads or gives.
+
+    Args:
+        states: (batch, length, width), or (batch * length, width) as OPT's feed-forward has it.
+        tokens: bool (batch, length), True where a token is real.
+
+    Raises:
+        ModelError: ``states`` has no row for each token, as a pooler's input has not.
+    """
+    if states.shape[:-1].numel() != tokens.numel():
+        raise ModelError(
+            f"{path}: works on a tensor of shape {tuple(states.shape)}, which has no row for each of the "
+            f"{tokens.shape[0]} x {tokens.shape[1]} tokens; leave this module out"
+        )
+    return states.reshape(*tokens.shape, states.shape[-1])[tokens]
+
+
+@contextmanager
+def answering(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients; each submodule's mode is restored afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,99 @@
+"""Keep-masks: made from kept units, applied, held during training, measured.
+
+Masks live outside the model's state dict, by parameter name, True where a weight stays. A removed weight
+is exactly 0.0 after every optimiser step: its gradient is masked, and the mask is applied again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..scheme.layout import Layout, Target
+
+Masks = Mapping[str, Tensor]
+
+
+def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
+    """Masks of a target's parameters from its kept units.
+
+    A linear target's ``keep`` has its weight's shape (out, in). An attention target's has shape (heads,):
+    the rows of removed heads go from q, k and v, bias rows with them. A feed-forward's has shape (neurons,):
+    rows of all projections but the last, bias rows with them, and columns of the last. Masks are shaped as the
+    module stores its parameters.
+    """
+    masks: dict[str, Tensor] = {}
+    for p in target.projections:
+        weight = masks.setdefault(p.weight, torch.ones(p.stored, dtype=torch.bool, device=keep.device))
+        if target.kind == "linear":
+            p.of(weight).copy_(keep)
+            continue
+        if target.kind == "feed_forward" and p is target.projections[-1]:
+            p.of(weight).copy_(keep.expand(p.out_features, p.in_features))
+            continue
+        rows = keep.repeat_interleave(p.out_features // target.heads)
+        p.of(weight).copy_(rows[:, None])
+        if p.bias_name:
+            bias = masks.setdefault(p.bias_name, torch.ones(p.rows, dtype=torch.bool, device=keep.device))
+            p.bias_of(bias).copy_(rows)
+    return masks
+
+
+def live_columns(attention: Target | None, out: Target, masks: Masks) -> Tensor:
+    """Which input columns of the projection ``out`` can be other than 0: (in,) bool.
+
+    The columns of a removed head are dead: what they would read is the head's output, which is 0.
+
+    Args:
+        attention: the heads that ``out`` reads; None where it reads something else.
+    """
+    width = out.projections[-1].in_features
+    query = attention.projections[0] if attention else None
+    mask = masks.get(query.weight) if query else None
+    if query is None or mask is None:
+        return torch.ones(width, dtype=torch.bool)
+    return query.of(mask).any(1)
+
+
+@torch.no_grad()
+def apply(parameters: Mapping[str, Tensor], masks: Masks) -> None:
+    """Set every removed weight to exactly 0.0, in place (also NaN and infinity)."""
+    for name, mask in masks.items():
+        parameters[name].masked_fill_(~mask.to(parameters[name].device), 0.0)
+
+
+@contextmanager
+def held(model: nn.Module, masks: Masks) -> Iterator[None]:
+    """Within the body gradients of removed weights are 0, so clipping and moments never see them.
+
+    The caller applies the masks after each optimiser step (weight decay and momentum from before could
+    move a removed weight; :func:`apply` is what makes the zero exact).
+    """
+    parameters = dict(model.named_parameters())
+    handles = []
+    for name, mask in masks.items():
+        local = mask.to(parameters[name].device)
+        handles.append(parameters[name].register_hook(lambda gradient, keep=local: gradient * keep))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def zeros_per_target(model: nn.Module, layout: Layout) -> dict[str, tuple[int, int]]:
+    """Target path -> (weights that are exactly 0, weights)."""
+    parameters = dict(model.named_parameters())
+    counts = {}
+    for target in layout.targets:
+        zeros = sum(int((p.of(parameters[p.weight]) == 0).sum()) for p in target.projections)
+        counts[target.path] = (zeros, target.parameters)
+    return counts
+
+
+def violations(parameters: Mapping[str, Tensor], masks: Masks) -> list[str]:
+    """Names of parameters in which a removed weight is not exactly 0."""
+    return [name for name, mask in masks.items() if bool((parameters[name].detach().cpu()[~mask.cpu()] != 0).any())]

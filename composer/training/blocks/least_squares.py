@@ -1,0 +1,178 @@
+"""A block's last projections in closed form: what the removed weights did is taken over by those that stay.
+
+With the block's other weights fixed, the stream after a sublayer is linear in its last projection ``W``. Let ``X̂``
+be what that projection reads in the pruned block (one column of ones for a bias), ``h_now`` the pruned block's stream
+there and ``h_base`` the base model's, both on the base model's inputs. The repaired weights minimise
+
+    ``|X̂ W'ᵀ - (X̂ Wᵀ + h_base - h_now)|² + λ |W' - W|²``   over ``W'`` that are zero where ``W`` is masked.
+
+Only ``X̂ᵀX̂`` and ``YᵀX̂`` are needed. Where pruning changes nothing before the projection (a linear target by itself),
+or only removes heads (an out-projection: their columns are zero), both follow from the base model's own moments, and
+no further pass is made. A feed-forward's second projection takes one pass in which all variants of the first one are
+run. A layer refits one sublayer after the other, a pass for each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...progress import Bar, Progress
+from ...scheme.layout import Block, End
+from .moments import Moments, kept, matrix, separated
+from .trainer import BlockSettings, Job, Look, Tuned
+
+if TYPE_CHECKING:
+    from ...calibration.teacher import Teacher
+
+
+class LeastSquares:
+    """See :class:`.trainer.BlockTrainer`."""
+
+    fields: tuple[str, ...] = ("calibration_size", "damping")
+    in_context: bool = False
+
+    @classmethod
+    def tune(
+        cls, jobs: Sequence[Job], teacher: Teacher, settings: BlockSettings, *, label: str, progress: Progress
+    ) -> Iterator[tuple[Job, Tuned]]:
+        """Solve every block; blocks that read the same share its moments."""
+        with progress.bar(label, len(jobs)) as bar, torch.no_grad():
+            yield from _on_base_inputs([job for job in jobs if job.live is not None], teacher, settings, bar)
+            yield from _on_own_inputs([job for job in jobs if job.live is None], teacher, settings, bar)
+
+
+def _on_base_inputs(
+    jobs: Sequence[Job], teacher: Teacher, settings: BlockSettings, bar: Bar
+) -> Iterator[tuple[Job, Tuned]]:
+    readers: dict[str, list[_Pupil]] = {}
+    for job in jobs:
+        pupil = _Pupil(job, teacher.layout.ends(job.block))
+        readers.setdefault(pupil.ends[0].last.path, []).append(pupil)
+    base = dict(teacher.model.named_parameters())
+    moments = teacher.calibration.moments({path: [path] for path in readers})
+    began = time.perf_counter()
+    for path, grams in moments:
+        made: dict[tuple[bool, ...], Moments] = {}
+        common = (time.perf_counter() - began) / len(readers[path])
+        for pupil in readers[path]:
+            began = time.perf_counter()
+            live = pupil.job.live
+            assert live is not None  # that is what makes it one of these
+            key = tuple(live.tolist())
+            if key not in made:
+                made[key] = Moments.of(grams[path], pupil.ends[0].last, base, live)
+            pupil.solve(0, made[key], settings)
+            pupil.seconds += common + time.perf_counter() - began
+            yield pupil.job, pupil.finished(teacher, settings)
+            bar.advance(path)
+        began = time.perf_counter()
+
+
+def _on_own_inputs(
+    jobs: Sequence[Job], teacher: Teacher, settings: BlockSettings, bar: Bar
+) -> Iterator[tuple[Job, Tuned]]:
+    """Round by round: in round ``k`` the last projection of every block's ``k``-th sublayer."""
+    pupils = [_Pupil(job, teacher.layout.ends(job.block)) for job in jobs]
+    for k in range(max((len(pupil.ends) for pupil in pupils), default=0)):
+        classes: dict[tuple[str, str, str], list[_Pupil]] = {}
+        for pupil in pupils:
+            if k < len(pupil.ends):
+                same = pupil.job.upstream if len(pupil.ends) == 1 else pupil.job.name
+                classes.setdefault((pupil.job.block.level, pupil.job.block.path, same), []).append(pupil)
+        for some in _within(list(classes.values()), teacher.calibration.memory, k):
+            began = time.perf_counter()
+            found = _gather(some, k, teacher)
+            common = (time.perf_counter() - began) / sum(map(len, some))
+            for group, moments in zip(some, found, strict=True):
+                for pupil in group:
+                    began = time.perf_counter()
+                    pupil.solve(k, moments, settings)
+                    pupil.seconds += common + time.perf_counter() - began
+                    if k == len(pupil.ends) - 1:
+                        yield pupil.job, pupil.finished(teacher, settings)
+                        bar.advance(pupil.job.block.path)
+
+
+def _gather(classes: Sequence[Sequence[_Pupil]], k: int, teacher: Teacher) -> list[Moments]:
+    """One pass over the calibration sample: the moments of each class, seen through its first block.
+
+    That block shows the inputs with the base model's last projection in place of its own: which of the class is the
+    first depends on what is stored already, and must not change a bit.
+    """
+    firsts = [group[0] for group in classes]
+    base = dict(teacher.model.named_parameters())
+    lasts = [separated(matrix(base, pupil.ends[k].last), pupil.ends[k].last) for pupil in firsts]
+    found = [Moments(pupil.ends[k].last, matrix(base, pupil.ends[k].last)) for pupil in firsts]
+    with teacher.watching(_watched(firsts, teacher)):
+        for batch in teacher.calibration.batches():
+            teacher.show(batch)
+            for pupil, last, moments in zip(firsts, lasts, found, strict=True):
+                end, block = pupil.ends[k], pupil.job.block
+                lesson = teacher.lesson(block)
+                inputs, stream = lesson.probe(pupil.weights | last, end)
+                gap = teacher.stream(end, block) - stream
+                moments.add(inputs, gap / end.scale, lesson.wanted / end.scale)
+    return found
+
+
+def _watched(pupils: Sequence[_Pupil], teacher: Teacher) -> list[Block]:
+    """The pupils' blocks and the sublayers inside: ends are recorded of watched blocks only."""
+    blocks = {(p.job.block.level, p.job.block.path): p.job.block for p in pupils}
+    for pupil in pupils:
+        if len(pupil.ends) > 1:
+            inside = (b for b in teacher.layout.at("sublayer") if set(b.targets) <= set(pupil.job.block.targets))
+            blocks |= {(b.level, b.path): b for b in inside}
+    return list(blocks.values())
+
+
+def _within(classes: Sequence[Sequence[_Pupil]], memory: int | None, k: int) -> Iterator[Sequence[Sequence[_Pupil]]]:
+    """Split into consecutive parts whose moments fit into ``memory``, each of at least one class."""
+    part: list[Sequence[_Pupil]] = []
+    used = 0
+    for group in classes:
+        last = group[0].ends[k].last
+        size = 8 * (last.in_features + 1) * (last.in_features + 1 + last.out_features)
+        if part and memory is not None and used + size > memory:
+            yield part
+            part, used = [], 0
+        part.append(group)
+        used += size
+    if part:
+        yield part
+
+
+@dataclass
+class _Pupil:
+    """A block that is being repaired."""
+
+    job: Job
+    ends: tuple[End, ...]
+    seconds: float = 0.0
+    before: float = 0.0
+    after: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.weights: dict[str, Tensor] = {name: p.detach() for name, p in self.job.start.items()}
+
+    def solve(self, k: int, moments: Moments, settings: BlockSettings) -> None:
+        """Refit the last projection of the ``k``-th sublayer."""
+        last = self.ends[k].last
+        start = matrix(self.weights, last)
+        solved = moments.solve(start, kept(self.job.masks, last, start.device), settings.damping)
+        self.weights |= separated(solved, last)
+        self.before, self.after = moments.error(start), moments.error(solved)
+
+    def finished(self, teacher: Teacher, settings: BlockSettings) -> Tuned:
+        """The weights, and the error on the calibration sample before and after."""
+        epoch = len(teacher.calibration) / len(teacher.calibration.data)
+        looks = [
+            Look(step, step * epoch, error, None, step * self.seconds, 0.0)
+            for step, error in enumerate((self.before, self.after))
+        ]
+        return Tuned({name: value.clone() for name, value in self.weights.items()}, looks)

@@ -1,0 +1,166 @@
+"""Which blocks of a scheme a library lacks, wave by wave, and where each one starts; no model is needed.
+
+The blocks of a wave depend on earlier waves only, never on each other, and a block's bytes depend on its address
+alone: who tunes which of them, in which process and in which order, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import WorkerError
+from ...files.jsonfile import digest_of
+from ...library.store import Library, address_of
+from ...scheme.graph import Node, Scheme
+from ...scheme.layout import Layout
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A block that is not stored yet."""
+
+    node: Node
+    lineage: Mapping[str, Any]
+    address: str
+
+
+@dataclass
+class BlockTuning:
+    """What block-level fine-tuning did: addresses of all nodes of the tuned levels, and the work spent now."""
+
+    addresses: dict[str, str]
+    teacher_passes: int = 0
+    seconds: float = 0.0
+    tuned: int = 0
+
+
+class Waves:
+    """The waves of one scheme against one library; ``addresses`` fills as they are run."""
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        layout: Layout,
+        libraries: tuple[Library, Library],
+        pruned: Mapping[str, str],
+        *,
+        settings: Mapping[str, Any],
+        data: Mapping[str, str],
+    ) -> None:
+        """See above.
+
+        Args:
+            libraries: that of pruned variants, and that of tuned blocks.
+            pruned: node hash -> address in the pruned library.
+            settings: those that take part in an address.
+            data: digests of the splits that blocks are tuned on.
+        """
+        self.scheme, self.layout = scheme, layout
+        self.pruned, self.tuned = libraries
+        self.starts, self.settings, self.data = pruned, dict(settings), dict(data)
+        self.addresses: dict[str, str] = {}
+
+    def run(self, tune: Callable[[Sequence[Missing], str], None], only: Mapping[str, str] | None = None) -> None:
+        """Call ``tune`` with what each wave lacks, and a label; it returns when all of that is stored.
+
+        Args:
+            only: node hash -> address, the blocks to tune, where others tune the rest; nothing else is touched.
+        """
+        waves = self.scheme.waves()
+        for number, wave in enumerate(waves, 1):
+            missing = list(self._missing(wave, only))
+            if missing:
+                tune(missing, f"wave {number}/{len(waves)}: {len(missing)} {wave[0].level} blocks")
+
+    def _missing(self, wave: Sequence[Node], only: Mapping[str, str] | None) -> Iterator[Missing]:
+        """Blocks that are not stored yet; heads and neurons alone are stored as they are."""
+        for node in wave:
+            if node.is_whole_leaf(self.layout):  # nothing to tune
+                self.addresses[node.hash] = self.starts[node.hash]
+                if only is None:
+                    self._copy(self.starts[node.hash])
+                continue
+            lineage = self._lineage(node)
+            address = self.addresses[node.hash] = address_of(lineage)
+            if only is not None:
+                if node.hash not in only:
+                    continue
+                _agree(node, only[node.hash], address)
+            if address in self.tuned:
+                self.tuned.verify(address)
+            else:
+                yield Missing(node, lineage, address)
+
+    def _lineage(self, node: Node) -> dict[str, Any]:
+        return {
+            "stage": "tuned",
+            "node": node.hash,
+            "base": self.scheme.fingerprint,
+            "start": [address for _, address in self.below(node)],
+            "settings": self.settings,
+            "data": self.data,
+        }
+
+    def below(self, node: Node) -> list[tuple[Library, str]]:
+        """Where the block starts: its tuned children, else what is pruned below them; then its own pruned masks."""
+        found = []
+        for child in node.children:
+            if child in self.addresses:
+                found.append((self.tuned, self.addresses[child]))
+            else:
+                found += self.below(self.scheme.nodes[child])
+        if node.hash in self.starts:
+            found.append((self.pruned, self.starts[node.hash]))
+        return found
+
+    def upstream(self, node: Node) -> str:
+        """What decides the inputs of the block's last projection: all below it but the target that it is."""
+        last = self.layout.block(node.level, node.path).targets[-1]  # type: ignore[arg-type]
+        before = [child for child in node.children if last not in self.scheme.nodes[child].rates]
+        found = [
+            [self.addresses[child]]
+            if child in self.addresses
+            else [address for _, address in self.below(self.scheme.nodes[child])]
+            for child in before
+        ]
+        return digest_of(found)
+
+    def _copy(self, address: str) -> None:
+        if address in self.tuned:
+            self.tuned.verify(address)
+        else:
+            artefact = self.pruned.get(address)
+            self.tuned.put(artefact.lineage, artefact.weights, artefact.masks)
+
+
+def split(missing: Sequence[Missing], layout: Layout, count: int) -> list[list[Missing]]:
+    """At most ``count`` shares of about the same work, in the order of ``missing``.
+
+    Variants of one block stay together: they share its inputs. Longest processing time first (Graham 1969), a
+    block's work taken as its weights.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, one in enumerate(missing):
+        groups.setdefault((one.node.level, one.node.path), []).append(i)
+
+    def work(place: tuple[str, str]) -> int:
+        return layout.parameters(layout.block(*place).targets) * len(groups[place])  # type: ignore[arg-type]
+
+    shares: list[list[int]] = [[] for _ in range(min(count, len(groups)))]
+    loads = [0] * len(shares)
+    for place in sorted(groups, key=work, reverse=True):
+        lightest = loads.index(min(loads))
+        shares[lightest] += groups[place]
+        loads[lightest] += work(place)
+    return [[missing[i] for i in sorted(share)] for share in shares]
+
+
+def _agree(node: Node, wanted: str, address: str) -> None:
+    """A worker must come to the address that it was asked for: else it would make another block."""
+    if address != wanted:
+        raise WorkerError(
+            f"{node.label}: a worker finds the address {address[:12]}, {wanted[:12]} was asked for: it sees other "
+            "files, other data or another version of Composer"
+        )

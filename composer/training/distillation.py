@@ -1,0 +1,60 @@
+"""Distilling the base model's answers: the pruned model learns its probabilities beside the task's labels.
+
+Hinton et al. 2015, at temperature 1: ``(1 - a) · task loss + a · KL(base ‖ model)``, the divergence as a mean over real
+tokens (or examples).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ModelError
+from ..tensors.forward import answering
+
+if TYPE_CHECKING:
+    from ..tasks.task import Batch, Task
+
+
+class Answers:
+    """The base model as the teacher of a whole model; ``share`` is the weight of its answers in the loss."""
+
+    def __init__(self, base: nn.Module, task: Task, share: float) -> None:
+        self.base, self.task, self.share = base, task, share
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mixed loss of ``model`` on ``batch``.
+
+        Raises:
+            ModelError: the model's output has no logits.
+        """
+        with answering(self.base):
+            _, wanted = self._run(self.base, batch)
+        own, logits = self._run(model, batch)
+        return (1 - self.share) * own + self.share * divergence(logits, wanted, self.task.asked(batch))
+
+    def _run(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        seen: list[Any] = []
+        handle = model.register_forward_hook(lambda _, __, output: seen.append(output))
+        try:
+            loss, _ = self.task.loss(model, batch)
+        finally:
+            handle.remove()
+        output = seen[-1]
+        logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+        if isinstance(output, Tensor):
+            logits = output
+        if logits is None:
+            raise ModelError("--distill: the model's output has no logits to learn from")
+        return loss, logits
+
+
+def divergence(logits: Tensor, wanted: Tensor, asked: Tensor | None = None) -> Tensor:
+    """``KL(wanted ‖ logits)`` of (..., classes), the mean over rows that are ``asked`` (..., bool), else over all."""
+    if asked is not None:
+        logits, wanted = logits[asked], wanted[asked]
+    given, target = (F.log_softmax(x.flatten(0, -2), -1) for x in (logits, wanted))
+    return F.kl_div(given, target, log_target=True, reduction="batchmean")

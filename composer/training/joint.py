@@ -1,0 +1,198 @@
+"""Joint tuning: all configurations of a scheme learn as one network whose blocks have variants.
+
+One set of tensors ``θ``, that of the base model, is shared by all configurations and rates. A block's variant is
+``(θ + Δ) ∘ M``, with its mask ``M`` and a fixed offset ``Δ``: what the closed forms changed in it (zero without
+them). Each step draws a configuration, balanced and seeded, composes it from the variants as they are, takes the task's
+loss and moves ``θ``: what a variant learns serves every configuration that has it, and all other rates of its module
+too, as in slimmable and once-for-all networks (Yu et al. 2019; Cai et al. 2020). What the scheme leaves dense is part
+of ``θ``. Under a launcher every process draws a configuration of its own, and gradients are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..parallel.ranks import plain, rank_and_size
+from ..progress import SILENT, Bar, Progress
+from ..tasks.loss import mean_loss
+from ..tasks.task import Examples, Task
+from ..tensors.batches import batch_indices
+from .distillation import Answers
+from .loop import Book, train_whole
+from .settings import ModelSettings, ModelTuning, finite
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A block's offsets and keep-masks by parameter name; a parameter without an offset has none."""
+
+    offsets: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Variant:
+        """From a block's weights as they are to be at the start: what they differ by from the base model's."""
+        gaps = {name: value.to(base[name]) - base[name].detach() for name, value in weights.items()}
+        kept = {name: mask.to(base[name].device) for name, mask in masks.items()}
+        gaps = {name: gap.masked_fill(~kept[name], 0.0) if name in kept else gap for name, gap in gaps.items()}
+        return cls({name: gap for name, gap in gaps.items() if bool(gap.any())}, kept)
+
+    def weights(self, shared: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+        """``(θ + Δ) ∘ M`` of these parameters."""
+        made = {}
+        for name in names:
+            value = shared[name].detach()
+            value = value + self.offsets[name] if name in self.offsets else value.clone()
+            made[name] = value.masked_fill_(~self.masks[name], 0.0) if name in self.masks else value
+        return made
+
+
+Configuration = Sequence[Variant]
+"""The variants that a configuration is composed from; everything else in it is ``θ``."""
+
+
+@torch.no_grad()
+def put_on(parameters: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
+    """Turn ``θ`` in ``parameters`` into the configuration's weights, in place; returns ``θ`` of what was changed."""
+    before = {}
+    for variant in configuration:
+        for name in {**variant.offsets, **variant.masks}:
+            before[name] = parameters[name].detach().clone()
+            if name in variant.offsets:
+                parameters[name].add_(variant.offsets[name])
+            if name in variant.masks:
+                parameters[name].masked_fill_(~variant.masks[name], 0.0)
+    return before
+
+
+@torch.no_grad()
+def take_off(parameters: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
+    """Put ``θ`` back."""
+    for name, value in before.items():
+        parameters[name].copy_(value)
+
+
+def drawn(configurations: int, seed: int, step: int, rank: int = 0, size: int = 1) -> int:
+    """Which configuration process ``rank`` of ``size`` learns in ``step``: each once in a seeded order, then again.
+
+    >>> sorted(drawn(3, 0, step) for step in range(3))
+    [0, 1, 2]
+    """
+    return batch_indices(configurations, 1, seed=seed, step=step * size + rank)[0]
+
+
+def tune_joint(
+    model: nn.Module,
+    configurations: Sequence[Configuration],
+    task: Task,
+    train: Examples,
+    valid: Examples,
+    settings: ModelSettings,
+    *,
+    patience: int,
+    work: Path,
+    answers: Answers | None = None,
+    progress: Progress = SILENT,
+) -> tuple[ModelTuning, list[dict[str, Any]]]:
+    """Tune ``θ``, the parameters of ``model``, in place; those with the lowest mean validation loss stay in it.
+
+    Args:
+        model: the base model.
+        configurations: all that are to learn.
+        settings: ``steps`` counts joint steps in all.
+        patience: stop after so many evaluations without a lower mean loss.
+        work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
+        answers: the base model's answers, to be learnt beside the labels.
+
+    Returns:
+        The mean over configurations as it went, and rows ``step, configuration, train_loss, valid_loss`` (of training:
+        the mean over the configuration's steps since the row before, in this process; None without such a step).
+    """
+    with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
+        book = JointBook(task, valid, configurations, settings, patience, work, bar)
+        with book.masked(model):
+            tuned = train_whole(model, task, train, book, answers)
+        return tuned, book.extra["each"]
+
+
+class JointBook(Book):
+    """Draws and composes before each step, puts ``θ`` back before the optimiser moves it."""
+
+    def __init__(
+        self,
+        task: Task,
+        valid: Examples,
+        configurations: Sequence[Configuration],
+        settings: ModelSettings,
+        patience: int,
+        work: Path,
+        bar: Bar,
+    ) -> None:
+        super().__init__(settings, work, bar, patience=patience)
+        self.task, self.valid, self.configurations = task, valid, configurations
+        self.extra: dict[str, Any] = {"each": []}
+        self._drawn: list[int] = []
+        self._before: dict[str, Tensor] = {}
+        self._masks: dict[str, Tensor] = {}
+
+    @contextmanager
+    def masked(self, model: nn.Module) -> Iterator[None]:
+        """Within the body a removed weight has no gradient: clipping and the optimiser's moments never see it."""
+
+        def masker(name: str) -> Any:
+            return lambda gradient: gradient * self._masks[name] if name in self._masks else gradient
+
+        handles = [p.register_hook(masker(name)) for name, p in plain(model).items() if p.requires_grad]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def prepare(self, model: nn.Module, step: int) -> None:
+        """Compose the configuration that is drawn."""
+        number = drawn(len(self.configurations), self.settings.seed, step, *rank_and_size())
+        self._drawn.append(number)
+        configuration = self.configurations[number]
+        self._masks = {name: mask for variant in configuration for name, mask in variant.masks.items()}
+        self._before = put_on(plain(model), configuration)
+
+    def settle(self, model: nn.Module) -> None:
+        """``θ`` is what the optimiser moves."""
+        take_off(plain(model), self._before)
+        self._before, self._masks = {}, {}
+
+    def measure(self, model: nn.Module, step: int) -> float:
+        """The mean of all configurations' validation losses."""
+        losses, learnt = [], self._learnt(model)
+        for number, configuration in enumerate(self.configurations):
+            before = put_on(plain(model), configuration)
+            try:
+                losses.append(mean_loss(model, self.task, self.valid))
+            finally:
+                take_off(plain(model), before)
+            valid = finite(losses[-1])
+            self.extra["each"].append(
+                {"step": step, "configuration": number, "train_loss": finite(learnt[number]), "valid_loss": valid}
+            )
+        self._drawn.clear()
+        return sum(losses) / len(losses)
+
+    def _learnt(self, model: nn.Module) -> list[float | None]:
+        """Each configuration's mean training loss since the last measurement, of all processes' draws."""
+        device = next(model.parameters()).device
+        told = torch.zeros(len(self.configurations), 2, device=device)
+        for loss, number in zip(self.losses, self._drawn, strict=True):
+            told[number] += torch.stack([loss.detach().float().to(device), torch.ones((), device=device)])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(told)
+        return [total / count if count else None for total, count in told.tolist()]

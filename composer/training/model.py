@@ -1,0 +1,75 @@
+"""Model-level fine-tuning: a whole model on its task, with masks held.
+
+The same code trains composed models, baselines and the dense control. Masks come from the caller (the
+library's files), are applied after every optimiser step and stand in every checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..parallel.ranks import plain
+from ..progress import SILENT, Bar, Progress
+from ..tasks.loss import mean_loss
+from ..tasks.task import Examples, Task
+from ..tensors import masks as keep_masks
+from .distillation import Answers
+from .loop import Book, train_whole
+from .settings import ModelSettings, ModelTuning
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def tune_model(
+    model: nn.Module,
+    masks: Mapping[str, Tensor],
+    task: Task,
+    train: Examples,
+    valid: Examples,
+    settings: ModelSettings,
+    *,
+    work: Path,
+    answers: Answers | None = None,
+    label: str = "fine-tune",
+    progress: Progress = SILENT,
+) -> ModelTuning:
+    """Fine-tune ``model`` in place and leave the weights with the lowest validation loss in it.
+
+    Args:
+        masks: parameter name -> keep-mask (empty for a dense model).
+        work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
+        answers: the base model's answers, to be learnt beside the labels.
+
+    Returns:
+        The rows and the best loss; step 0 counts as a candidate, so the result is never worse than the start.
+    """
+    with progress.bar(label, settings.steps) as bar, keep_masks.held(model, masks):
+        book = MaskedBook(task, valid, masks, settings, work, bar)
+        return train_whole(model, task, train, book, answers)
+
+
+class MaskedBook(Book):
+    """Holds masks after every step."""
+
+    def __init__(
+        self,
+        task: Task,
+        valid: Examples,
+        masks: Mapping[str, Tensor],
+        settings: ModelSettings,
+        work: Path,
+        bar: Bar,
+    ) -> None:
+        super().__init__(settings, work, bar)
+        self.task, self.valid, self.masks = task, valid, masks
+
+    def measure(self, model: nn.Module, step: int) -> float:
+        """Mean loss on the validation split."""
+        return mean_loss(model, self.task, self.valid)
+
+    def hold(self, model: nn.Module) -> None:
+        """Removed weights are exactly 0 again."""
+        keep_masks.apply(plain(model), self.masks)

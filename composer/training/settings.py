@@ -1,0 +1,62 @@
+"""What a model's training is given, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..parallel.ranks import rank_and_size
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Everything beside data and start that changes a fine-tuned model's bytes."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    clip: float
+    evaluations: int
+    seed: int
+    precision: str
+    distill: float = 0.0
+
+
+def told_of(settings: ModelSettings) -> dict[str, Any]:
+    """What identifies a run: the settings, and how many processes learn together, each a batch of its own.
+
+    An option that is off is as if it did not exist.
+    """
+    processes = rank_and_size()[1]
+    told = {name: value for name, value in asdict(settings).items() if name != "distill" or value}
+    return told | ({"processes": processes} if processes > 1 else {})
+
+
+@dataclass
+class ModelTuning:
+    """What happened: rows of ``stats/*.csv`` (step 0 first), and the loss of the weights that were kept.
+
+    A loss that is no finite number (the run diverged) is None in the rows.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_loss: float = float("inf")
+    best_step: int = 0
+
+    @property
+    def first_loss(self) -> float:
+        """Validation loss before any step."""
+        return float(self.rows[0]["valid_loss"])
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds spent in optimiser steps, validation and checkpoints not counted."""
+        return float(self.rows[-1]["train_seconds"])
+
+
+def finite(loss: float | None) -> float | None:
+    """None for the loss of a run that has diverged: JSON and CSV have no NaN."""
+    return loss if loss is not None and math.isfinite(loss) else None

@@ -1,0 +1,176 @@
+"""Strict reading, whole writing, digests."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from composer.errors import ConfigError, InputError, OutputError
+from composer.files.jsonfile import canonical, digest_of, read_json, read_text, replacing, write_json, write_text
+
+Plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def turned(value: Any) -> Any:
+    """The same value with the keys of every object in the opposite order."""
+    if isinstance(value, dict):
+        return {key: turned(value[key]) for key in reversed(value)}
+    return [turned(item) for item in value] if isinstance(value, list) else value
+
+
+@given(Plain)
+def test_equal_values_have_one_canonical_text(value: Any) -> None:
+    assert canonical(turned(value)) == canonical(value)
+    assert json.loads(canonical(value)) == value
+    assert digest_of(value) == hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": [1, 0.1], "a": None}, '{"a":null,"b":[1,0.1]}'),
+        ("ä", '"ä"'),
+        ({}, "{}"),
+    ],
+)
+def test_canonical_text_has_sorted_keys_and_no_blanks(value: Any, text: str) -> None:
+    assert canonical(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}])
+def test_what_json_cannot_say_has_no_canonical_text(value: Any) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical(value)
+
+
+@given(Plain)
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    path = tmp_path_factory.mktemp("json") / "deep" / "a.json"
+    write_json(path, value)
+    assert read_json(path) == value
+    assert names(path.parent) == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1', "line 1, column 8: not valid JSON"),
+        (b"\xff", "byte 0 is not UTF-8"),
+        (b'{"a": {"b": 1, "b": 1}}', "key 'b' is given twice in one object; give it once"),
+        (b"[" * 200_000, "not valid JSON: nested too deeply"),
+        (b"1" * 5000, "not valid JSON: Exceeds the limit"),
+        (b"", "line 1, column 1: not valid JSON"),
+    ],
+)
+def test_broken_files_are_one_line_of_the_callers_error(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_json(path, ConfigError)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_given_twice_are_all_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": 1, "a": 2}, {"b": 1, "b": 2}]')
+    with pytest.raises(InputError) as caught:
+        read_json(path)
+    assert [problem.split("'")[1] for problem in caught.value.problems] == ["a", "b"]
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_text(tmp_path / "none", ConfigError)
+    with pytest.raises(ConfigError, match="is a folder; a file is needed here"):
+        read_text(tmp_path, ConfigError)
+
+
+def test_nan_is_never_written_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert read_json(path) == {"a": 1}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_body_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fail(temporary: Path) -> NoReturn:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        fail(temporary)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_the_file_is_unseen_until_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.suffix != path.suffix
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, "a.txt: cannot be written: the disk is full; nothing was kept"),
+        (errno.EDQUOT, "a.txt: cannot be written: the disk is full; nothing was kept"),
+        (errno.EROFS, "a.txt: cannot be written: read-only file system"),
+        (errno.EACCES, "a.txt: cannot be written: permission denied"),
+    ],
+)
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_a_full_or_closed_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int, message: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, where, refuse)
+    with pytest.raises(OutputError, match=message):
+        write_text(tmp_path / "a.txt", "text")
+    assert names(tmp_path) == []
+
+
+def test_places_where_no_file_can_be_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    for path in (tmp_path / "file" / "a.txt", tmp_path / "folder"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_text(path, "text")
+    assert names(tmp_path) == ["file", "folder"]
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
