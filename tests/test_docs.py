@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 from composer.cli.app import call
 
 ROOT = Path(__file__).parent.parent

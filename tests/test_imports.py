@@ -22,11 +22,23 @@ ORDER = (
     *("__init__", "errors", "registry", "progress"),
     *("files", "demo", "parallel", "scheme", "tensors", "models", "library", "report", "tasks"),
     *("choosing", "calibration", "evaluation", "pruning", "training", "composing"),
-    *("recipe", "workspace", "steps", "assess", "forecast", "cli", "__main__"),
+    *("recipe", "workspace", "plugin", "steps", "assess", "forecast", "cli", "__main__"),
 )
 """Everything that lies in ``composer/``, lowest first: each imports only from itself and from what stands before it."""
 
-PLAIN = {"errors", "registry", "progress", "files", "parallel", "scheme", "library", "recipe", "cli", "__init__"}
+PLAIN = {
+    "errors",
+    "registry",
+    "progress",
+    "files",
+    "parallel",
+    "scheme",
+    "library",
+    "recipe",
+    "plugin",
+    "cli",
+    "__init__",
+}
 """Folders and files of plain data: none of their modules loads anything heavy at its top, but for these."""
 TENSORS_IN_PLAIN: set[str] = {"parallel.ranks"}
 
@@ -117,7 +129,13 @@ def test_what_must_start_quickly_imports_nothing_heavy_at_its_top(name: str) -> 
     assert "networkx" not in top
 
 
-QUICK = ["composer", "composer.scheme.graph", "composer.models.folder", "composer.library.maintenance"]
+QUICK = [
+    "composer",
+    "composer.plugin",
+    "composer.scheme.graph",
+    "composer.models.folder",
+    "composer.library.maintenance",
+]
 PUBLIC = [f"composer.{where}" for where in sorted(set(composer._WHERE.values()))]
 
 

@@ -9,7 +9,6 @@ from ..errors import LibraryError
 from ..library.store import Library
 from ..scheme.graph import SHARED, Node, Scheme
 from ..scheme.layout import Layout
-from ..tensors import masks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,6 +29,8 @@ def compose(
         LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
     """
     import torch
+
+    from ..tensors import masks
 
     parameters = dict(model.named_parameters())
     keep: dict[str, Tensor] = {}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from composer.cli.app import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from composer.assess.masks.overlap import PICTURES, compare_masks, picture, shares
 from composer.assess.masks.page import pixels
+from composer.cli.app import call
 from composer.errors import LibraryError, ModelError
 from composer.library.store import Library
 from composer.models.folder import BaseModel

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composer.cli import options
-from composer.cli.app import COMMANDS, build_app
 
 from composer import __version__
+from composer.cli import options
+from composer.cli.app import COMMANDS, build_app
 from composer.recipe import BlockOptions, ModelOptions, Recipe
 from composer.tasks.data.options import DataOptions
 

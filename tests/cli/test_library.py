@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composer.cli.app import PARTS, build_app
 
 import composer
+from composer.cli.app import PARTS, build_app
 from composer.files.jsonfile import read_json, write_json
 
 from .conftest import Compose

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composer.cli.console import Console
 
+from composer.cli.console import Console
 from composer.steps.outcome import Outcome
 
 from .conftest import COMPARED, RESULT, ROW, Compose, Recorder

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from composer.cli.app import call
 
+from composer.cli.app import call
 from composer.library.store import Library
 
 TUNE = ["finetune", "--level", "block", "--trainer", "least_squares", "--calibration-size", "24"]

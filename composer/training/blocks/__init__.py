@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...registry import Registry
-from .trainer import BlockTrainer
+
+if TYPE_CHECKING:
+    from .trainer import BlockTrainer
 
 TRAINERS: Registry[type[BlockTrainer]] = Registry(
     "trainer",

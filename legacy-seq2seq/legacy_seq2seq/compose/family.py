@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from composer.errors import ModelError
-from composer.models.family import Family, Layer, ModelConfig, Sublayer, linear
-from composer.scheme.layout import Layout, Projection, Stream, Target
+from composer.plugin import Family, Layer, Layout, ModelConfig, ModelError, Projection, Stream, Sublayer, Target, linear
 
 from ..config import MODEL_TYPE
 
@@ -56,7 +54,7 @@ def _feed_forward(path: str, config: ModelConfig, stream: Stream) -> Sublayer:
 
 
 class LegacyStorage:
-    """Folders of :meth:`legacy_seq2seq.model.Seq2Seq.save`; see :class:`composer.models.family.Storage`."""
+    """Folders of :meth:`legacy_seq2seq.model.Seq2Seq.save`; see :class:`composer.plugin.Storage`."""
 
     library = "legacy-seq2seq"
 

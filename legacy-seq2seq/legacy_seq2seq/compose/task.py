@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from composer.errors import DataError, ModelError
-from composer.tasks.batching import IGNORED, attention_mask, pad, token_loss
-from composer.tasks.data.options import DataOptions
-from composer.tasks.sentence_pairs import Encoded, SentencePairsTask
-from composer.tasks.task import Batch, Feature
+from composer.plugin import (
+    IGNORED,
+    Batch,
+    DataError,
+    DataOptions,
+    Encoded,
+    Feature,
+    ModelError,
+    SentencePairsTask,
+    attention_mask,
+    pad,
+    token_loss,
+)
 from torch import Tensor, nn
 
 from ..config import Config
