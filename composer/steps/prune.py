@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..files.jsonfile import reported
-from ..files.records import record
+from ..library.manifest import current_manifest, new_manifest
 from ..library.store import Library
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .outcome import Outcome
 from .settings import criterion_settings
-from .tune_blocks import current_manifest
+
+if TYPE_CHECKING:
+    from ..pruning.criteria.criterion import Criterion
+    from ..scheme.graph import Scheme
 
 
 def prune(
@@ -30,37 +32,49 @@ def prune(
     from ..pruning.criteria.choice import check_criteria, criteria_of
 
     space = Workspace.of(recipe)
-    criterion = CRITERIA.get(space.recipe.criterion)()
-    plan = space.scheme(scheme)
-    check_criteria(plan, space.base.layout, criterion)
-    used = criteria_of(plan, criterion)
-    library = Library(output or space.pruned)
-    settings = criterion_settings(space, plan, used)
-    inputs: dict[str, Any] = {"scheme": plan.digest, "criterion": {"name": criterion.name, **settings}}
-    inputs["dead_columns"] = space.recipe.dead_columns
-    leaves = len(plan.at("module"))
-    manifest = current_manifest(library, plan, inputs, force)
-    if manifest:
-        return Outcome(library.folder, False, {"variants": leaves, "made": 0, "seconds": manifest["seconds"]})
-    from ..pruning.variants import prune as work
+    r, criterion = space.recipe, CRITERIA.get(space.recipe.criterion)()
+    graph, library = space.scheme(scheme), Library(output or space.pruned)
+    check_criteria(graph, space.base.layout, criterion)
+    settings = criterion_settings(space, graph, criteria_of(graph, criterion))
+    identity = {"name": criterion.name, **settings}
+    inputs = {"scheme": graph.digest, "criterion": identity, "dead_columns": r.dead_columns}
+    variants = len(graph.at("module"))
+    current = current_manifest(library, graph, inputs, force=force)
+    if current:
+        return Outcome(library.folder, False, {"variants": variants, "made": 0, "seconds": current["seconds"]})
+    with new_manifest(library, graph, inputs) as manifest:
+        stored = set(library.addresses())
+        addresses, seconds = _prune(space, graph, criterion, library, settings, progress)
+        manifest |= {"addresses": addresses, "seconds": seconds, "recipe": space.resolved()}
+    made = len(set(addresses.values()) - stored)
+    return Outcome(library.folder, True, {"variants": variants, "made": made, "seconds": seconds})
 
-    library.sweep()
+
+def _prune(
+    space: Workspace,
+    scheme: Scheme,
+    criterion: Criterion,
+    library: Library,
+    settings: dict[str, Any],
+    progress: Progress,
+) -> tuple[dict[str, str], float]:
+    """Prune what the library lacks; returns addresses by node hash, and the seconds that it took.
+
+    Gathering statistics for all targets at once is calibration, which later steps share, and not counted; where each
+    layer is calibrated on what is pruned before it, the two alternate and are counted together.
+    """
+    from ..pruning.sequential import prune_in_order
+    from ..pruning.variants import prune
+
     options: dict[str, Any] = {"settings": settings, "dead_columns": space.recipe.dead_columns, "progress": progress}
-    held, began = set(library.addresses()), time.perf_counter()
-    with reported(library.folder):
-        if space.recipe.calibration == "sequential":
-            from ..pruning.sequential import prune_in_order
-
-            model = space.fresh_model()
-            options["calibrate"] = partial(space.calibrated, model, progress=progress)
-            addresses = prune_in_order(model, space.base.layout, plan, criterion, library, **options)
-        else:
-            sampled = space.calibration(plan, progress) if "calibration" in settings else None
-            model, began = sampled.model if sampled else space.base.load(), time.perf_counter()
-            calibration = (lambda: sampled) if sampled else None
-            addresses = work(model, space.base.layout, plan, criterion, library, calibration=calibration, **options)
-    seconds = time.perf_counter() - began
-    made = len(set(addresses.values()) - held)
-    content = record(inputs, addresses=addresses, seconds=seconds, recipe=space.resolved())
-    library.write_manifest(plan.digest, content)
-    return Outcome(library.folder, True, {"variants": leaves, "made": made, "seconds": seconds})
+    layout, began = space.base.layout, time.perf_counter()
+    if space.recipe.calibration == "sequential":
+        model = space.fresh_model()
+        options["calibrate"] = partial(space.calibrated, model, progress=progress)
+        addresses = prune_in_order(model, layout, scheme, criterion, library, **options)
+    else:
+        sample = space.calibration(scheme, progress) if "calibration" in settings else None
+        model, began = sample.model if sample else space.base.load(), time.perf_counter()
+        calibration = (lambda: sample) if sample else None
+        addresses = prune(model, layout, scheme, criterion, library, calibration=calibration, **options)
+    return addresses, time.perf_counter() - began

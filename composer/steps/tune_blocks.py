@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError
-from ..files.jsonfile import reported
-from ..files.records import changes, record
+from ..library.manifest import current_manifest, new_manifest
 from ..library.store import Library
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED, Scheme
@@ -40,52 +38,37 @@ def finetune_blocks(
     from .spread_blocks import block_examples, tune
 
     space = Workspace.of(recipe)
-    plan, together = space.scheme(scheme), TRAINERS.get(space.recipe.trainer).in_context
+    graph, in_context = space.scheme(scheme), TRAINERS.get(space.recipe.trainer).in_context
     start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
-    leaves, examples = space.addresses(start, plan), block_examples(space)
-    inputs = _inputs(space, plan, leaves, examples)
-    stats, curves = (space.folder / "stats" / name for name in ("block.csv", "joint.csv"))
-    held = current_manifest(library, plan, inputs, force)
-    if held and stats.is_file() and curves.is_file() == together:
-        return Outcome(library.folder, False, {**held["summary"], "stats": str(stats)})
-    library.sweep()
-    with reported(library.folder):
+    leaves, examples = space.addresses(start, graph), block_examples(space)
+    inputs = _inputs(space, graph, leaves, examples)
+    table, curves = (space.folder / "stats" / name for name in ("block.csv", "joint.csv"))
+    current = current_manifest(library, graph, inputs, force=force)
+    if current and table.is_file() and curves.is_file() == in_context:
+        return Outcome(library.folder, False, {**current["summary"], "stats": str(table)})
+    with new_manifest(library, graph, inputs) as manifest:
         done = tune(space, scheme or space.conf_prune, (start, library), progress)
-        found, work = done.addresses, {name: _seconds(library, address) for name, address in done.addresses.items()}
-        joint: dict[str, Any] = {}
-        if together:
-            begin = (library, found) if space.recipe.block.start == "repaired" else (start, leaves)
-            found, joint = _learnt_together(space, plan, begin, library, examples["valid"], curves, progress)
-            work[SHARED] = _seconds(library, found[SHARED])
+        addresses, joint = done.addresses, dict[str, Any]()
+        if in_context:
+            begin = (library, addresses) if space.recipe.block.start == "repaired" else (start, leaves)
+            addresses, joint = _learnt_together(space, graph, begin, library, examples["valid"], curves, progress)
         else:
             curves.unlink(missing_ok=True)  # of another trainer
-    seconds = _write_stats(library, {**found, **done.addresses}, stats)
-    summary = {
-        "blocks": len(done.addresses),
-        "tuned": done.tuned,
-        "teacher_passes": done.teacher_passes,
-        "seconds": sum(work.values()) or seconds,
-        **({"joint": joint} if joint else {}),
-    }
-    told = {"summary": summary, "device": space.device, "recipe": space.resolved(), "work": work}
-    if together:  # named, so that nobody tidies them away: what is added later starts from them
-        told["start"] = done.addresses
-    library.write_manifest(plan.digest, record(inputs, addresses=found, **told))
-    return Outcome(library.folder, True, {**summary, "stats": str(stats)})
-
-
-def current_manifest(library: Library, plan: Scheme, inputs: dict[str, Any], force: bool) -> dict[str, Any] | None:
-    """The library's record for the scheme if it is current and whole; another one wants ``force``."""
-    held = library.manifest(plan.digest)
-    if held is None:
-        return None
-    if held["inputs"] != inputs and not force:
-        raise OutputError(
-            f"{library.folder}: holds this scheme made from other inputs ({changes(held['inputs'], inputs)}); "
-            "--force makes it again (stored blocks are kept)"
-        )
-    whole = held["inputs"] == inputs and all(address in library for address in held["addresses"].values())
-    return held if whole else None
+        blocks = done.addresses | ({SHARED: addresses[SHARED]} if in_context else {})
+        work = {name: _seconds(library, address) for name, address in blocks.items()}
+        seconds = _write_table(library, {**addresses, **done.addresses}, table)
+        summary = {
+            "blocks": len(done.addresses),
+            "tuned": done.tuned,
+            "teacher_passes": done.teacher_passes,
+            "seconds": sum(work.values()) or seconds,
+            **({"joint": joint} if joint else {}),
+        }
+        manifest |= {"addresses": addresses, "summary": summary, "device": space.device}
+        manifest |= {"recipe": space.resolved(), "work": work}
+        if in_context:  # named, so that nobody tidies them away: what is added later starts from them
+            manifest["start"] = done.addresses
+    return Outcome(library.folder, True, {**summary, "stats": str(table)})
 
 
 def _inputs(
@@ -130,7 +113,7 @@ def _seconds(library: Library, address: str) -> float:
     return float(library.stats(address).get("seconds", 0.0))
 
 
-def _write_stats(library: Library, addresses: dict[str, str], path: Path) -> float:
+def _write_table(library: Library, addresses: dict[str, str], path: Path) -> float:
     """Collect the history of these blocks into one CSV; returns the seconds that they took in all."""
     from ..files.stats import BLOCK_COLUMNS, write_csv
 
