@@ -29,7 +29,7 @@ from composer.recipe import load_recipe
 from composer.steps.build_model import build_model
 from composer.steps.prune import prune
 from composer.steps.settings import model_settings
-from composer.steps.starting_model import start_of
+from composer.steps.starting_model import starting_model
 from composer.steps.tune_blocks import finetune_blocks
 from composer.steps.tune_model import trial
 from composer.tasks.loss import mean_loss
@@ -85,7 +85,7 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
         given, "cost", [*configurations(8), configurations(1)[0] | {"*.wi": 0.55, "*.wo": 0.45}], criterion="obs"
     )
     parts = [timed(prune, more)[1], timed(finetune_blocks, more)[1], timed(build_model, more, 8)[1]]
-    tuned = trial(space, start_of(space, "dense", None), replace(model_settings(space), steps=20), "step")
+    tuned = trial(space, starting_model(space, "dense", None), replace(model_settings(space), steps=20), "step")
     step = tuned["seconds"] / tuned["steps"]
     epoch = step * len(space.examples("train")) / 32
     return {
@@ -136,7 +136,7 @@ def table(given: argparse.Namespace) -> list[dict[str, Any]]:
 def _swept(space: Workspace, name: str) -> dict[str, Any]:
     began, loss = time.perf_counter(), []
     for i in range(len(RATES)):
-        model, _, _ = start_of(space, "composed", i, sweep=True).model(space)
+        model, _, _ = starting_model(space, "composed", i, sweep=True).model(space)
         loss.append(mean_loss(model, space.task, space.examples("valid")))
     return {"what": f"{name}: + sweep", "seconds": time.perf_counter() - began, "loss": loss}
 

@@ -33,7 +33,7 @@ from composer.steps.build_model import build_model
 from composer.steps.evaluate import evaluate
 from composer.steps.prune import prune
 from composer.steps.settings import model_settings
-from composer.steps.starting_model import start_of
+from composer.steps.starting_model import starting_model
 from composer.steps.tune_blocks import finetune_blocks
 from composer.steps.tune_model import finetune_model, trial
 from composer.tasks.loss import mean_loss
@@ -123,7 +123,7 @@ class Bench:
         extra = {"criterion": "obs"} if question == "A" else {"criterion": "l1", "dead_columns": False}
         space = self.space(f"alone-{question}", n, **extra)
         pruned = prune(space).summary["seconds"]
-        settings, start = model_settings(space), start_of(space, "baseline", 0)
+        settings, start = model_settings(space), starting_model(space, "baseline", 0)
         tried = {
             rate: trial(space, start, replace(settings, learning_rate=rate), f"try-{rate:g}", keep=True)
             for rate in self.model["rates"]
@@ -205,7 +205,9 @@ class Bench:
                 if row["reached"]:
                     break
                 tuned = replace(settings, steps=max(1, round(share * settings.steps)))
-                done = trial(made["space"], start_of(made["space"], "composed", i), tuned, f"finish-{i}-{share:g}")
+                done = trial(
+                    made["space"], starting_model(made["space"], "composed", i), tuned, f"finish-{i}-{share:g}"
+                )
                 row = {"steps": tuned.steps, "seconds": done["seconds"], "loss": done["final_loss"]}
                 row["reached"] = row["loss"] <= goal
             rows.append(row)

@@ -20,7 +20,7 @@ from joint import MODELS, Bench
 from composer.files.jsonfile import read_json, write_json
 from composer.steps.prune import prune
 from composer.steps.settings import model_settings
-from composer.steps.starting_model import start_of
+from composer.steps.starting_model import starting_model
 from composer.steps.tune_blocks import finetune_blocks
 from composer.steps.tune_model import trial
 
@@ -54,7 +54,7 @@ def child(given: argparse.Namespace) -> None:
         prune(space)
         finetune_blocks(space)
     elif given.child == "alone":
-        trial(space, start_of(space, "baseline", 0), settings, "memory")
+        trial(space, starting_model(space, "baseline", 0), settings, "memory")
     else:
         space.fresh_model(), space.examples("train"), space.examples("valid")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -22,15 +22,12 @@ def build_model(
     progress: Progress = SILENT,
 ) -> Outcome:
     """Compose configuration ``i`` into an ordinary Hugging Face folder, ``models/i``."""
-    from .starting_model import start_of
+    from .starting_model import starting_model
 
     space = Workspace.of(recipe)
-    start = start_of(space, "composed", i, scheme, modules)
-    plan = space.scheme(scheme)
-    root, folder = plan.root(i), output or space.folder / "models" / str(i)
-    inputs = start.inputs(space)
-    sparsity = plan.sparsity(i, space.base.layout)
-    source = modules or space.finetuned
+    start = starting_model(space, "composed", i, scheme, modules)
+    folder, source = output or space.folder / "models" / str(i), modules or space.finetuned
+    inputs, sparsity = start.inputs(space), start.sparsity(space)
     summary = {"configuration": i, "sparsity": sparsity, "from": str(source), "swept": start.sweep is not None}
     if is_current(folder, inputs, force=force):
         return Outcome(folder, False, summary)
@@ -40,6 +37,6 @@ def build_model(
     with new_folder(folder) as temporary:
         space.base.save(model, temporary)
         how = f"composed from {len(inputs['blocks'])} blocks" + (", then swept" if start.sweep else "")
-        write_text(temporary / "README.md", model_card(space.base, root, sparsity, how))
-        write_record(temporary, record(inputs, configuration=i, rates=root.rates, recipe=space.resolved()))
+        write_text(temporary / "README.md", model_card(space.base, start.root, sparsity, how))
+        write_record(temporary, record(inputs, configuration=i, rates=start.rates, recipe=space.resolved()))
     return Outcome(folder, True, summary)

@@ -22,7 +22,7 @@ from ..workspace import Given, Kind, Workspace
 from .evaluate import evaluate
 from .outcome import Outcome
 from .settings import model_settings
-from .starting_model import start_of
+from .starting_model import starting_model
 from .tune_model import finetune_model, trial
 
 SIDES: tuple[Kind, Kind] = ("baseline", "composed")
@@ -68,7 +68,7 @@ class Comparison:
                 result: dict[str, Any] | None
                 name = f"search-{side}-{rate:g}"
                 if train:
-                    start = start_of(self.space, side, middle)
+                    start = starting_model(self.space, side, middle)
                     tuned = replace(settings, learning_rate=rate)
                     result = trial(self.space, start, tuned, name, keep=True, progress=self.progress)
                 else:
@@ -129,7 +129,7 @@ class Comparison:
                 name = f"model-{i}-of-{share:g}"
                 if train:
                     shorter = replace(settings, steps=steps, learning_rate=rate)
-                    start = start_of(self.space, "composed", i)
+                    start = starting_model(self.space, "composed", i)
                     result = trial(self.space, start, shorter, name, progress=self.progress)
                 else:
                     result = held_result(self.space.folder / "stats" / f"{name}.csv") or {}

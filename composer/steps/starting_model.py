@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError
 from ..library.store import Library, address_of
 from ..progress import SILENT, Progress
-from ..scheme.graph import SHARED, Scheme
+from ..scheme.graph import SHARED, Node, Scheme
 from ..workspace import Kind, Workspace
 
 if TYPE_CHECKING:
@@ -17,33 +18,56 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Start:
-    """Configuration ``i`` of a scheme, from blocks of a library.
+class StartingModel:
+    """Configuration ``i`` of a scheme, made from the blocks of a library; the base model itself where there is none.
 
-    ``sweep`` holds what identifies a sweep after composing (its calibration sample); None is none.
+    Attributes:
+        addresses: node hash -> address in ``library``, of everything that the library has for the scheme.
+        sweep: what identifies the sweep after composing (its calibration sample and damping); None for no sweep.
     """
 
     kind: Kind
-    i: int | None
-    scheme: Scheme | None
-    library: Library | None
-    addresses: dict[str, str]
+    i: int | None = None
+    scheme: Scheme | None = None
+    library: Library | None = None
+    addresses: dict[str, str] = field(default_factory=dict)
     sweep: dict[str, Any] | None = None
 
+    @property
+    def label(self) -> str:
+        """For progress and messages."""
+        return "dense" if self.i is None else f"configuration {self.i}, {self.kind}"
+
+    @property
+    def root(self) -> Node | None:
+        """The configuration's node in the scheme; None for the base model."""
+        return None if self.scheme is None or self.i is None else self.scheme.root(self.i)
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Target -> rate, of the targets that are pruned."""
+        return self.root.rates if self.root else {}
+
+    def sparsity(self, space: Workspace) -> float:
+        """Which fraction of the weights of all targets the configuration removes."""
+        return 0.0 if self.scheme is None or self.i is None else self.scheme.sparsity(self.i, space.base.layout)
+
     def inputs(self, space: Workspace) -> dict[str, Any]:
-        """What identifies the starting weights."""
+        """What identifies the starting weights.
+
+        The blocks count by their addresses, not by the scheme that they stand in: another scheme with the same
+        configuration starts from the same model.
+        """
         if self.scheme is None or self.i is None:
             return {"base": space.base.fingerprint}
         from ..composing.assemble import cover
 
-        names = [n.hash for n in cover(self.scheme, self.i, self.addresses)]
-        blocks = {name: self.addresses[name] for name in [*names, SHARED] if name in self.addresses}
-        swept = {"sweep": self.sweep} if self.sweep else {}
+        names = [node.hash for node in cover(self.scheme, self.i, self.addresses)]
         return {
             "base": self.scheme.fingerprint,
             "configuration": self.scheme.root(self.i).hash,
-            "blocks": blocks,
-            **swept,
+            "blocks": {name: self.addresses[name] for name in [*names, SHARED] if name in self.addresses},
+            **({"sweep": self.sweep} if self.sweep else {}),
         }
 
     def model(self, space: Workspace, progress: Progress = SILENT) -> tuple[nn.Module, dict[str, Tensor], float]:
@@ -57,7 +81,11 @@ class Start:
         return model, masks, self._swept(model, masks, space, progress) if self.sweep else 0.0
 
     def _swept(self, model: nn.Module, masks: dict[str, Tensor], space: Workspace, progress: Progress) -> float:
-        """Refit ``model``, or take over the weights of an earlier sweep of the very same model; returns seconds."""
+        """Refit ``model``; returns the seconds that it took.
+
+        `build-model` and every model-level run of one configuration sweep the very same model, so what a sweep has
+        moved is stored like a block, under an address of its own, and the next one takes it from there.
+        """
         import torch
 
         from ..composing.refit import sweep
@@ -71,7 +99,6 @@ class Start:
                 for name, value in library.get(address).weights.items():
                     parameters[name].copy_(value)
             return float(library.stats(address).get("seconds", 0.0))
-        r, train = space.recipe, space.examples("train")
         before = {name: value.detach().clone() for name, value in parameters.items()}
         done = sweep(
             model,
@@ -79,10 +106,10 @@ class Start:
             space.base.layout,
             masks,
             space.task,
-            train,
-            size=r.calibration_size,
-            seed=r.seed,
-            damping=r.block.damping,
+            space.examples("train"),
+            size=space.recipe.calibration_size,
+            seed=space.recipe.seed,
+            damping=space.recipe.block.damping,
             progress=progress,
         )
         moved = {name: value for name, value in parameters.items() if not torch.equal(value, before[name])}
@@ -90,13 +117,8 @@ class Start:
         library.put(lineage, moved, kept, stats={"seconds": done.seconds})
         return done.seconds
 
-    @property
-    def label(self) -> str:
-        """For progress and messages."""
-        return "dense" if self.i is None else f"configuration {self.i}, {self.kind}"
 
-
-def start_of(
+def starting_model(
     space: Workspace,
     kind: Kind,
     i: int | None,
@@ -104,23 +126,26 @@ def start_of(
     modules: Path | None = None,
     *,
     sweep: bool | None = None,
-) -> Start:
+) -> StartingModel:
     """Where a run of this kind begins.
 
     Args:
+        i: the configuration (None for dense).
+        scheme: the scheme's file, where it is not the workspace's own; ``modules`` the library's folder.
         sweep: whether a composed model is swept; None as the recipe says.
 
     Raises:
         RecipeError: no configuration named for a kind that needs one.
     """
     if kind == "dense":
-        return Start(kind, None, None, None, {})
+        return StartingModel(kind)
     if i is None:
         raise RecipeError("-n/--configuration: nothing given; name one, counted from 0, or --all")
-    plan = space.scheme(scheme)
-    plan.root(i)
+    graph = space.scheme(scheme)
+    graph.root(i)  # refuses a configuration that is not there
     library = Library(modules or (space.finetuned if kind == "composed" else space.pruned))
-    addresses = space.addresses(library, plan)
-    wanted = kind == "composed" and (space.recipe.sweep if sweep is None else sweep)
-    swept = {**space.sample_identity(), "damping": space.recipe.block.damping} if wanted else None
-    return Start(kind, i, plan, library, addresses, swept)
+    addresses = space.addresses(library, graph)
+    # The baseline is what one gets without Composer: it is never swept.
+    swept = kind == "composed" and (space.recipe.sweep if sweep is None else sweep)
+    identity = {**space.sample_identity(), "damping": space.recipe.block.damping} if swept else None
+    return StartingModel(kind, i, graph, library, addresses, identity)

@@ -16,7 +16,7 @@ from ..progress import SILENT, Progress
 from ..workspace import Given, Kind, Workspace
 from .outcome import Outcome
 from .settings import model_settings
-from .starting_model import Start, start_of
+from .starting_model import StartingModel, starting_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ def finetune_model(
         learning_rate: wins over the recipe's (what a search has chosen).
     """
     space = Workspace.of(recipe)
-    start = start_of(space, kind, i, scheme, modules)
+    start = starting_model(space, kind, i, scheme, modules)
     settings = model_settings(space)
     if learning_rate is not None:
         settings = replace(settings, learning_rate=learning_rate)
@@ -59,7 +59,7 @@ def finetune_model(
 
 def trial(
     space: Workspace,
-    start: Start,
+    start: StartingModel,
     settings: ModelSettings,
     name: str,
     *,
@@ -122,7 +122,7 @@ def warn_if_no_better_than_chance(space: Workspace, progress: Progress) -> None:
 
 def _tune(
     space: Workspace,
-    start: Start,
+    start: StartingModel,
     settings: ModelSettings,
     inputs: dict[str, Any],
     csv: Path,
@@ -181,7 +181,7 @@ def _tune(
 
 def _keep(
     space: Workspace,
-    start: Start,
+    start: StartingModel,
     settings: ModelSettings,
     model: nn.Module,
     content: dict[str, Any],
@@ -194,17 +194,16 @@ def _keep(
 
     with new_folder(folder) if folder else nullcontext() as temporary:
         if temporary:
-            root = start.scheme.root(start.i) if start.scheme and start.i is not None else None
-            sparsity = start.scheme.sparsity(start.i, space.base.layout) if start.scheme and start.i is not None else 0
             how = f"{start.label}, fine-tuned for {settings.steps} steps"
             space.base.save(model, temporary)
-            write_text(temporary / "README.md", model_card(space.base, root, sparsity, how))
+            card = model_card(space.base, start.root, start.sparsity(space), how)
+            write_text(temporary / "README.md", card)
             write_record(temporary, content)
         write_csv(csv, tuned.rows)
         write_record(csv, content)
 
 
-def _inputs(space: Workspace, start: Start, settings: ModelSettings) -> dict[str, Any]:
+def _inputs(space: Workspace, start: StartingModel, settings: ModelSettings) -> dict[str, Any]:
     from ..training.settings import told_of
 
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}

@@ -60,9 +60,14 @@ def test_a_manifest_whose_blocks_are_gone_is_not_current(library: Library, schem
 def test_work_that_fails_keeps_its_blocks_and_the_manifest_of_before(library: Library, scheme: Scheme) -> None:
     fill(library, scheme)
     before = library.manifest(scheme.digest)
-    with pytest.raises(KeyboardInterrupt), new_manifest(library, scheme, OTHERS) as manifest:
-        manifest["addresses"] = {"node": library.put({"stage": "other"}, {"weight": torch.ones(2)}, {})}
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with new_manifest(library, scheme, OTHERS) as manifest:
+            manifest["addresses"] = {"node": library.put({"stage": "other"}, {"weight": torch.ones(2)}, {})}
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert library.manifest(scheme.digest) == before
     assert len(list(library.addresses())) == 2
 

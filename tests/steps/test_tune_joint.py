@@ -26,7 +26,7 @@ from composer.report.curves import read_stats
 from composer.scheme.graph import SHARED, Scheme
 from composer.steps import tune_joint as module
 from composer.steps.outcome import Outcome
-from composer.steps.starting_model import start_of
+from composer.steps.starting_model import starting_model
 from composer.tasks.loss import mean_loss
 from composer.workspace import Workspace
 
@@ -391,7 +391,7 @@ def test_what_is_not_said_of_blocks_follows_from_one_models_settings(here: Place
 
 def test_damping_is_part_of_a_swept_model(here: Place) -> None:
     found = [
-        start_of(space, "composed", 0, sweep=True).inputs(space)
+        starting_model(space, "composed", 0, sweep=True).inputs(space)
         for space in (here.space(), here.space(), here.space(block={**BLOCK, "damping": 0.5}))
     ]
     assert found[0] == found[1] != found[2]

@@ -21,7 +21,7 @@ from composer.errors import OutputError, RecipeError
 from composer.progress import Bar, Progress
 from composer.steps import tune_model as runs
 from composer.steps.settings import model_settings
-from composer.steps.starting_model import start_of
+from composer.steps.starting_model import starting_model
 from composer.training import model as stage
 from composer.workspace import Kind, Workspace
 
@@ -218,7 +218,7 @@ def test_scheme_library_and_output_can_lie_elsewhere(here: Here) -> None:
 
 def test_a_trial_is_not_run_twice(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     space = here.space()
-    start, settings = start_of(space, "composed", 1), replace(model_settings(space), steps=2)
+    start, settings = starting_model(space, "composed", 1), replace(model_settings(space), steps=2)
     first = runs.trial(space, start, settings, "model-1-of-0.5")
     assert [row["step"] for row in rows(here.folder / "stats" / "model-1-of-0.5.csv")] == ["0", "1", "2"]
     assert (first["steps"], here.work) == (2, [])
@@ -229,7 +229,7 @@ def test_a_trial_is_not_run_twice(here: Here, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_trial_of_other_inputs_is_run_again_without_asking(here: Here) -> None:
     space = here.space()
-    start, settings = start_of(space, "composed", 1), replace(model_settings(space), steps=2)
+    start, settings = starting_model(space, "composed", 1), replace(model_settings(space), steps=2)
     runs.trial(space, start, settings, "search-composed-0.001")
     assert runs.trial(space, start, replace(settings, steps=3), "search-composed-0.001")["steps"] == 3
 
@@ -240,7 +240,7 @@ def test_the_model_of_a_kept_trial_is_taken_over(
     whole = Here(Path(shutil.copytree(prepared, tmp_path / "whole")), here.model, here.data)
     wanted = runs.finetune_model(whole.space(), "composed", 1)
     space = here.space()
-    start, settings = start_of(space, "composed", 1), model_settings(space)
+    start, settings = starting_model(space, "composed", 1), model_settings(space)
     tried = runs.trial(space, start, settings, "search-composed-0.001", keep=True)
     assert len(here.work) == 1
 
@@ -261,7 +261,7 @@ def test_the_model_of_a_kept_trial_is_taken_over(
 
 def test_the_model_of_another_trial_is_not_taken_over(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     space = here.space()
-    start, settings = start_of(space, "composed", 1), replace(model_settings(space), learning_rate=0.5)
+    start, settings = starting_model(space, "composed", 1), replace(model_settings(space), learning_rate=0.5)
     runs.trial(space, start, settings, "search-composed-0.5", keep=True)
     no_training(monkeypatch)
     with pytest.raises(AssertionError, match="trained again"):
