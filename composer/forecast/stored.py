@@ -14,8 +14,6 @@ from ..workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..pruning.criteria.criterion import Criterion
-
 
 @dataclass(frozen=True)
 class Stock:
@@ -36,8 +34,9 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
 
     Digests of the data take part in addresses, so where something is stored the data are read. No model is loaded.
     """
+    from ..pruning.addresses import variant_addresses
     from ..pruning.criteria import CRITERIA
-    from ..pruning.criteria.choice import criteria_of, lineage_of, looks_at_data
+    from ..pruning.criteria.choice import criteria_of, identity_of, looks_at_data
     from ..steps.settings import criterion_settings
 
     pruned, tuned = Library(space.pruned), Library(space.finetuned)
@@ -49,9 +48,10 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
     if not named and looks_at_data(*used):
         return Stock(None, None)
     settings = criterion_settings(space, plan, used)
-    addresses = _pruned(space, plan, criterion, settings)
+    dead_columns = space.recipe.dead_columns
+    addresses = variant_addresses(plan, space.base.layout, criterion, settings, dead_columns=dead_columns)
     held = frozenset(name for name, address in addresses.items() if address in pruned)
-    scored = _scored(pruned, plan, [lineage_of(one, settings) for one in used if looks_at_data(one)])
+    scored = _scored(pruned, plan, [identity_of(one, settings) for one in used if looks_at_data(one)])
     if not named:
         return Stock(held, None, scored)
     blocks = _tuned(space, plan, addresses)
@@ -67,22 +67,6 @@ class _Everything(Library):
 
     def verify(self, address: str, *, use: bool = True) -> None:
         """Nobody looks."""
-
-
-def _pruned(space: Workspace, plan: Scheme, criterion: Criterion, settings: Mapping[str, Any]) -> dict[str, str]:
-    from torch import nn
-
-    from ..pruning.variants import prune
-
-    return prune(
-        nn.Module(),
-        space.base.layout,
-        plan,
-        criterion,
-        _Everything(space.pruned),
-        settings=settings,
-        dead_columns=space.recipe.dead_columns,
-    )
 
 
 def _scored(library: Library, plan: Scheme, criteria: Sequence[Mapping[str, Any]]) -> frozenset[str]:

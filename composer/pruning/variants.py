@@ -14,7 +14,8 @@ from ..scheme.graph import Node, Scheme
 from ..scheme.layout import Layout, Target
 from ..scheme.shapes import Shape, default_shape
 from ..tensors import masks
-from .criteria.choice import criterion_of, lineage_of
+from .addresses import scored_target, variant_lineages
+from .criteria.choice import criterion_of, identity_of
 from .criteria.criterion import Criterion
 from .cut import Cut, weight_of
 
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..calibration.gradients import Slopes
-
-
-def pruned_lineage(node: Node, fingerprint: str, criterion: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that determines a pruned variant's bytes."""
-    return {"stage": "pruned", "node": node.hash, "base": fingerprint, "criterion": dict(criterion)}
 
 
 def prune(
@@ -55,7 +51,7 @@ def prune(
     """
     nodes = scheme.pruned_nodes(layout, dead_columns=dead_columns)
     ways = {n.hash: _Way.of(n, layout, criterion, settings or {}) for n in nodes}
-    lineages = {n.hash: pruned_lineage(n, scheme.fingerprint, _told(n, ways)) for n in nodes}
+    lineages = variant_lineages(scheme, layout, criterion, settings or {}, dead_columns=dead_columns)
     addresses = {name: address_of(lineage) for name, lineage in lineages.items()}
     missing = _missing(nodes, addresses, library, layout)
     parameters = dict(model.named_parameters())
@@ -79,34 +75,22 @@ def prune(
 
 @dataclass(frozen=True, eq=False)
 class _Way:
-    """How the target that is scored for a node is pruned; ``told`` identifies the criterion's statistics too."""
+    """How the target that is scored for a node is pruned; ``identity`` is the criterion's, with its statistics."""
 
     path: str
     criterion: Criterion
     shape: Shape
-    told: Mapping[str, Any]
+    identity: Mapping[str, Any]
 
     @classmethod
     def of(cls, node: Node, layout: Layout, default: Criterion, settings: Mapping[str, Any]) -> _Way:
-        path = _scored(node)
+        path = scored_target(node)
         criterion = criterion_of(node, path, default)
-        return cls(path, criterion, node.shape(layout.target(path)), lineage_of(criterion, settings))
+        return cls(path, criterion, node.shape(layout.target(path)), identity_of(criterion, settings))
 
     @property
     def key(self) -> tuple[str, Shape]:
         return self.criterion.name, self.shape
-
-
-def _scored(node: Node) -> str:
-    """A leaf's own target; in a sublayer with heads before it the out-projection."""
-    return list(node.rates)[-1]
-
-
-def _told(node: Node, ways: Mapping[str, _Way]) -> Mapping[str, Any]:
-    """The criterion in a node's lineage; where its heads went by another one, that too."""
-    own = ways[node.hash].told
-    heads = ways[node.children[0]].told if node.children else own
-    return own if heads == own else {**own, "heads": heads}
 
 
 def _missing(
@@ -118,7 +102,7 @@ def _missing(
         if addresses[node.hash] in library:
             library.verify(addresses[node.hash])
         else:
-            found[_scored(node)].append(node)
+            found[scored_target(node)].append(node)
     return {path: some for path, some in found.items() if some}
 
 
@@ -131,7 +115,7 @@ class _Shelf:
 
     def lineage(self, way: _Way, default: bool) -> dict[str, Any]:
         own = {} if default else {"granularity": str(way.shape)}
-        return {"stage": "scores", "target": way.path, "base": self.fingerprint, "criterion": way.told, **own}
+        return {"stage": "scores", "target": way.path, "base": self.fingerprint, "criterion": way.identity, **own}
 
     def get(self, way: _Way, default: bool) -> list[Tensor] | None:
         address = address_of(self.lineage(way, default))

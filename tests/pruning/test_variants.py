@@ -14,9 +14,10 @@ from composer.errors import LibraryError
 from composer.library.store import Library, address_of
 from composer.models.folder import BaseModel
 from composer.progress import Bar, Progress
+from composer.pruning.addresses import pruned_lineage, variant_addresses
 from composer.pruning.criteria.criterion import Stats
 from composer.pruning.criteria.l1 import L1
-from composer.pruning.variants import prune, pruned_lineage
+from composer.pruning.variants import prune
 from composer.scheme.configurations import Configurations, resolve
 from composer.scheme.graph import Scheme, build_scheme
 from composer.scheme.layout import Target
@@ -179,6 +180,15 @@ def test_a_damaged_variant_is_refused_by_name(
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(LibraryError, match=rf"{file.name}: damaged"):
         prune(model, base.layout, scheme, L1(), library)
+
+
+@pytest.mark.parametrize("dead_columns", [False, True])
+def test_addresses_are_known_before_anything_is_pruned(
+    dead_columns: bool, base: BaseModel, model: nn.Module, scheme: Scheme, library: Library
+) -> None:
+    said = variant_addresses(scheme, base.layout, L1(), {}, dead_columns=dead_columns)
+    assert not library.folder.exists()
+    assert prune(model, base.layout, scheme, L1(), library, dead_columns=dead_columns) == said
 
 
 def test_the_address_depends_on_variant_base_and_criterion(base: BaseModel, scheme: Scheme) -> None:

@@ -33,8 +33,8 @@ def criteria_of(scheme: Scheme, default: Criterion) -> list[Criterion]:
     return list({criterion.name: criterion for criterion in used}.values())
 
 
-def lineage_of(criterion: Criterion, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's settings shapes this criterion's masks, under its name."""
+def identity_of(criterion: Criterion, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What identifies a criterion in lineages: its name, and what of a run's settings shapes its masks."""
     own = {IDENTIFIES[need] for need in criterion.needs}
     return {"name": criterion.name, **{name: value for name, value in settings.items() if name in own}}
 
