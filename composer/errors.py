@@ -79,6 +79,16 @@ class PluginError(InputError):
     """A plugin of another package that cannot be imported, or whose name is taken."""
 
 
+def shown(value: object, most: int = 80) -> str:
+    """A value as a message shows it: its ``repr``, cut where it is long.
+
+    >>> shown("a" * 9, most=6), shown(0.5)
+    ("'aaaaa…", '0.5')
+    """
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def did_you_mean(got: str, known: Iterable[str], *, most: int = 1) -> str:
     """Return ``"; did you mean 'x'?"`` with the nearest known names, or ``""`` when none is near.
 

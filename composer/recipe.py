@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from .errors import RecipeError, did_you_mean
+from .errors import RecipeError, did_you_mean, shown
 from .files.jsonfile import read_text
 from .scheme.generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
 from .scheme.layout import Level
@@ -184,6 +184,12 @@ class Recipe(Options, DataOptions):
     cluster: str | None = None
     """Tune blocks on a Ray cluster: its address, ``auto`` or ``local``; ``jobs`` tasks at once."""
 
+    @field_validator("model", "folder", "config", mode="after")
+    @classmethod
+    def _home_is_known(cls, value: Any) -> Any:
+        """``~`` is the home folder in every path alike; a shell leaves it in a file, and in quotes."""
+        return type(value)(Path(value).expanduser()) if isinstance(value, (str, Path)) and value else value
+
     @property
     def data_options(self) -> DataOptions:
         """The part that says where examples come from.
@@ -295,7 +301,7 @@ def _problem(error: Any, where: str) -> str:
     place = ".".join(_kebab(str(part)) if isinstance(part, str) else str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {place!r}{did_you_mean(place.split('.')[-1], _known(error['loc']))}"
-    return f"{where}: {place}: got {error['input']!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{where}: {place}: got {shown(error['input'])}; {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _known(loc: tuple[Any, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..progress import Bar
 from ..scheme.layout import Layout, Projection
+from ..tensors.finite import is_finite
 from ..tensors.forward import answering, real_rows, to_device_of
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def gather(
                 task.loss(model, here)
             if bar:
                 bar.advance()
+    if lost := [source.readers[0].path for source, m in zip(inputs, sums.matrices, strict=True) if not is_finite(m)]:
+        raise ModelError(f"{lost[0]}: what this module reads on the calibration sample is not finite, or overflows")
     return sums.grams()
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..errors import ModelError
 from ..scheme.layout import Layout
 from ..tasks.loss import mean_loss
 from ..tasks.task import Examples, Task
+from ..tensors.finite import first_module_not_finite
+from ..tensors.forward import answering, to_device_of
 from ..tensors.masks import zeros_per_target
 
 if TYPE_CHECKING:
@@ -22,7 +25,11 @@ def measure(model: nn.Module, layout: Layout, task: Task, data: Examples, *, bat
 
     ``sparsity`` is the share of exact zeros in target weights; ``memory_bytes`` the peak of the process
     (host) or of the device.
+
+    Raises:
+        ModelError: the model computes no numbers on the first examples; before anything is measured.
     """
+    _check_finite(model, task, data)
     score = task.score(model, data, batch_size=batch_size)
     zeros = zeros_per_target(model, layout)
     return {
@@ -36,6 +43,15 @@ def measure(model: nn.Module, layout: Layout, task: Task, data: Examples, *, bat
         "seconds_per_example": score.details["seconds"] / len(data),
         "memory_bytes": _peak_memory(next(model.parameters()).device),
     }
+
+
+def _check_finite(model: nn.Module, task: Task, data: Examples) -> None:
+    batch = to_device_of(model, task.collate(data.features[:8]))
+    with answering(model):
+        loss = task.loss(model, batch)[0]
+    if not loss.isfinite():
+        where = first_module_not_finite(model, lambda: task.loss(model, batch)) or "the loss"
+        raise ModelError(f"{where}: what it computes on {data.source} is not finite; nothing can be measured")
 
 
 def _peak_memory(device: torch.device) -> int:

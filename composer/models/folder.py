@@ -13,6 +13,7 @@ from ..scheme.layout import Layout, Projection
 from .families import family_of
 from .family import Family, ModelConfig, Storage
 from .layouts import layout_of
+from .refusals import check_has_config, check_is_dense
 from .storage import HuggingFace
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class BaseModel:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.name = str(folder)
-        self.folder = demo_folder() if self.name == DEMO else Path(folder)
+        self.name = str(Path(folder).expanduser())
+        self.folder = demo_folder() if self.name == DEMO else Path(self.name)
         if not self.folder.is_dir():
             what = "is a file; a model folder is needed" if self.folder.exists() else "no such model folder"
             hint = "" if self.folder.exists() else " (`compose download` brings one from the hub)"
@@ -41,9 +42,11 @@ class BaseModel:
     def config(self) -> ModelConfig:
         """The parsed ``config.json``."""
         path = self.folder / "config.json"
+        check_has_config(self.folder)
         config = read_json(path, ModelError)
         if not isinstance(config, dict):
             raise ModelError(f"{path}: not a model configuration: an object is needed")
+        check_is_dense(config, str(path))
         return config
 
     @cached_property
@@ -81,6 +84,7 @@ class BaseModel:
         tensor_entries(self.folder)  # .bin alone and damaged files are refused before anybody else sees them
         model = self.storage.load(self.folder, self.config, self.layout)
         check_layout(model, self.layout, self.name)
+        check_finite(model, self.name)
         return model.eval()
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -91,6 +95,18 @@ class BaseModel:
 def demo_folder() -> Path:
     """Where the embedded checkpoint is."""
     return Path(__file__).parent.parent / "demo" / "checkpoint"
+
+
+def check_finite(model: nn.Module, name: str) -> None:
+    """Refuse weights that are no numbers: every sum that they are in would be none either.
+
+    Raises:
+        ModelError: naming the first of them.
+    """
+    from ..tensors.finite import first_not_finite
+
+    if lost := first_not_finite(dict(model.named_parameters())):
+        raise ModelError(f"{name}: weight {lost!r} is not finite (it holds NaN or infinity); save the model again")
 
 
 def check_layout(model: nn.Module, layout: Layout, name: str) -> None:

@@ -42,11 +42,15 @@ class HuggingFace:
         transformers.utils.logging.disable_progress_bar()
         try:
             model, info = model_class(config).from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as bad:
             raise ModelError(f"{folder}: cannot be loaded: {str(bad).splitlines()[0]}") from bad
-        _check_complete(info["missing_keys"], layout, folder)
+        _check_complete(info["missing_keys"], layout, folder, type(model).__name__)
         for module in model.modules():  # T5's stacks have configurations of their own
             if hasattr(getattr(module, "config", None), "use_cache"):
                 # A block is run again on captured arguments; a cache among them would grow.
@@ -77,11 +81,24 @@ class HuggingFace:
         return f'transformers.{auto}.from_pretrained("<this folder>")'
 
 
-def _check_complete(missing: Iterable[str], layout: Layout, folder: Path) -> None:
-    """Refuse a target that the checkpoint lacks: transformers would fill it with random numbers."""
-    lost = set(missing) & {p.weight for t in layout.targets for p in t.projections}
+def _check_complete(missing: Iterable[str], layout: Layout, folder: Path, kind: str) -> None:
+    """Refuse a checkpoint that lacks weights: transformers would fill them with random numbers, others at each load.
+
+    A bare body's pooler may be missing, as no task looks at it.
+
+    Raises:
+        ModelError: naming the targets that are missing, or else what is missing of the head.
+    """
+    targets = {p.weight for t in layout.targets for p in t.projections}
+    lost = sorted(name for name in missing if name in targets or not name.startswith("pooler."))
+    if first := [name for name in lost if name in targets]:
+        raise ModelError([f"{folder}: the checkpoint has no weights for {weight!r}" for weight in first[:5]])
     if lost:
-        raise ModelError([f"{folder}: the checkpoint has no weights for {weight!r}" for weight in sorted(lost)[:5]])
+        raise ModelError(
+            f"{folder}: config.json names a {kind}, and the checkpoint has no weights for {lost[0]!r} "
+            f"({len(lost)} missing): its head was never trained; fine-tune the model for its task first, or name the "
+            "architecture that the weights belong to"
+        )
 
 
 def _is_tokenizer_file(name: str) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import DataError, ModelError
+from ..errors import DataError, shown
 
 IGNORED = -100
 """Label of a padded place: cross entropy skips it."""
@@ -26,6 +26,9 @@ def tokenise(
 ) -> tuple[list[dict[str, list[int]]], list[bool]]:
     """Tokenise texts, or pairs of a text and one of ``seconds``, in one call.
 
+    Raises:
+        DataError: a text without a token.
+
     Returns:
         Per text its unpadded features (those of ``names`` that the tokenizer gives), and whether it was cut.
     """
@@ -33,6 +36,9 @@ def tokenise(
         return [], []
     given = {"text_target": list(texts)} if target else {"text": list(texts), "text_pair": seconds and list(seconds)}
     encoded = tokenizer(**given, truncation=True, max_length=max_length)
+    empty = next((text for text, ids in zip(texts, encoded["input_ids"], strict=True) if not ids), None)
+    if empty is not None:
+        raise DataError(f"text {shown(empty)}: the tokenizer makes no token of it; leave it out")
     columns = {name: encoded[name] for name in names if name in encoded}
     features = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if encoded.encodings is not None:
@@ -54,14 +60,6 @@ def attention_mask(rows: Sequence[Sequence[int]]) -> Tensor:
     return pad([[1] * len(row) for row in rows], 0)
 
 
-def pad_id(tokenizer: Any, config: dict[str, Any]) -> int:
-    """Id of the padding token, by the tokenizer or else the config; ``ModelError`` when neither has one."""
-    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else config.get("pad_token_id")
-    if found is None:
-        raise ModelError("the tokenizer has no padding token and config.json no pad_token_id")
-    return int(found)
-
-
 PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
 """Beginnings of model types whose position table has rows for padding, which no token can use."""
 
@@ -74,6 +72,11 @@ def length_limit(tokenizer: Any, config: dict[str, Any]) -> int | None:
     if str(config.get("model_type")).startswith(PADDED_POSITIONS):
         positions -= int(config.get("pad_token_id") or 0) + 1
     return min(int(positions), int(tokenizer.model_max_length))
+
+
+def usual_length(asked: int | None, usual: int, tokenizer: Any, config: dict[str, Any]) -> int:
+    """The length that was asked for; else the usual one, or what the model can take where that is less."""
+    return asked or min(usual, length_limit(tokenizer, config) or usual)
 
 
 def check_length(field: str, length: int, tokenizer: Any, config: dict[str, Any]) -> None:

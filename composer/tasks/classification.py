@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import DataError
+from ..errors import DataError, ModelError
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
-from .batching import attention_mask, check_length, pad, pad_id, tokenise
+from .batching import attention_mask, check_length, pad, tokenise, usual_length
 from .data.formats import Table, few
 from .data.labels import Labels
 from .data.options import SENTENCE, DataOptions
 from .data.splits import Row, find_column, read_split, text_problem
+from .special_tokens import pad_id, settle_padding
 from .task import Batch, Examples, Feature, Score, Split
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
@@ -43,7 +44,7 @@ class ClassificationTask:
 
     Raises:
         DataError: a length that the model cannot take.
-        ModelError: no padding token, fewer than two labels.
+        ModelError: no padding token, fewer than two labels, a head for several labels of a text or for scores.
     """
 
     name = "classification"
@@ -52,11 +53,12 @@ class ClassificationTask:
     def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
         self.options = options
         self.scoring: dict[str, Any] = {}
+        _check_one_label(config)
         self.labels = Labels.of(config)
         self._tokenizer = tokenizer
         self._inputs = [name for name in tokenizer.model_input_names if name != "attention_mask"]
         self._pad = pad_id(tokenizer, config)
-        self._length = options.max_source_length or SENTENCE
+        self._length = usual_length(options.max_source_length, SENTENCE, tokenizer, config)
         check_length("max_source_length", self._length, tokenizer, config)
 
     def load(self, split: Split) -> Examples:
@@ -80,7 +82,7 @@ class ClassificationTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Mean cross entropy over the examples in nats; and how many they are."""
-        return F.cross_entropy(_logits(model, batch), batch["labels"]), len(batch["labels"])
+        return F.cross_entropy(self._logits(model, batch), batch["labels"]), len(batch["labels"])
 
     def real_tokens(self, batch: Batch) -> dict[str, Tensor]:
         """Bool mask (batch, length), the same for encoder and decoder: either may be what reads the text."""
@@ -138,8 +140,14 @@ class ClassificationTask:
         with answering(model):
             for chosen in by_length(lengths, batch_size):
                 batch = to_device_of(model, self.collate([features[i] for i in chosen]))
-                out[chosen] = _logits(model, batch).softmax(dim=1).cpu()
+                out[chosen] = self._logits(model, batch).softmax(dim=1).cpu()
         return out
+
+    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        settle_padding(model, self._pad)
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        logits: Tensor = model(**inputs).logits
+        return logits.float()
 
     def _pick(self, table: Table) -> list[Row]:
         found = [*self._text_columns(table), find_column(table, self.options.label_column, LABEL_COLUMNS, "label")]
@@ -170,7 +178,10 @@ class ClassificationTask:
         ]
 
 
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    logits: Tensor = model(**inputs).logits
-    return logits.float()
+def _check_one_label(config: dict[str, Any]) -> None:
+    """Softmax over the labels of a head that was trained with a sigmoid for each would be quietly wrong."""
+    kind = config.get("problem_type")
+    if kind not in (None, "single_label_classification"):
+        raise ModelError(
+            f"config.json: problem_type: got {kind!r}; allowed: single_label_classification (one label for each text)"
+        )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .special_tokens import end_ids
+
 # What a model needs to know to start and to stop; the rest of a checkpoint's generation settings
 # (sampling, beams, lengths) would make figures of different models incomparable.
 STRUCTURAL = (
@@ -22,7 +24,7 @@ STRUCTURAL = (
 
 
 @contextmanager
-def plain_generation(model: Any, max_new_tokens: int, num_beams: int, **more: Any) -> Iterator[None]:
+def plain_generation(model: Any, tokenizer: Any, max_new_tokens: int, num_beams: int, **more: Any) -> Iterator[None]:
     """Let ``model.generate`` search plainly (no sampling), whatever the checkpoint's settings say.
 
     ``more`` are settings for models that have none of their own.
@@ -32,6 +34,8 @@ def plain_generation(model: Any, max_new_tokens: int, num_beams: int, **more: An
     kept = model.generation_config
     stated = {name: getattr(kept, name, None) for name in STRUCTURAL}
     structural = more | {name: value for name, value in stated.items() if value is not None}
+    if ends := end_ids(tokenizer, stated["eos_token_id"]):
+        structural["eos_token_id"] = ends[0] if len(ends) == 1 else ends
     model.generation_config = GenerationConfig(
         **structural,
         max_new_tokens=max_new_tokens,

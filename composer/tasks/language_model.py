@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import DataError
 from ..tensors.forward import answering, to_device_of
 from .batching import IGNORED, token_loss
-from .data.options import DataOptions
+from .data.options import SENTENCE, DataOptions
 from .generation import plain_generation
 from .task import Batch, Examples, Split
 from .texts import TextTask
@@ -59,13 +59,16 @@ class LanguageModelTask(TextTask):
         tokens: list[int] = self._tokenizer(text, verbose=False)["input_ids"]
         if not tokens:
             raise DataError(f"text {text!r}: no token to go on from")
-        longest = self.options.max_target_length
+        longest = self.options.max_target_length or SENTENCE
         if self._limit is not None:
             longest = min(longest, self._limit // 2)
             tokens = tokens[longest - self._limit :]
         batch = to_device_of(model, {"input_ids": torch.tensor([tokens])})
         batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-        with answering(model), plain_generation(model, longest, self.options.num_beams, pad_token_id=self._pad):
+        with (
+            answering(model),
+            plain_generation(model, self._tokenizer, longest, self.options.num_beams, pad_token_id=self._pad),
+        ):
             answer = model.generate(**batch)[0, len(tokens) :]  # type: ignore[operator]
         return " ".join(self._tokenizer.decode(answer.tolist(), skip_special_tokens=True).split())
 

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 from ..errors import DataError
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
-from .batching import attention_mask, check_length, length_limit, pad, pad_id
+from .batching import attention_mask, check_length, length_limit, pad
 from .data.formats import Table, few
 from .data.options import DataOptions
 from .data.splits import Row, find_column, read_split, text_problem
 from .data.squad_files import answers_of, locate, unfold
 from .metrics.squad import squad_metrics
 from .spans import Question, Windows, best_spans
+from .special_tokens import pad_id
 from .task import Batch, Examples, Feature, Score, Split
 
 LENGTH = 384

@@ -14,7 +14,7 @@ from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
 from .batching import IGNORED
 from .data.formats import Table, few
-from .data.options import DataOptions
+from .data.options import SENTENCE, DataOptions
 from .data.splits import Row, find_column, read_split, text_problem
 from .task import Batch, Examples, Feature, Score, Split
 
@@ -37,7 +37,17 @@ class SentencePairsTask(ABC):
 
     def __init__(self, options: DataOptions) -> None:
         self.options = options
-        self.scoring: dict[str, Any] = {"beams": options.num_beams, "max_new_tokens": options.max_target_length}
+        self.scoring: dict[str, Any] = {"beams": options.num_beams}
+        self.target_length = options.max_target_length or SENTENCE
+
+    @property
+    def target_length(self) -> int:
+        """Tokens kept of a target, and generated at most: a setting of the score too."""
+        return int(self.scoring["max_new_tokens"])
+
+    @target_length.setter
+    def target_length(self, length: int) -> None:
+        self.scoring["max_new_tokens"] = length
 
     @abstractmethod
     def encode_sources(self, texts: Sequence[str]) -> Encoded:
@@ -104,7 +114,7 @@ class SentencePairsTask(ABC):
             "seconds": seconds,
             "seconds_per_example": seconds / max(1, len(data)),
             "num_beams": self.options.num_beams,
-            "max_new_tokens": self.options.max_target_length,
+            "max_new_tokens": self.target_length,
             "bleu_signature": str(bleu.get_signature()),
             "chrf_signature": str(chrf.get_signature()),
             "samples": self._samples(data, answers),

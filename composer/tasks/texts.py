@@ -16,6 +16,7 @@ from .data.formats import Table, few
 from .data.options import DataOptions
 from .data.splits import Row, chosen, find_column, read_running_text, text_problem
 from .loss import loss_and_count
+from .special_tokens import pad_id
 from .task import Batch, Examples, Feature, Score, Split
 
 COLUMNS = ("text", "content", "document", "sentence", "review")
@@ -51,9 +52,14 @@ class TextTask(ABC):
         self._limit = length_limit(tokenizer, config)
         self.window = options.max_source_length or min(LONGEST, self._limit or LONGEST)
         check_length("max_source_length", self.window, tokenizer, config)
-        pads = (tokenizer.pad_token_id, config.get("pad_token_id"), 0)  # what stands there is never looked at
-        self._pad = int(next(one for one in pads if one is not None))
+        self._pad = self._padding(tokenizer, config)
         self._vocabulary: int | None = config.get("vocab_size")
+
+    @staticmethod
+    def _padding(tokenizer: Any, config: dict[str, Any]) -> int:
+        """As :func:`.special_tokens.pad_id`; a model that never pads may have none, and nobody looks at it."""
+        nameless = tokenizer.pad_token_id is None and config.get("pad_token_id") is None
+        return 0 if nameless else pad_id(tokenizer, config)
 
     @abstractmethod
     def load(self, split: Split) -> Examples:

@@ -9,11 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .batching import IGNORED, attention_mask, check_length, pad, pad_id, tokenise
+from .batching import IGNORED, attention_mask, check_length, pad, tokenise, usual_length
 from .data.languages import resolve_prefix
 from .data.options import SENTENCE, DataOptions
 from .generation import plain_generation
 from .sentence_pairs import Encoded, SentencePairsTask
+from .special_tokens import pad_id
 from .task import Batch, Feature
 
 TAGGED = ("mbart", "m2m_100")
@@ -41,9 +42,10 @@ class TranslationTask(SentencePairsTask):
         self._tokenizer = tokenizer
         self._pad = pad_id(tokenizer, config)
         self._vocabulary: int | None = config.get("vocab_size")
-        self._length = options.max_source_length or SENTENCE
+        self._length = usual_length(options.max_source_length, SENTENCE, tokenizer, config)
         check_length("max_source_length", self._length, tokenizer, config)
-        check_length("max_target_length", options.max_target_length, tokenizer, config)
+        self.target_length = usual_length(options.max_target_length, SENTENCE, tokenizer, config)
+        check_length("max_target_length", self.target_length, tokenizer, config)
 
     def encode_sources(self, texts: Sequence[str]) -> Encoded:
         """Tokens of prefix and source."""
@@ -52,7 +54,7 @@ class TranslationTask(SentencePairsTask):
 
     def encode_targets(self, texts: Sequence[str]) -> Encoded:
         """Tokens of targets."""
-        features, cut = tokenise(self._tokenizer, texts, self.options.max_target_length, target=True)
+        features, cut = tokenise(self._tokenizer, texts, self.target_length, target=True)
         return [feature["input_ids"] for feature in features], cut
 
     def collate(self, features: Sequence[Feature]) -> Batch:
@@ -70,7 +72,7 @@ class TranslationTask(SentencePairsTask):
 
     def generate(self, model: nn.Module, batch: Batch) -> list[str]:
         """Translations by ``generate``, greedy or by beams."""
-        with plain_generation(model, self.options.max_target_length, self.options.num_beams):
+        with plain_generation(model, self._tokenizer, self.target_length, self.options.num_beams):
             tokens = model.generate(**batch)  # type: ignore[operator]
         return self._decode(tokens.tolist())
 

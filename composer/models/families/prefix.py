@@ -15,9 +15,11 @@ def prefix(config: dict[str, Any], name: str) -> str:
     'bert.'
     >>> prefix({"architectures": ["BertModel"]}, "bert")
     ''
+    >>> prefix({}, "deberta")
+    ''
     >>> prefix({"architectures": ["GPT2LMHeadModel"]}, "transformer")
     'transformer.'
     """
-    architecture = (config.get("architectures") or ["For"])[0]
+    architecture = (config.get("architectures") or ["Model"])[0]  # without a name AutoModel loads the bare body
     bare = architecture.endswith("Model") and not architecture.endswith(HEADS)
     return "" if bare else f"{name}."

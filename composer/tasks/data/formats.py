@@ -44,6 +44,16 @@ class Table:
         return f"{self.place}:{self.lines[row]}"
 
 
+def joined(tables: Sequence[Table], place: str, source: str) -> Table:
+    """Tables one after the other, with the columns of all; what one lacks is :data:`MISSING` there."""
+    names = dict.fromkeys(name for table in tables for name in table.columns)
+    columns = {
+        name: [cell for table in tables for cell in table.columns.get(name, [MISSING] * len(table))] for name in names
+    }
+    labels = {name: said for table in tables for name, said in table.label_names.items()}
+    return Table(place, source, columns, range(1, sum(map(len, tables)) + 1), labels)
+
+
 def few(problems: Sequence[str], most: int = 5) -> list[str]:
     """The first ``most`` problems, and a line that counts the others.
 
@@ -168,12 +178,23 @@ def read_json(path: Path) -> Table:
         value = json.loads(read_text(path))
     except ValueError:
         return read_jsonl(path)
+    if _is_by_columns(value):
+        raise DataError(
+            f"{path}: an object of columns ({', '.join(value)}), as pandas writes them where nothing is said; rows are "
+            "expected: save it with to_json(..., orient='records')"
+        )
     rows = value if isinstance(value, list) else [value]
     wrong = [i for i, row in enumerate(rows, 1) if not isinstance(row, dict)]
     if wrong or not rows:
         got = f"row {wrong[0]} is {type(rows[wrong[0] - 1]).__name__}" if wrong else "an empty list"
         raise DataError(f"{path}: got {got}; a list of objects, or one object per line, is expected")
     return _of_objects(path, rows, range(1, len(rows) + 1))
+
+
+def _is_by_columns(value: Any) -> bool:
+    """Whether each key holds an object with the rows' numbers as keys."""
+    columns = list(value.values()) if isinstance(value, dict) else []
+    return bool(columns) and all(isinstance(one, dict) and one and all(key.isdigit() for key in one) for one in columns)
 
 
 def _of_objects(path: Path, rows: Sequence[dict[str, Any]], lines: Sequence[int]) -> Table:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...errors import ModelError
+from ...errors import ModelError, shown
 from .formats import MISSING, Table
 
 
@@ -87,7 +87,7 @@ class Labels:
 
     def _problem(self, table: Table, column: str, row: int) -> str:
         value = table.columns[column][row]
-        got = "is missing" if value is MISSING else f"{value!r} is no label of the model"
+        got = "is missing" if value is MISSING else f"{shown(value)} is no label of the model"
         if str(value) == "-1":
             got += " (hidden, as in the test splits of GLUE: name a labelled split with test_split)"
         allowed = ", ".join(f"{name} or {i}" for i, name in enumerate(self.names))

@@ -17,8 +17,8 @@ class DataOptions(BaseModel):
 
     Unknown fields and sizes below 1 are a ``pydantic.ValidationError``.
 
-    >>> DataOptions(data="demo").max_target_length
-    128
+    >>> DataOptions(data="demo").num_beams
+    1
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -55,11 +55,13 @@ class DataOptions(BaseModel):
     """Column of labels; None tries usual names."""
 
     max_source_length: Size | None = None
-    """Tokens kept of a source sentence or text, special tokens and prefix included; length of a window. None: 128;
-    windows of text: the model's limit, at most 1024; windows of question and context: at most 384."""
+    """Tokens kept of a source sentence or text, special tokens and prefix included; length of a window. None: 128, or
+    the model's limit where that is less; windows of text: the model's limit, at most 1024; windows of question and
+    context: at most 384."""
 
-    max_target_length: Size = 128
-    """Tokens kept of a target sentence, and tokens generated at most."""
+    max_target_length: Size | None = None
+    """Tokens kept of a target sentence, and tokens generated at most. None: 128, or the model's limit where that is
+    less."""
 
     num_beams: Size = 1
     """Beams of generation; 1 is greedy."""

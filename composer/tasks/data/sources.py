@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import DataError
-from .formats import READERS, TEXT_READERS, Table, read_parallel
+from .formats import READERS, TEXT_READERS, Table, joined, read_parallel
 from .options import DataOptions
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+)?")
+
+
+SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})")
+"""A part of a split, as the hub and ``datasets`` write them."""
+
+
+def _split_of(path: Path) -> str:
+    """Name of the split that a file holds, or holds a part of."""
+    shard = SHARD.fullmatch(path.stem)
+    return shard["split"] if shard else path.stem
 
 
 class Source(Protocol):
@@ -49,7 +59,7 @@ class FolderSource:
 
     def names(self) -> list[str]:
         suffixes = set(self._readers) | {f".{language}" for language in self._languages or ()}
-        return sorted({path.stem for path in self._files.values() if path.suffix in suffixes})
+        return sorted({_split_of(path) for path in self._files.values() if path.suffix in suffixes})
 
     def expected(self, stem: str) -> str:
         tables = f"{stem}{{{','.join(self._readers)}}}"
@@ -68,15 +78,39 @@ class FolderSource:
         there = {language: self._files[file] for language, file in parallel.items() if file in self._files}
         if there and len(there) == len(parallel):
             return read_parallel(there)
-        tables = [self._files[name + suffix] for suffix in self._readers if name + suffix in self._files]
-        if len(tables) > 1:
-            found = ", ".join(path.name for path in tables)
-            raise DataError(f"{self.place}: several files hold the split {name!r}: {found}; keep one")
+        files = [path for path in self._files.values() if _split_of(path) == name]
+        tables = [path for suffix in self._readers for path in files if path.suffix == suffix]
         if not tables:
             missing = " and ".join(file for language, file in parallel.items() if language not in there)
             found = ", ".join(path.name for path in there.values())
             raise DataError(f"{self.place}: {found} is there, {missing} is missing")
-        return self._readers[tables[0].suffix](tables[0])
+        if shards := [path for path in tables if SHARD.fullmatch(path.stem)]:
+            tables = self._whole(name, tables, shards)
+        elif len(tables) > 1:
+            found = ", ".join(path.name for path in tables)
+            raise DataError(f"{self.place}: several files hold the split {name!r}: {found}; keep one")
+        read = [self._readers[path.suffix](path) for path in tables]
+        if len(read) == 1:
+            return read[0]
+        told = f"{tables[0].name} to {tables[-1].name}"
+        return joined(read, f"{self.place}: {told}", told)
+
+    def _whole(self, name: str, tables: list[Path], shards: list[Path]) -> list[Path]:
+        """The shards of a split in order: ``test-00000-of-00002.parquet`` and so on.
+
+        Raises:
+            DataError: one is missing, or there are files of the same split beside them.
+        """
+        count = int(SHARD.fullmatch(shards[0].stem)["count"])  # type: ignore[index]
+        suffix = shards[0].suffix
+        wanted = [f"{name}-{i:05}-of-{count:05}{suffix}" for i in range(count)]
+        if missing := [file for file in wanted if file not in self._files]:
+            raise DataError(
+                f"{self.place}: the split {name!r} has {count} shards, and {', '.join(missing)} is missing; bring it"
+            )
+        if more := ", ".join(path.name for path in tables if path.name not in wanted):
+            raise DataError(f"{self.place}: several files hold the split {name!r}: its shards, {more}; keep one")
+        return [self._files[file] for file in wanted]
 
 
 class HubSource:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...errors import DataError, did_you_mean
+from ...errors import DataError, did_you_mean, shown
 from ..task import Split
 from .formats import MISSING, Table
 from .options import DataOptions
@@ -120,7 +120,7 @@ def text_problem(table: Table, column: str, row: int) -> str | None:
     value = table.columns[column][row]
     if value is None or isinstance(value, str):
         return None
-    got = "missing" if value is MISSING else f"{type(value).__name__} {value!r}, expected is text"
+    got = "missing" if value is MISSING else f"{type(value).__name__} {shown(value)}, expected is text"
     return f"{table.at(row)}: {column!r} is {got}"
 
 

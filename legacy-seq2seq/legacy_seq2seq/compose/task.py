@@ -49,7 +49,7 @@ class LegacyTranslationTask(SentencePairsTask):
         self.words = vocabularies
         most = self.config.max_length
         self._source_length = options.max_source_length or most
-        self._target_length = min(options.max_target_length, most)
+        self._target_length = min(self.target_length, most)
         for field, length in (("max_source_length", self._source_length), ("max_target_length", self._target_length)):
             if not 3 <= length <= most:
                 raise DataError(f"{field}: got {length}; allowed for this model: 3 to {most}")

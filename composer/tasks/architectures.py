@@ -1,0 +1,78 @@
+"""Which task a model is for, by the architecture that its ``config.json`` names, and which it can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import DataError
+
+HEADS: dict[str, tuple[str, ...]] = {
+    "ForConditionalGeneration": ("translation", "masked_language_model"),
+    "MTModel": ("translation",),
+    "ForSequenceClassification": ("classification",),
+    "ForCausalLM": ("language_model",),
+    "LMHeadModel": ("language_model",),
+    "DoubleHeadsModel": ("language_model",),
+    "ForMaskedLM": ("masked_language_model",),
+    "ForQuestionAnswering": ("question_answering",),
+}
+"""End of an architecture's name -> the tasks that its head can do; the first is what it is for. (BART and its like
+were trained to fill masks too.)"""
+
+OURS = tuple(dict.fromkeys(tasks[0] for tasks in HEADS.values()))
+"""The tasks that this table is about; those of other packages know their models themselves."""
+
+
+def tasks_of(architecture: str) -> tuple[str, ...]:
+    """The tasks that a model of this architecture can do; none for a bare body, or a head that no task is about.
+
+    >>> tasks_of("GPT2LMHeadModel"), tasks_of("BertModel")
+    (('language_model',), ())
+    """
+    return next((tasks for suffix, tasks in HEADS.items() if architecture.endswith(suffix)), ())
+
+
+def infer_task(config: dict[str, Any], names: Iterable[str] = OURS) -> str:
+    """The task that a model's config.json implies by the architecture it names.
+
+    >>> infer_task({"architectures": ["T5ForConditionalGeneration"]})
+    'translation'
+
+    Args:
+        names: the tasks there are, for the message.
+
+    Raises:
+        DataError: the architecture is missing or fits no task.
+    """
+    architectures = config.get("architectures") or []
+    for architecture in architectures:
+        if tasks := tasks_of(architecture):
+            return tasks[0]
+    named = ", ".join(architectures) or f"none (model_type {config.get('model_type')!r})"
+    raise DataError(
+        f"the task does not follow from the model's architecture {named}; name it with --task: {', '.join(names)}"
+    )
+
+
+def check_task(task: str, config: dict[str, Any], where: str) -> None:
+    """Refuse a task that the model's architecture has no head for.
+
+    Args:
+        where: the model's folder, for the message.
+
+    Raises:
+        DataError: in one line, with the tasks that it can do.
+    """
+    if task not in OURS:
+        return
+    architectures = config.get("architectures") or []
+    if not architectures:
+        raise DataError(
+            f"{where}/config.json: names no architecture, so transformers loads the body without a head, and no task "
+            f"can be asked of it; for {task} add the key 'architectures'"
+        )
+    able = tasks_of(architectures[0])
+    if task not in able:
+        instead = f"allowed: {', '.join(able)}" if able else "it has no head that a task is about"
+        raise DataError(f"--task: got {task}, which {architectures[0]} ({where}) cannot do; {instead}")
