@@ -81,11 +81,12 @@ if TYPE_CHECKING:
         check_length,
         length_limit,
         pad,
-        pad_id,
         token_loss,
         tokenise,
+        usual_length,
     )
     from .tasks.sentence_pairs import Encoded, SentencePairsTask
+    from .tasks.special_tokens import pad_id
     from .tensors.batches import batch_indices, by_length, in_order
     from .tensors.forward import answering, real_rows, to_device_of
     from .tensors.ranking import Keep, totals
@@ -96,8 +97,9 @@ _NEEDS_TORCH = {
     "calibration.gram": ("Gram",),
     "calibration.teacher": ("Teacher",),
     "tasks.batching": (
-        *("IGNORED", "attention_mask", "check_length", "length_limit", "pad", "pad_id", "token_loss", "tokenise"),
+        *("IGNORED", "attention_mask", "check_length", "length_limit", "pad", "token_loss", "tokenise", "usual_length"),
     ),
+    "tasks.special_tokens": ("pad_id",),
     "tasks.sentence_pairs": ("Encoded", "SentencePairsTask"),
     "tensors.batches": ("batch_indices", "by_length", "in_order"),
     "tensors.forward": ("answering", "real_rows", "to_device_of"),
@@ -176,6 +178,7 @@ __all__ = [
     "token_loss",
     "tokenise",
     "totals",
+    "usual_length",
 ]
 
 
