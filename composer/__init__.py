@@ -1,53 +1,114 @@
 """Composer: prune and fine-tune one Transformer into many versions for far less than the price of each alone.
 
-The steps of the command line as functions, in the order of the work::
+The commands are functions, in the order of the work::
 
     recipe = composer.load_recipe(given={"model": "base", "data": "multi30k"})
-    composer.generate_config(recipe)
-    composer.generate_scheme(recipe)
-    composer.prune(recipe)
-    composer.finetune_blocks(recipe)
-    composer.build_model(recipe, 0)
-    composer.finetune_model(recipe, "composed", 0)
-    composer.evaluate(recipe, ["models/0-finetuned"])
-    composer.compare(recipe)
+    with composer.open(recipe) as work:
+        composer.generate_config(work)
+        composer.generate_scheme(work)
+        composer.prune(work)
+        composer.finetune_blocks(work)
+        composer.build_model(work, 0)
+        composer.finetune_model(work, "composed", 0)
+        composer.evaluate(work, ["models/0-finetuned"])
+        composer.compare(work)
 
-Nothing heavy is imported until a function is called.
+Every step takes a :class:`Recipe`, or a :class:`Workspace` that :func:`open` made of one: steps that are given the
+same workspace share what one of them has loaded; a step that is given a recipe keeps nothing. Every step leaves files
+and gives back an :class:`Outcome`; one whose output is there already, made from the same inputs, does nothing. What the
+user can mend is an :class:`InputError`, whose kinds are in ``composer.errors``.
+
+Nothing heavy is imported until a function is called. Public are the names of this module, of ``composer.errors`` and,
+for packages that bring Composer something of their own, of ``composer.plugin``; all other modules are internal and may
+move. A tutorial is in docs/python.md.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "ComposerError": "errors",
-    "InputError": "errors",
-    "Recipe": "recipe",
-    "load_recipe": "recipe",
-    "download": "models.hub",
-    "generate_config": "steps.configure",
-    "generate_scheme": "steps.configure",
-    "prune": "steps.prune",
-    "finetune_blocks": "steps.tune_blocks",
-    "build_model": "steps.build_model",
-    "finetune_model": "steps.tune_model",
-    "evaluate": "steps.evaluate",
-    "predict": "steps.evaluate",
-    "compare": "steps.compare",
-    "run": "steps.run",
-}
+__all__ = [
+    "ComposerError",
+    "InputError",
+    "Outcome",
+    "Progress",
+    "Recipe",
+    "Workspace",
+    "__version__",
+    "build_model",
+    "compare",
+    "demo_recipe",
+    "download",
+    "evaluate",
+    "finetune_blocks",
+    "finetune_model",
+    "generate_config",
+    "generate_scheme",
+    "load_recipe",
+    "open",
+    "plan",
+    "predict",
+    "prune",
+    "run",
+    "show_model",
+    "show_scheme",
+]
 
-__all__ = ["__version__", *_WHERE]
+if TYPE_CHECKING:
+    from .errors import ComposerError, InputError
+    from .forecast.forecast import forecast as plan
+    from .models.hub import download
+    from .progress import Progress
+    from .recipe import Recipe, load_recipe
+    from .steps.build_model import build_model
+    from .steps.compare import compare
+    from .steps.configure import generate_config, generate_scheme
+    from .steps.evaluate import evaluate, predict
+    from .steps.outcome import Outcome
+    from .steps.prune import prune
+    from .steps.run import demo_recipe, run
+    from .steps.show import show_model, show_scheme
+    from .steps.tune_blocks import finetune_blocks
+    from .steps.tune_model import finetune_model
+    from .workspace import Workspace, open
+else:
+    _WHERE = {
+        "ComposerError": "errors:ComposerError",
+        "InputError": "errors:InputError",
+        "Outcome": "steps.outcome:Outcome",
+        "Progress": "progress:Progress",
+        "Recipe": "recipe:Recipe",
+        "Workspace": "workspace:Workspace",
+        "build_model": "steps.build_model:build_model",
+        "compare": "steps.compare:compare",
+        "demo_recipe": "steps.run:demo_recipe",
+        "download": "models.hub:download",
+        "evaluate": "steps.evaluate:evaluate",
+        "finetune_blocks": "steps.tune_blocks:finetune_blocks",
+        "finetune_model": "steps.tune_model:finetune_model",
+        "generate_config": "steps.configure:generate_config",
+        "generate_scheme": "steps.configure:generate_scheme",
+        "load_recipe": "recipe:load_recipe",
+        "open": "workspace:open",
+        "plan": "forecast.forecast:forecast",
+        "predict": "steps.evaluate:predict",
+        "prune": "steps.prune:prune",
+        "run": "steps.run:run",
+        "show_model": "steps.show:show_model",
+        "show_scheme": "steps.show:show_scheme",
+    }
+    """Public name -> module and name there: what type checkers read above, for everybody else on first use."""
 
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, there = _WHERE[name].partition(":")
+        return getattr(import_module(f".{module}", __name__), there)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted(__all__)

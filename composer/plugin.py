@@ -49,7 +49,7 @@ a model is loaded, so what needs it here (padding, losses, base classes of tasks
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import (
     ComposerError,
@@ -182,11 +182,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _NEEDS_TORCH.items():
-        if name in names:
-            return getattr(import_module(f".{module}", __package__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # else a name that is not there would be anything to a type checker
+
+    def __getattr__(name: str) -> object:
+        for module, names in _NEEDS_TORCH.items():
+            if name in names:
+                return getattr(import_module(f".{module}", __package__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,11 +1,11 @@
-"""Where things are, and what is loaded once: the state that the steps of one run share."""
+"""What the steps of one run share: base model, task, data, scheme and calibration, each read when first needed."""
 
 from __future__ import annotations
 
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Self
 
 from .errors import LibraryError, ModelError, RecipeError, SchemeError
 from .files.jsonfile import digest_of
@@ -13,6 +13,7 @@ from .library.store import Library
 from .models.folder import DEMO, BaseModel
 from .progress import Progress
 from .recipe import Recipe
+from .run_folder import Kind, RunFolder, located, stored_name
 from .scheme.configurations import read_configurations
 from .scheme.graph import Scheme, load_scheme
 from .scheme.layout import Layout
@@ -25,80 +26,53 @@ if TYPE_CHECKING:
     from .calibration.sample import Calibration
     from .training.distillation import Answers
 
-Kind = Literal["composed", "baseline", "dense"]
+__all__ = ["Given", "Kind", "RunFolder", "Workspace", "open"]
+
 DEVICES = ("cpu", "cuda", "mps")
 
 
-class Workspace:
-    """A recipe with its folder; base model, task and data are read when first needed and kept."""
+class Workspace(RunFolder):
+    """A recipe, the folder of its run, and what has been loaded for it.
 
-    _last: ClassVar[Workspace | None] = None
+    What was read is kept as long as the workspace is, so that steps which are given the same one share it; after
+    :meth:`close`, or as a context manager after its body, it is read anew when it is next needed.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe.folder)
         self.recipe = recipe
-        self.folder = recipe.folder
         self.chance_checked = False
         self._examples: dict[Split, Examples] = {}
-        self._files: list[tuple[int, int] | None] = []
         self._schemes: dict[Path, Scheme] = {}
         self._calibration: Calibration | None = None
         self._calibrated: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, recipe: Recipe | Workspace) -> Workspace:
-        """``recipe`` itself when it is a workspace already; calls with one recipe object share one workspace
-        as long as nobody rewrites its files."""
-        if isinstance(recipe, Workspace):
-            return recipe
-        held = cls._last
-        if held is None or held.recipe is not recipe or held._files != held._signature():
-            held = cls._last = cls(recipe)
-            held._files = held._signature()
-        return held
+    def of(cls, given: Recipe | Workspace) -> Workspace:
+        """``given`` itself when it is a workspace; of a recipe a new one, which nobody keeps but the caller."""
+        return given if isinstance(given, Workspace) else cls(given)
 
-    def _signature(self) -> list[tuple[int, int] | None]:
-        """Changes when somebody rewrites the files that say what the model and the scheme are."""
-        found = [path.stat() if path.is_file() else None for path in (self.conf, self.conf_prune)]
-        return [(s.st_mtime_ns, s.st_size) if s else None for s in found]
+    def __enter__(self) -> Self:
+        return self
 
-    # Paths ------------------------------------------------------------------------------------------------
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    @property
-    def conf(self) -> Path:
-        """``conf.json``."""
-        return self.folder / "conf.json"
-
-    @property
-    def conf_prune(self) -> Path:
-        """``conf_prune.json``."""
-        return self.folder / "conf_prune.json"
-
-    @property
-    def pruned(self) -> Path:
-        """The library of pruned variants."""
-        return self.folder / "modules" / "pruned"
-
-    @property
-    def finetuned(self) -> Path:
-        """The library of tuned blocks."""
-        return self.folder / "modules" / "finetuned"
-
-    def model_folder(self, kind: Kind, i: int | None) -> Path:
-        """Where a model-level result goes: ``models/2-finetuned``, ``models/2-baseline``, ``models/dense``."""
-        name = {"composed": f"{i}-finetuned", "baseline": f"{i}-baseline", "dense": "dense"}[kind]
-        return self.folder / "models" / name
-
-    def stats_file(self, kind: Kind, i: int | None) -> Path:
-        """``stats/model-2.csv``, ``stats/baseline-2.csv``, ``stats/dense.csv``."""
-        name = {"composed": f"model-{i}", "baseline": f"baseline-{i}", "dense": "dense"}[kind]
-        return self.folder / "stats" / f"{name}.csv"
+    def close(self) -> None:
+        """Let go of all that was loaded."""
+        self._examples.clear()
+        self._schemes.clear()
+        self.forget_calibration()
+        for name in ("base", "task", "device"):
+            self.__dict__.pop(name, None)
 
     def result_file(self, model: Path) -> Path:
-        """``results/<name of the model folder>.json``; ``base.json`` for the base model."""
-        name = "base" if model == self.base.folder else Path(os.path.abspath(model)).name
-        return self.folder / "results" / f"{name}.json"
+        """``results/<name of the model folder>.json``; ``results/base.json`` for the base model."""
+        return self.result_named("base" if model == self.base.folder else Path(os.path.abspath(model)).name)
 
-    # Loaded once ------------------------------------------------------------------------------------------
+    def stored_name(self, folder: Path) -> str:
+        """How the base model is named in a file in ``folder``; see :func:`composer.run_folder.stored_name`."""
+        return stored_name(self.base.name, folder)
 
     @cached_property
     def base(self) -> BaseModel:
@@ -108,7 +82,7 @@ class Workspace:
         named = read_configurations(self.conf).model if self.conf.is_file() else None
         if not named:
             raise ModelError(f"-m/--model: nothing given, and {self.conf} names none")
-        return BaseModel(self.located(named, self.folder))
+        return BaseModel(located(named, self.folder))
 
     @property
     def has_base(self) -> bool:
@@ -118,7 +92,7 @@ class Workspace:
     def take_base(self, name: str, folder: Path) -> None:
         """Take the model that a file in ``folder`` names, where nothing has said yet which it is."""
         if not self.has_base:
-            self.base = BaseModel(self.located(name, folder))
+            self.base = BaseModel(located(name, folder))
 
     def assume_base(self, base: BaseModel) -> None:
         """Take ``base`` for the base model where neither the recipe nor ``conf.json`` names one."""
@@ -245,24 +219,21 @@ class Workspace:
             )
         return dict(manifest["addresses"])
 
-    # Names of models in files -----------------------------------------------------------------------------
-
-    def stored_name(self, folder: Path) -> str:
-        """How the base model is named in a file in ``folder``: relative to it, unless it was given absolute."""
-        given = self.base.name
-        if given == DEMO or Path(given).is_absolute():
-            return given
-        return os.path.relpath(given, folder)
-
-    @staticmethod
-    def located(name: str, folder: Path) -> str:
-        """The base model that a file in ``folder`` names."""
-        beside = folder / name
-        return name if name == DEMO or not beside.is_dir() else str(beside)
-
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data, for the record beside each result."""
         return self.recipe.model_dump(mode="json", exclude={"folder"})
+
+
+def open(recipe: Recipe) -> Workspace:
+    """A workspace for the steps of one run, which then share what one of them has loaded.
+
+    ::
+
+        with composer.open(recipe) as work:
+            composer.prune(work)
+            composer.finetune_blocks(work)  # on the calibration sample that pruning has looked at
+    """
+    return Workspace(recipe)
 
 
 Given = Recipe | Workspace

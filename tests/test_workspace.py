@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import composer
 from composer.errors import LibraryError, ModelError, RecipeError, SchemeError
 from composer.library.store import Library
+from composer.models.folder import BaseModel
 from composer.recipe import Recipe
+from composer.run_folder import located
 from composer.steps.configure import generate_config, generate_scheme
 from composer.workspace import Workspace
 
@@ -33,9 +38,65 @@ def planned(t5_folder: Path, translation_data: Path, tmp_path: Path) -> Workspac
     return Workspace(space.recipe)
 
 
-def test_a_workspace_is_its_own(tmp_path: Path) -> None:
-    space = Workspace.of(recipe(tmp_path))
+def test_a_workspace_is_its_own_and_a_recipe_has_none(tmp_path: Path) -> None:
+    given = recipe(tmp_path)
+    space = composer.open(given)
     assert Workspace.of(space) is space
+    assert Workspace.of(given) is not Workspace.of(given)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[nn.Module]]:
+    """Every model that is loaded during a test, without keeping it alive."""
+    seen: list[weakref.ref[nn.Module]] = []
+    load = BaseModel.load
+
+    def noted(base: BaseModel) -> nn.Module:
+        model = load(base)
+        seen.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(BaseModel, "load", noted)
+    return seen
+
+
+CRITERION = {"criterion": "wanda", "attention_granularity": "unstructured", "calibration_size": 8}
+"""One that looks at data, so that pruning loads the base model and keeps what it saw."""
+
+
+def test_nothing_stays_alive_after_a_step_that_was_given_a_recipe(
+    loaded: list[weakref.ref[nn.Module]], t5_folder: Path, translation_data: Path, tmp_path: Path
+) -> None:
+    given = recipe(tmp_path, model=str(t5_folder), data=str(translation_data), trainer="least_squares", **CRITERION)
+    for step in (generate_config, generate_scheme, composer.prune, composer.finetune_blocks):
+        step(given)
+    composer.build_model(given, 0)
+    composer.evaluate(given, [t5_folder])
+    gc.collect()
+    assert len(loaded) >= 4
+    assert [model() for model in loaded if model() is not None] == []
+    assert [space for space in gc.get_objects() if type(space) is Workspace] == []
+
+
+def test_steps_that_are_given_one_workspace_share_what_is_loaded_until_it_is_closed(
+    loaded: list[weakref.ref[nn.Module]], t5_folder: Path, translation_data: Path, tmp_path: Path
+) -> None:
+    given = recipe(tmp_path, model=str(t5_folder), data=str(translation_data), trainer="least_squares", **CRITERION)
+    with composer.open(given) as work:
+        generate_config(work)
+        generate_scheme(work)
+        composer.prune(work)
+        examples, base, before = work.examples("train"), work.base, len(loaded)
+        gc.collect()
+        assert [model() for model in loaded if model() is not None]
+        composer.finetune_blocks(work)
+        assert len(loaded) == before, "blocks are tuned on the base model that pruning has looked at"
+        assert work.examples("train") is examples
+        assert work.base is base
+    gc.collect()
+    assert [model() for model in loaded if model() is not None] == []
+    assert work.base is not base
+    assert work.base.fingerprint == base.fingerprint
 
 
 def test_places(tmp_path: Path) -> None:
@@ -95,7 +156,7 @@ def test_names_in_files_are_relative_to_them(t5_folder: Path, tmp_path: Path, mo
     Path("runs/one").mkdir(parents=True)
     space = Workspace(recipe(Path("runs/one"), model="base"))
     assert space.stored_name(Path("runs/one")) == os.path.join("..", "..", "base")
-    assert Path(Workspace.located(space.stored_name(Path("runs/one")), Path("runs/one"))).resolve() == tmp_path / "base"
+    assert Path(located(space.stored_name(Path("runs/one")), Path("runs/one"))).resolve() == tmp_path / "base"
     assert Workspace(recipe(tmp_path, model=str(t5_folder))).stored_name(tmp_path) == str(t5_folder)
     assert Workspace(recipe(tmp_path, model="demo")).stored_name(tmp_path) == "demo"
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+import composer
+
 from . import tables
 from .options import (
     COMMON,
@@ -123,7 +125,8 @@ def finetune(
             console.show(outcome, tables.tuned_blocks(outcome))
             return
         which = _every(recipe, scheme) if every else [configuration]
-        made = [finetune_model(recipe, kind, i, modules=modules, **shared) for i in which]  # type: ignore[arg-type]
+        with composer.open(recipe) as work:
+            made = [finetune_model(work, kind, i, modules=modules, **shared) for i in which]  # type: ignore[arg-type]
         _show_each(console, made, every, tables.tuned_model)
 
 
@@ -164,7 +167,9 @@ def build_model(
         which = _every(recipe, scheme) if every else [configuration or 0]
         shared: dict[str, Any] = {"scheme": scheme, "modules": modules, "output": output, "force": force}
         shared["progress"] = console.progress
-        _show_each(console, [build_model(recipe, i, **shared) for i in which], every, tables.built)
+        with composer.open(recipe) as work:
+            made = [build_model(work, i, **shared) for i in which]
+        _show_each(console, made, every, tables.built)
 
 
 def _show_each(console: Console, made: Sequence[Outcome], every: bool, lines: tables.Lines) -> None:

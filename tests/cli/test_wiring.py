@@ -11,6 +11,7 @@ import pytest
 from composer.models.hub import DownloadResult
 from composer.recipe import Recipe
 from composer.steps import run as pipeline
+from composer.workspace import Workspace
 
 from .conftest import Compose, Recorder
 
@@ -19,7 +20,8 @@ def ran(recorder: Recorder, compose: Compose, *words: str) -> tuple[str, Recipe,
     """The one step that a command line calls: name, recipe, further arguments, options."""
     result = compose(*words)
     assert (result.status, result.err) == (0, "")
-    name, (recipe, *args), given = recorder.only
+    name, (given_to, *args), given = recorder.only
+    recipe = given_to.recipe if isinstance(given_to, Workspace) else given_to
     assert isinstance(recipe, Recipe)
     given.pop("progress", None)
     return name, recipe, tuple(args), given
@@ -129,6 +131,9 @@ def test_all_configurations(words: str, step: str, recorder: Recorder, compose: 
     (size, args, _), *calls = recorder.calls
     assert (size, args) == ("scheme_size", (Path("s.json"),))
     assert [(name, args[-1]) for name, args, _ in calls] == [(step, 0), (step, 1)]
+    first, second = (args[0] for _, args, _ in calls)
+    assert isinstance(first, Workspace)
+    assert first is second, "what is loaded for one configuration serves all"
 
 
 def test_build_model(recorder: Recorder, compose: Compose) -> None:
