@@ -12,6 +12,7 @@ import networkx
 import pytest
 
 import composer
+from tests.reference.events import HANGING
 
 PACKAGE = Path(composer.__file__).parent
 
@@ -143,6 +144,6 @@ PUBLIC = sorted({f"composer.{where.partition(':')[0]}" for where in composer._WH
 def test_quick_modules_load_nothing_heavy(names: list[str]) -> None:
     heavy = sorted(HEAVY | {"networkx"})
     code = f"import sys, {', '.join(names)}; print(*(m for m in {heavy} if m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGING, check=True)
     assert done.stdout.split() == []
     assert done.stderr == ""

@@ -1,4 +1,6 @@
-"""``kill -9`` at any moment, two processes on one library: no finished block is lost, and the end is the same bytes.
+"""``kill -9`` at any point of the work, two processes on one library: no finished block is lost, and the end is the
+same bytes. A point is one of the process's dealings with the library's files, not a time: see
+:mod:`tests.reference.nursery`; ``tests/library/test_store.py`` kills in the middle of writing one.
 
 ``COMPOSER_KILLS=20`` kills twenty times instead of three, and lets processes meet twenty times instead of once.
 """
@@ -12,7 +14,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ import pytest
 import composer
 from composer.library.store import Library
 from tests.reference import nursery
+from tests.reference.events import HANGING, until
 
+TUNED = "modules/finetuned"
+LEAST_TOUCHES = 6
+"""How often a process that makes a block opens, renames and removes files for it, at least."""
 KILLS = int(os.environ.get("COMPOSER_KILLS", "3"))
 MEETINGS = range(KILLS if "COMPOSER_KILLS" in os.environ else 1)
 RATES = ["--attention", "0.25", "0.5", "--linear", "0.3", "0.5"]
@@ -45,8 +50,8 @@ class Nursery:
         )
         assert self._read() == "ready"
 
-    def start(self, words: list[str], folder: Path, output: Path) -> int:
-        return self._ask(words=words, folder=str(folder), output=str(output))
+    def start(self, words: list[str], folder: Path, output: Path, **fate: object) -> int:
+        return self._ask(words=words, folder=str(folder), output=str(output), **fate)
 
     def wait(self, child: int) -> int:
         return self._ask(wait=child)
@@ -57,12 +62,12 @@ class Nursery:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=HANGING)
 
     def _ask(self, **question: object) -> int:
         assert self.process.stdin
         print(json.dumps(question), file=self.process.stdin, flush=True)
-        return int(self._read())
+        return int(self._read() or pytest.fail("the nursery has died"))
 
     def _read(self) -> str:
         assert self.process.stdout
@@ -81,8 +86,8 @@ class Place:
         nurse.run(["generate-scheme"], folder)
         nurse.run(["prune"], folder)
 
-    def start(self, name: str = "said") -> int:
-        return self.nurse.start(self.tune, self.folder, self.folder / name)
+    def start(self, name: str = "said", **fate: object) -> int:
+        return self.nurse.start(self.tune, self.folder, self.folder / name, **fate)
 
     def tuned(self, child: int, name: str = "said") -> dict[str, Any]:
         """Wait until a process has ended well; what it says."""
@@ -102,10 +107,6 @@ class Place:
 
     def digests(self) -> dict[str, str]:
         return {address: digest for address, (digest, _, _) in self.blocks().items()}
-
-    def files(self) -> int:
-        """How many files there are, hidden ones too."""
-        return sum(1 for _ in self.library.folder.iterdir()) if self.library.folder.is_dir() else 0
 
 
 @pytest.fixture(scope="module")
@@ -129,31 +130,21 @@ def undisturbed(
     return place.digests()
 
 
-def kill_at(place: Place, child: int, draw: random.Random) -> None:
-    """Kill a process at a random moment: before its first file, or just after one of its first few has come."""
-    appeared, before = draw.choice([0, 1, 2, 4, 8]), place.files()
-    deadline = time.monotonic() + (60 if appeared else draw.uniform(0, 1))
-    while place.files() < before + appeared and time.monotonic() < deadline:
-        time.sleep(0.0002)
-    time.sleep(draw.uniform(0, 0.004))
-    os.kill(child, signal.SIGKILL)
-
-
 def test_killed_again_and_again_it_loses_no_block_and_ends_in_the_same_bytes(
     place: Place, undisturbed: dict[str, str]
 ) -> None:
     draw = random.Random(0)
     kept: dict[str, tuple[str, int, int]] = {}
+    most = LEAST_TOUCHES * len(undisturbed) // KILLS  # so that all of them together do not finish the work
     for _ in range(KILLS):
-        child = place.start()
-        kill_at(place, child, draw)
+        child = place.start(dies=[TUNED, draw.randint(0, most)])
         assert place.nurse.wait(child) == -signal.SIGKILL
         now = place.blocks()
         # What was finished is the very file that it was; what is new is what it should be.
         assert {address: now.get(address) for address in kept} == kept
         assert {address: digest for address, (digest, _, _) in now.items()}.items() <= undisturbed.items()
         kept = now
-    assert len(kept) < len(undisturbed)
+    assert 0 < len(kept) < len(undisturbed)
     tuned = place.tuned(place.start())["tuned"]
     done = place.blocks()
     assert {address: done[address] for address in kept} == kept
@@ -167,16 +158,22 @@ def test_killed_again_and_again_it_loses_no_block_and_ends_in_the_same_bytes(
 def test_two_processes_on_one_library_end_in_the_same_bytes(
     seed: int, place: Place, undisturbed: dict[str, str]
 ) -> None:
-    """While they work, a third one is killed, and whoever looks sees whole blocks only."""
+    """While they work, a third one begins in the middle and is killed, and whoever looks sees whole blocks only."""
+    draw, gate = random.Random(seed), place.folder / "gate"
+    third = place.start("third", dies=[TUNED, draw.randint(0, 40)], gate=str(gate))
     children = {name: place.start(name) for name in ("one", "other")}
-    third, moment, seen = place.start("third"), random.Random(seed).randint(0, 40), {}
-    while len(seen) < moment:
+    opens = draw.randint(1, len(undisturbed) // 2)
+
+    def recorded() -> bool:
         seen = place.digests()
         assert seen.items() <= undisturbed.items()
-    os.kill(third, signal.SIGKILL)
+        if len(seen) >= opens:
+            gate.touch()
+        return any(place.library.folder.glob("scheme-*.json"))
+
+    until(recorded)
+    gate.touch()
     assert place.nurse.wait(third) == -signal.SIGKILL
-    while not any(place.library.folder.glob("scheme-*.json")):
-        assert place.digests().items() <= undisturbed.items()
     tuned = [place.tuned(child, name)["tuned"] for name, child in children.items()]
     assert max(tuned) > 0
     assert place.digests() == undisturbed

@@ -21,6 +21,7 @@ from composer.library.store import Library
 from composer.parallel.ray import Cluster
 from composer.recipe import Recipe
 from tests.reference import shares
+from tests.reference.events import until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -64,17 +65,17 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_results_come_in_order_from_several_workers(cluster: Cluster) -> None:
-    told = cluster.run(shares.which, [1, 2, 3, 4], nothing)
-    assert len({pid for pid, _ in told} - {os.getpid()}) == 2
+def test_results_come_in_order_from_several_workers(cluster: Cluster, tmp_path: Path) -> None:
+    told = cluster.run(shares.which, [tmp_path] * 4, nothing)
+    assert len({pid for pid, _ in told} - {os.getpid()}) >= 2  # more where the machine has more cores
     assert {threads for _, threads in told} == {"1"}
     assert cluster.run(shares.square, [3, 1, 2], nothing) == [9, 1, 4]
 
 
 def test_the_share_of_a_killed_worker_is_done_again_and_no_other(cluster: Cluster, tmp_path: Path) -> None:
-    names = ["quick", "mortal"]
+    names = ["quick", "mortal", "late"]
     assert cluster.run(shares.die_once, [(tmp_path, name) for name in names], nothing) == names
-    assert [(tmp_path / f"{name}.begun").read_text() for name in names] == [".", ".."]
+    assert [(tmp_path / f"{name}.begun").read_text() for name in names[:2]] == [".", ".."]
 
 
 def test_a_work_that_kills_every_worker_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
@@ -109,11 +110,8 @@ def test_ctrl_c_ends_tasks_in_the_middle(cluster: Cluster, tmp_path: Path, ours:
 
 def workers_are_free(folder: Path) -> bool:
     """Whether no worker is in the task that left its number in ``folder`` any more."""
-    deadline, pids = time.monotonic() + 30, [int(path.stem) for path in folder.glob("*.pid")]
-    while any(process.pid in pids for process in workers()):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
+    pids = [int(path.stem) for path in folder.glob("*.pid")]
+    until(lambda: not any(process.pid in pids for process in workers()))
     return bool(pids)
 
 
@@ -184,7 +182,7 @@ def test_an_address_where_nobody_answers(cluster: Cluster, address: str, why: st
         Cluster(address, 2, device="cpu").run(shares.square, [1], nothing)
 
 
-def test_a_running_cluster_is_joined_and_left_as_it_is(cluster: Cluster) -> None:
+def test_a_running_cluster_is_joined_and_left_as_it_is(cluster: Cluster, tmp_path: Path) -> None:
     """The cluster of another process: a head node and a second one, each with one core."""
     import ray
     from ray.cluster_utils import Cluster as Nodes
@@ -194,7 +192,7 @@ def test_a_running_cluster_is_joined_and_left_as_it_is(cluster: Cluster) -> None
     nodes.add_node(num_cpus=1)
     try:
         joined = Cluster(nodes.address, 2, device="auto")
-        told = joined.run(shares.which, [1, 2, 3, 4], nothing)
+        told = joined.run(shares.which, [tmp_path] * 4, nothing)
         assert len({pid for pid, _ in told}) == 2
         joined.close()
         assert not ray.is_initialized()

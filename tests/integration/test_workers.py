@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import multiprocessing
 import os
 import re
 import signal
 import threading
-import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from composer.cli import console
 from composer.cli.app import call
 from composer.library.store import Library
+from tests.reference.events import HANGING, Trap, until
 
 TUNE = ["finetune", "--level", "block", "--trainer", "least_squares", "--calibration-size", "24"]
 
@@ -34,19 +38,21 @@ def blocks(folder: Path) -> dict[str, str]:
 
 
 class Killer(threading.Thread):
-    """Kills a worker as soon as the first tuned block has come."""
+    """Kills a worker in the middle of its second block, in whose place a trap is laid."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, second: str) -> None:
         super().__init__(daemon=True)
-        self.library, self.seen = folder / "modules" / "finetuned", 0
+        self.library, self.seen = Library(folder / "modules" / "finetuned"), 0
+        self.trap = Trap(self.library.path(second))
+        self.start()
 
     def run(self) -> None:
-        while not any(self.library.glob("*.stats.json")):
-            time.sleep(0.0005)
-        worker = min(multiprocessing.active_children(), key=lambda process: process.pid or 0)
+        until(self.trap.caught)
+        (worker,) = multiprocessing.active_children()  # the first wave has one share
         assert worker.pid
+        self.seen = sum(1 for _ in self.library.folder.glob("*.stats.json"))
         os.kill(worker.pid, signal.SIGKILL)
-        self.seen = sum(1 for _ in self.library.glob("*.stats.json"))
+        self.trap.remove()
 
 
 @pytest.fixture(autouse=True)
@@ -56,25 +62,40 @@ def _back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_two_workers_of_which_one_is_killed_end_in_the_bytes_of_one_process(
-    t5_folder: Path, translation_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    t5_folder: Path,
+    translation_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(console, "LOG_SECONDS", math.inf)  # no line about where it stands, however long it takes
     # The first wave has one share (two variants of one module), the second has two (a sublayer each).
     targets = ["--targets", "encoder.block.0.layer.0.SelfAttention", "encoder.block.0.*.wi"]
     rates = ["--attention", "0.25", "0.5", "--linear", "0.3", "0.5", *targets]
     alone = prepared(tmp_path / "alone", t5_folder, *rates)
-    assert call([*TUNE, "--data", str(translation_data)]) == 0
+    order: list[str] = []
+    put = Library.put
+
+    def noted(library: Library, lineage: Mapping[str, Any], *content: Any, **stats: Any) -> str:
+        address = put(library, lineage, *content, **stats)
+        if lineage["stage"] == "tuned":
+            order.append(address)
+        return address
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Library, "put", noted)
+        assert call([*TUNE, "--data", str(translation_data)]) == 0
     spread = prepared(tmp_path / "spread", t5_folder, *rates)
     capsys.readouterr()
-    killer = Killer(spread)
-    killer.start()
+    killer = Killer(spread, order[1])
 
     assert call([*TUNE, "--data", str(translation_data), "--jobs", "2"]) == 0
 
-    killer.join()
+    killer.join(HANGING)
     assert blocks(spread) == blocks(alone)
     library = Library(spread / "modules" / "finetuned")
     tuned = [a for a in library.addresses() if library.header(a).lineage["stage"] == "tuned"]
-    assert 0 < killer.seen < len(tuned)
+    assert killer.seen == 1 < len(tuned) == len(order)
     said = capsys.readouterr()
     assert f"finetuned: 8 blocks, {len(tuned)} tuned with" in said.out
     # A log: a line when a wave begins, one when it is done, and the death between them.

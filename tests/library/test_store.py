@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread, current_thread
 from typing import Any, NoReturn
 
 import pytest
@@ -23,9 +23,10 @@ from safetensors import safe_open
 
 import composer
 from composer.errors import LibraryError, OutputError
-from composer.files.jsonfile import replacing
+from composer.files.jsonfile import alone, replacing
 from composer.library.store import Library, address_of
 from tests.reference import writers
+from tests.reference.events import HANGING, until
 
 LINEAGE = {"stage": "pruned", "node": "ab", "rates": [0.5, 0.1]}
 
@@ -188,15 +189,21 @@ def test_writers_that_round_differently_never_mix(library: Library, monkeypatch:
     from composer.library import store as module
 
     others: list[Thread] = []
-    real = module.replacing
+    come = Event()
+
+    def arriving(folder: Path) -> Any:
+        if current_thread() in others:
+            come.set()
+        return alone(folder)
 
     def interrupted(path: Path) -> Any:
         if not others:
             others.append(Thread(target=library.put, args=(LINEAGE, {"a": torch.zeros(3)}, {})))
             others[0].start()
-            time.sleep(0.05)
-        return real(path)
+            assert come.wait(HANGING)  # at the lock's door
+        return replacing(path)
 
+    monkeypatch.setattr(module, "alone", arriving)
     monkeypatch.setattr(module, "replacing", interrupted)
     address = library.put(LINEAGE, {"a": torch.ones(3)}, {})
     others[0].join()
@@ -262,6 +269,12 @@ def test_a_file_system_that_cannot_sync_folders_will_do(
     library.verify(fill(library))
 
 
+def clock_of(folder: Path) -> float:
+    """The time of the file system, which goes on in ticks of some milliseconds, or of a second."""
+    (folder / "clock").touch()
+    return (folder / "clock").stat().st_ctime
+
+
 def test_use_is_remembered_and_looking_is_not(library: Library) -> None:
     address = fill(library)
     assert library.last_used(address) <= time.time() + 1
@@ -274,7 +287,7 @@ def test_use_is_remembered_and_looking_is_not(library: Library) -> None:
         lambda: fill(library): True,
     }.items():
         before, written = library.last_used(address), library.path(address).stat().st_mtime_ns
-        time.sleep(0.02)  # file systems tell times apart that are a few milliseconds apart
+        until(lambda moment=before: clock_of(library.folder.parent) > moment)  # type: ignore[misc]
         act()
         assert (library.last_used(address) > before) is remembered
         assert library.path(address).stat().st_mtime_ns == written
@@ -361,7 +374,7 @@ def run_writers(library: Library, how: str) -> None:
         "PYTHONPATH": str(Path(composer.__file__).parents[1]),
     }
     command = [sys.executable, str(script), str(library.folder), how]
-    subprocess.run(command, check=True, timeout=120, env=environment)
+    subprocess.run(command, check=True, timeout=HANGING, env=environment)
 
 
 def check_written(library: Library) -> list[int]:

@@ -22,6 +22,7 @@ from composer.scheme.generate import generate
 from composer.steps.configure import generate_config, generate_scheme
 from composer.tasks import DataOptions, open_task
 from tests.conftest import make_folder
+from tests.reference.events import HANGING
 from tests.reference.moments import collect
 from tests.zoo import ZOO, make_config
 
@@ -139,6 +140,11 @@ def test_the_known_families_need_no_torch() -> None:
         "[layout_of(c) for c in json.load(sys.stdin)]; print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(known), capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code],
+        input=json.dumps(known),
+        capture_output=True,
+        text=True,
+        timeout=HANGING,
+        check=True,
     )
     assert done.stdout.split() == ["False", "False"]

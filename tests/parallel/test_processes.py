@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from composer.parallel.processes import Processes
 from composer.parallel.protocol import threads_for
 from composer.progress import SILENT, Progress
 from tests.reference import shares
+from tests.reference.events import HANGING, until
 
 HANGS = """
 import pathlib, signal, sys
@@ -51,13 +51,6 @@ def nothing() -> None:
     """Watches nothing."""
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def pids(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.glob("*.pid")]
 
@@ -67,12 +60,12 @@ def alive(pids: Iterable[int]) -> bool:
     return any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
 
-def test_results_come_in_order_from_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_come_in_order_from_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     looks: list[int] = []
     with executor_of(2, None, device="cpu", progress=SILENT) as executor:
         assert executor is not None
-        told = executor.run(shares.which, [1, 2, 3, 4], lambda: looks.append(1))
+        told = executor.run(shares.which, [tmp_path] * 4, lambda: looks.append(1))
         assert executor.run(shares.square, [3, 1, 2], nothing) == [9, 1, 4]
         assert executor.run(shares.square, [], nothing) == []
     assert len({pid for pid, _ in told} - {os.getpid()}) == 2
@@ -161,7 +154,7 @@ def test_ctrl_c_of_a_terminal_is_for_the_parent_alone(tmp_path: Path) -> None:
     assert parent.stdout
     assert parent.stdout.readline() == "looked\n"
     os.killpg(parent.pid, signal.SIGINT)
-    said, complained = parent.communicate(timeout=90)
+    said, complained = parent.communicate(timeout=HANGING)
     assert said.splitlines()[-1] == "interrupted"
     assert complained == ""
     assert not alive(pids(tmp_path))
@@ -171,7 +164,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent = hanging(tmp_path)
     until(lambda: bool(pids(tmp_path)))
     os.kill(parent.pid, signal.SIGKILL)
-    parent.communicate(timeout=90)  # ends when nobody holds the pipes any more
+    parent.communicate(timeout=HANGING)  # ends when nobody holds the pipes any more
     until(lambda: not alive(pids(tmp_path)))
 
 

@@ -9,27 +9,31 @@ from pathlib import Path
 from typing import NoReturn
 
 from composer.errors import LibraryError
+from tests.reference.events import until
 
 
 def square(number: int) -> int:
     return number**2
 
 
-def which(_: int) -> tuple[int, str]:
-    """The process and the threads that it may use."""
-    time.sleep(0.3)  # so that one worker does not take all shares before the next is there
+def which(folder: Path) -> tuple[int, str]:
+    """The process and the threads that it may use; nobody is done before a second process has come."""
+    (folder / f"{os.getpid()}.here").touch()
+    until(lambda: len([*folder.glob("*.here")]) > 1)
     return os.getpid(), os.environ["OMP_NUM_THREADS"]
 
 
 def die_once(share: tuple[Path, str]) -> str:
-    """The first time ``mortal`` is met its process is killed; each share that was done leaves a line."""
+    """The first time ``mortal`` is met its process is killed; each share that was done leaves a file.
+
+    It dies when ``quick`` is done and ``late`` has begun: where two workers take what comes next, the one that has
+    begun ``late`` has handed in the result of ``quick``.
+    """
     folder, name = share
     with (folder / f"{name}.begun").open("a") as file:
         file.write(".")
     if name == "mortal" and len((folder / "mortal.begun").read_text()) == 1:
-        while not (folder / "quick.done").exists():
-            time.sleep(0.01)
-        time.sleep(0.5)
+        until(lambda: (folder / "quick.done").exists() and (folder / "late.begun").exists())
         os.kill(os.getpid(), signal.SIGKILL)
     (folder / f"{name}.done").touch()
     return name

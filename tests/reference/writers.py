@@ -50,20 +50,22 @@ def together(folder: Path, draw: random.Random) -> None:
 
 
 def kill(folder: Path, draw: random.Random) -> None:
-    """Kill a process that writes new blocks without end; again and again, each time at another moment."""
+    """Kill a process that writes new blocks; again and again, each time at another moment."""
     for start in range(0, 20_000, 1000):
         there, here = os.pipe()
         child = os.fork()
         if not child:
-            for i in range(start, start + 1000):
+            for i in range(start, start + 20):  # enough for a few hundredths of a second, and not the whole disk
                 write(folder, [i])
                 os.write(here, b".")
+            while True:
+                signal.pause()
+        os.close(here)
         os.read(there, 1)  # however slow the machine is, a block is written first
         time.sleep(draw.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(there)
-        os.close(here)
 
 
 if __name__ == "__main__":

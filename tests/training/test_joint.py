@@ -37,6 +37,8 @@ SETTINGS = ModelSettings(
     seed=0,
     precision="fp32",
 )
+RUINOUS = 100.0
+"""So high a rate that no machine's rounding makes a model better by chance."""
 FIRST, SECOND = "encoder.block.0.layer.1.DenseReluDense", "decoder.block.1.layer.2.DenseReluDense"
 NORM = "encoder.block.0.layer.1.layer_norm.weight"
 """Has an offset and no mask."""
@@ -413,8 +415,7 @@ def test_all_configurations_learn_and_the_best_mean_is_kept(toy: Toy, tmp_path: 
 
 
 def test_a_phase_that_only_gets_worse_ends_with_the_weights_it_started_from(toy: Toy, tmp_path: Path) -> None:
-    # So large a rate that no machine's rounding makes it better by chance.
-    model, done, each = toy.tune(tmp_path, replace(SETTINGS, learning_rate=100.0))
+    model, done, each = toy.tune(tmp_path, replace(SETTINGS, learning_rate=RUINOUS))
     assert min(row["valid_loss"] for row in done.rows[1:]) > done.first_loss
     assert (done.best_step, done.best_loss) == (0, done.first_loss)
     assert same(state(model), toy.start)
@@ -423,7 +424,7 @@ def test_a_phase_that_only_gets_worse_ends_with_the_weights_it_started_from(toy:
 
 @pytest.mark.parametrize(("patience", "steps"), [(1, [0, 1]), (3, [0, 1, 2, 3])])
 def test_patience_ends_the_phase_early(toy: Toy, patience: int, steps: list[int], tmp_path: Path) -> None:
-    settings = replace(SETTINGS, steps=9, evaluations=9, learning_rate=3.0, warmup=0.0)
+    settings = replace(SETTINGS, steps=9, evaluations=9, learning_rate=RUINOUS, warmup=0.0)
     made: list[int] = []
     _, done, _ = toy.tune(tmp_path, settings, patience=patience, progress=EveryStep(made.append))
     assert [row["step"] for row in done.rows] == steps
@@ -464,7 +465,7 @@ def test_a_killed_phase_goes_on_to_the_same_bytes(toy: Toy, tmp_path: Path) -> N
 def test_a_phase_that_patience_had_ended_makes_no_further_step_when_it_was_killed_then(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(SETTINGS, evaluations=6, learning_rate=3.0, warmup=0.0)
+    settings = replace(SETTINGS, evaluations=6, learning_rate=RUINOUS, warmup=0.0)
     _, undisturbed, each = toy.tune(tmp_path / "whole", settings, patience=2)
 
     def kill(book: Book, model: nn.Module) -> None:
