@@ -7,6 +7,7 @@ import pydoc
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,21 @@ def test_a_type_checker_sees_the_types_of_a_step(revealed: str) -> None:
     ][:1]
     assert "composer.recipe.Recipe | composer.workspace.Workspace" in line
     assert "-> composer.steps.outcome.Outcome" in line
+
+
+def test_the_distribution_has_a_name_of_its_own_and_every_file_says_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (project["name"], project["version"]) == ("composer-pruning", composer.__version__)
+    assert set(project["scripts"]) == {"compose"}
+    files = [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "composer").rglob("*.py"),
+    ]
+    extras = {(path.name, name) for path in files for name in re.findall(r"([\w-]+)\[ray\]", path.read_text("utf-8"))}
+    assert {name for _, name in extras} == {project["name"]}
+    assert {"ray.py", "scaling.md"} <= {file for file, _ in extras}
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from .. import __version__
 from ..errors import OutputError
 from ..registry import plugin_versions
 from .jsonfile import alone, digest_of, is_abandoned, owned, read_json, reported, write_json
@@ -25,7 +26,6 @@ LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<end>tmp|old)")
 FULL_DISK = ("No space left on device", "unexpected pos", "file write failed", "iostream error")
 """How safetensors and ``torch.save`` put it."""
 PACKAGES = (
-    "composer",
     "torch",
     "transformers",
     "accelerate",
@@ -37,8 +37,9 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape results, those among them whose family or task is used."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, of Composer (the package that runs, however it was installed) and of the packages that shape
+    results, those among them whose family, task, criterion or trainer is used."""
+    found = {"python": platform.python_version(), "composer": __version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -1,4 +1,4 @@
-"""Shares of a work on a Ray cluster (``pip install 'composer[ray]'``)."""
+"""Shares of a work on a Ray cluster (``pip install 'composer-pruning[ray]'``)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise WorkerError("--cluster: needs Ray, which is not installed; pip install 'composer[ray]'") from None
+            raise WorkerError(
+                "--cluster: needs Ray, which is not installed; pip install 'composer-pruning[ray]'"
+            ) from None
         if ray.is_initialized():
             return ray
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -64,6 +64,15 @@ def test_versions_are_those_that_run() -> None:
     assert {"transformers", "safetensors", "numpy"} <= found.keys()
 
 
+def test_the_package_knows_its_version_under_whatever_name_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a clone it is not installed at all, and another distribution is called composer."""
+    asked: list[str] = []
+    monkeypatch.setattr("composer.files.records.version", lambda name: asked.append(name) or "0")
+    assert versions()["composer"] == composer.__version__
+    assert asked
+    assert not [name for name in asked if "composer" in name]
+
+
 def test_the_machine_has_no_name_and_no_paths() -> None:
     found = machine()
     assert found["cores"] == os.cpu_count()

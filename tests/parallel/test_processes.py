@@ -170,7 +170,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 def test_a_cluster_without_ray_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(WorkerError, match=r"^--cluster: needs Ray, .*; pip install 'composer\[ray\]'$"):
+    with pytest.raises(WorkerError, match=r"^--cluster: needs Ray, .*; pip install 'composer-pruning\[ray\]'$"):
         run_and_close("local", shares.square, [1], nothing)
 
 
