@@ -34,7 +34,7 @@ tokenizer says with ``vocabulary(model_folder)`` what it is made with in its pla
         def score(self, target, weights, stats, shape=None):
             return totals(target, [weight.abs() for weight in weights], shape)
 
-One that also moves the weights it keeps is a :class:`MovingCriterion`.
+One that also moves the weights it keeps derives from :class:`MovingCriterion` and has ``prune`` instead of ``score``.
 
 *A block trainer* tunes the independent blocks of one wave and yields each when it is done; one that learns batch by
 batch derives from :class:`Stepping` and writes ``start``, ``step``, ``error`` and ``finish`` only.

@@ -105,6 +105,13 @@ class Settings:
 
     def _check_names(self) -> None:
         problems = []
+        if {"sensitivity", "proposal"} & {*self.parts} and self.criteria[0] in CRITERIA.names():
+            shapes = CRITERIA.get(self.criteria[0]).shapes
+            if "unstructured" not in shapes and shapes != {"global"}:
+                problems.append(
+                    f"--criteria: the first one, {self.criteria[0]!r}, is that of the sensitivities, which remove "
+                    "single weights; allowed: a criterion of unstructured, or --parts without sensitivity and proposal"
+                )
         for name in self.criteria:
             try:
                 if CRITERIA.get(name).shapes == {"global"}:

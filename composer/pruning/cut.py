@@ -13,6 +13,7 @@ from ..scheme.layout import Layout, Projection, Target
 from ..scheme.shapes import Shape
 from ..tensors import masks
 from ..tensors.ranking import Keep, spread
+from .criteria.criterion import is_rowwise, moves_weights
 
 if TYPE_CHECKING:
     from .criteria.criterion import Criterion
@@ -40,7 +41,7 @@ class Cut:
             statistics: what the criterion sees of a part of the target.
         """
         # Wanda compares single weights within output rows, at the same count.
-        rowwise = shape.kind == "unstructured" and getattr(criterion, "rowwise", False)
+        rowwise = shape.kind == "unstructured" and is_rowwise(criterion)
         self.shape = Shape("per-row") if rowwise else shape
         self.criterion, self.parameters, self.statistics = criterion, parameters, statistics
         self.parts = shape.parts(layout, path)
@@ -51,7 +52,7 @@ class Cut:
         names = [name for part in self.parts for p in part.projections for name in p.parameters]
         weights = {name: self.parameters[name].detach().clone() for name in names}
         made: dict[str, Tensor] = {}
-        if hasattr(self.criterion, "prune"):
+        if moves_weights(self.criterion):
             for part in self.parts:
                 moved, kept = self.criterion.prune(part, self._weights(part), self.statistics(part), keep)
                 for p, weight, mask in zip(part.projections, moved, kept, strict=True):
@@ -59,8 +60,8 @@ class Cut:
                     whole = made.setdefault(p.weight, torch.ones_like(weights[p.weight], dtype=torch.bool))
                     p.of(whole).copy_(mask)
         else:
-            for part, kept in zip(self.parts, keep(self.scores), strict=True):
-                for name, mask in masks.expand(part, spread(part, kept, self.shape)).items():
+            for part, units in zip(self.parts, keep(self.scores), strict=True):
+                for name, mask in masks.expand(part, spread(part, units, self.shape)).items():
                     made[name] = made[name] & mask if name in made else mask
         masks.apply(weights, made)
         return weights, made

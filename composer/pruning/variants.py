@@ -16,7 +16,7 @@ from ..scheme.shapes import Shape, default_shape
 from ..tensors import masks
 from .addresses import scored_target, variant_lineages
 from .criteria.choice import criterion_of, identity_of
-from .criteria.criterion import Criterion
+from .criteria.criterion import Criterion, moves_weights
 from .cut import Cut, weight_of
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class _Source:
     def _shelved(self, way: _Way) -> bool:
         """Whether scores are there to be kept: they took a pass, and they are scores."""
         took = self._needs([way], "gram") or self._needs([way], "gradient")
-        return self.calibration is not None and took and not hasattr(way.criterion, "prune")
+        return self.calibration is not None and took and not moves_weights(way.criterion)
 
     def _is_default(self, way: _Way) -> bool:
         return way.shape == default_shape(self.layout.target(way.path))

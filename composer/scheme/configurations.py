@@ -25,7 +25,6 @@ from pydantic import (
     ValidationError,
     field_validator,
     model_serializer,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -41,9 +40,6 @@ Rates = dict[str, float]
 
 ALLOWED_RATE = "a number with 0 <= rate < 1"
 
-GLOBAL_L1 = "global_l1"
-"""The criterion of granularity ``global``."""
-
 
 class Spec(BaseModel):
     """A rate said in full; what is None is the target's default granularity, or the run's criterion."""
@@ -53,17 +49,6 @@ class Spec(BaseModel):
     rate: Rate
     granularity: str | None = None
     criterion: Annotated[str, Field(min_length=1)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _pair(cls, given: Any) -> Any:
-        """One threshold over all targets is a granularity with one criterion: each name says the other."""
-        if not isinstance(given, Mapping):
-            return given
-        told = {name: value for name, value in given.items() if value is not None}
-        if told.get("criterion") == GLOBAL_L1:
-            return {"granularity": "global", **told}
-        return {"criterion": GLOBAL_L1, **told} if told.get("granularity") == "global" else told
 
     @field_validator("granularity")
     @classmethod
@@ -233,8 +218,7 @@ def _settled(spec: Spec, target: str, layout: Layout) -> float | Spec:
     default = default_shape(layout.target(target))
     shape = shape_of(spec.choice, layout.target(target))
     rate = shape.density_removed if shape.kind == "N:M" else spec.rate
-    # Unnamed, the default beside global_l1 would be read as global; named, it is refused.
-    named = None if shape == default and spec.criterion != GLOBAL_L1 else str(shape)
+    named = None if shape == default else str(shape)
     return Spec(rate=rate, granularity=named, criterion=spec.criterion) if named or spec.criterion else rate
 
 

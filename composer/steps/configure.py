@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import ConfigError, OutputError
 from ..files.jsonfile import read_json
-from ..pruning.global_rates import allocate, wants_allocation
-from ..scheme.configurations import GLOBAL_L1, Configurations, Spec, read_configurations, resolve, write_configurations
+from ..pruning.global_rates import allocate, complete, default_granularity, is_global, wants_allocation
+from ..scheme.configurations import Configurations, Spec, read_configurations, resolve, write_configurations
 from ..scheme.generate import generate
 from ..scheme.graph import Scheme, build_scheme
 from ..scheme.layout import Layout
@@ -33,10 +33,11 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
             draws=r.random,
             seed=r.seed,
             targets=r.targets,
-            granularity=r.granularity or ("global" if r.criterion == GLOBAL_L1 else None),
+            granularity=r.granularity or default_granularity(r.criterion),
             attention_granularity=r.attention_granularity,
         ),
     )
+    configurations = complete(configurations, r.criterion)
     content = configurations.model_dump(exclude_none=True)
     fresh = not _same_json(path, content, force)
     if fresh:
@@ -48,7 +49,7 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
 def take_config(recipe: Given, source: Path, *, force: bool = False) -> Outcome:
     """Copy configurations into the workspace, with the base model named in them."""
     space = Workspace.of(recipe)
-    given = read_configurations(source, partial(_layout_of, space, source))
+    given = complete(read_configurations(source, partial(_layout_of, space, source)), space.recipe.criterion)
     taken = given.model_copy(update={"model": space.stored_name(space.conf.parent)})
     fresh = not _same_json(space.conf, taken.model_dump(exclude_none=True), force)
     if fresh:
@@ -63,7 +64,7 @@ def generate_scheme(
     space = Workspace.of(recipe)
     source, path = config or space.conf, output or space.conf_prune
     layout_of = partial(_layout_of, space, source)
-    given = read_configurations(source, layout_of)
+    given = complete(read_configurations(source, layout_of), space.recipe.criterion)
     layout = layout_of(given.model)
     assigned = resolve(given, layout, where=str(source))
     if any(map(wants_allocation, assigned)):
@@ -88,7 +89,7 @@ def generate_scheme(
         {"configuration": i, "path": target, "rate": said.rate}
         for i, one in enumerate(assigned)
         for target, said in one.items()
-        if isinstance(said, Spec) and said.granularity == "global"
+        if isinstance(said, Spec) and is_global(said)
     ]
     return Outcome(path, fresh, scheme_summary(scheme, space.base) | ({"global": followed} if followed else {}))
 

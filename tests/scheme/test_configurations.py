@@ -419,14 +419,6 @@ def test_the_rate_of_n_of_m_is_made_exact(layout: Layout) -> None:
     assert one(layout, **{path: {"rate": 0.873, "granularity": "1:8"}})[path].rate == 0.875
 
 
-def test_one_threshold_has_one_criterion_and_the_other_way_round(layout: Layout) -> None:
-    wanted = {"rate": 0.5, "granularity": "global", "criterion": "global_l1"}
-    for said in ({"granularity": "global"}, {"criterion": "global_l1"}):
-        assert one(layout, **{"*.wo": {"rate": 0.5, **said}}) == {
-            t: Spec(**wanted) for t in layout.paths if t.endswith(".wo")
-        }
-
-
 def test_shapes_that_do_not_fit_are_refused_with_the_dimension(layout: Layout) -> None:
     with pytest.raises(ConfigError) as caught:
         one(

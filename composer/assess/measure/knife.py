@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...pruning.criteria import CRITERIA
+from ...pruning.criteria.criterion import moves_weights
 from ...pruning.cut import Cut, Pruned
 from ...pruning.variants import inputs_of, statistics_of
 from ...scheme.configurations import Assignment, Spec
@@ -126,7 +127,7 @@ class Knife:
         cut = Cut(self.layout, way.path, way.shape, criterion, self.parameters, statistics)
         if key in self._scores:
             cut.scores = self._scores[key]
-        elif not hasattr(criterion, "prune"):
+        elif not moves_weights(criterion):
             self._scores[key] = cut.scores
         return cut.at(way.rate, dead)
 

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from ...calibration.gram import Gram
 from ...pruning.criteria import CRITERIA
-from ...pruning.criteria.criterion import MovingCriterion
-from ...pruning.cut import weight_of
-from ...scheme.layout import Block, End
+from ...pruning.criteria.choice import criterion_of
+from ...pruning.criteria.criterion import Criterion, moves_weights
+from ...pruning.cut import Cut
+from ...pruning.variants import inputs_of, statistics_of
+from ...scheme.layout import Block, End, Target
+from ...scheme.shapes import Shape
 from ...training.blocks.moments import Moments, kept, matrix
 from .bench import Bench
 
@@ -52,9 +55,7 @@ class ClosedForms(Bench):
         nodes = (self.scheme.nodes[self.setting.like(node)] for node in self.setting.tuned_nodes())
         ends = {end.last.path for node in nodes for end in self.layout.ends(self.block(node))}
         for path in map(self.setting.target_like, self.scheme.modules):
-            target = self.layout.target(path)
-            out = [self.layout.out_projection(path)] if target.kind == "attention" else []
-            ends |= {p.path for p in (*target.projections, *out)}
+            ends |= {*inputs_of(self.layout, path, self._way(path)[1])}
         return ends
 
     def show(self) -> Sequence[float]:
@@ -85,18 +86,25 @@ class ClosedForms(Bench):
     # Closed forms ----------------------------------------------------------------------------------------
 
     def select(self, path: str) -> Sequence[float]:
-        """The criterion's scores of one target."""
-        criterion, target = CRITERIA.get(self.space.recipe.criterion)(), self.layout.target(path)
-        if not criterion.needs <= {"gram"} or isinstance(criterion, MovingCriterion):
-            criterion = CRITERIA.get("wanda")()  # one look at the moments, about what one look at gradients takes
-        stats: dict[str, Any] = {}
-        if criterion.needs:
-            stats["gram"] = [self._moments[p.path] for p in target.projections]
-            if target.kind == "attention":
-                out = self.layout.out_projection(path)
-                stats["out"] = out.of(self.parameters[out.weight].detach()), self._moments[out.path]
-        weights = [weight_of(p, self.parameters) for p in target.projections]
-        return [self.took(lambda: criterion.score(target, weights, stats))]
+        """The scores of one target, by the criterion and in the shape that a variant of it has."""
+        criterion, shape = self._way(path)
+
+        def statistics(part: Target) -> dict[str, Any]:
+            return statistics_of(self.layout, part, self.parameters, self._moments, None, self.space.recipe.seed)
+
+        return [self.took(lambda: Cut(self.layout, path, shape, criterion, self.parameters, statistics).scores)]
+
+    def _way(self, path: str) -> tuple[Criterion, Shape]:
+        """Criterion and shape of the scheme's first variant of a target.
+
+        What cannot be tried on moments alone (gradients) and what has no scores is taken for wanda: one look at the
+        moments takes about what one look at gradients does.
+        """
+        node = next(node for node in self.scheme.at("module") if node.path == path)
+        criterion = criterion_of(node, path, CRITERIA.get(self.space.recipe.criterion)())
+        if not criterion.needs <= {"gram", "seed"} or moves_weights(criterion):
+            return CRITERIA.get("wanda")(), Shape("unstructured")
+        return criterion, node.shape(self.layout.target(path))
 
     def solve(self, name: str, k: int) -> Sequence[float]:
         """One solve, where others have solved for the same inputs before."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import ConfigError, InputError
+from ...errors import ConfigError, InputError, PluginError
 from ...scheme.graph import Node, Scheme
 from ...scheme.layout import Layout
 from ...scheme.shapes import Shape
 from . import CRITERIA
-from .criterion import Criterion
-
-IDENTIFIES = {"gram": "calibration", "gradient": "calibration", "seed": "seed"}
-"""Statistic -> the setting that says which it was."""
+from .criterion import IDENTIFIES, Criterion
 
 
 def looks_at_data(*criteria: Criterion) -> bool:
     """Whether any of them needs a calibration sample."""
-    return any(IDENTIFIES[need] == "calibration" for criterion in criteria for need in criterion.needs)
+    return any("calibration" in _settings_behind(criterion) for criterion in criteria)
 
 
 def criterion_of(node: Node, path: str, default: Criterion) -> Criterion:
@@ -35,8 +32,22 @@ def criteria_of(scheme: Scheme, default: Criterion) -> list[Criterion]:
 
 def identity_of(criterion: Criterion, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What identifies a criterion in lineages: its name, and what of a run's settings shapes its masks."""
-    own = {IDENTIFIES[need] for need in criterion.needs}
+    own = _settings_behind(criterion)
     return {"name": criterion.name, **{name: value for name, value in settings.items() if name in own}}
+
+
+def _settings_behind(criterion: Criterion) -> set[str]:
+    """Names of the settings that decide what a criterion looks at.
+
+    Raises:
+        PluginError: it needs a statistic that there is not.
+    """
+    if unknown := sorted(criterion.needs - IDENTIFIES.keys()):
+        raise PluginError(
+            f"criterion {criterion.name!r} needs {', '.join(unknown)}; statistics that can be needed: "
+            f"{', '.join(IDENTIFIES)}"
+        )
+    return {IDENTIFIES[need] for need in criterion.needs}
 
 
 def check_criteria(scheme: Scheme, layout: Layout, default: Criterion | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from ...scheme.shapes import SINGLE, Shape
 
@@ -25,16 +25,24 @@ Stats = Mapping[str, Any]
 ==============  ======================================================================================
 """
 
+IDENTIFIES = {"gram": "calibration", "gradient": "calibration", "seed": "seed"}
+"""What a criterion can need -> the setting of a run that says which it was. ``"out"`` and ``"gates"`` come along."""
+
 ANY_SHAPE = (SINGLE - {"global"}) | {"row", "column", "RxC", "head", "neuron"}
 """What a criterion of single weights makes sense with: its values are summed over a unit."""
 
 
 class Criterion(Protocol):
-    """Scores units; the lowest go.
+    """Scores units; the lowest go. What there is to know of a criterion it says itself, so none is asked for by name.
 
-    ``needs`` names the statistics that must be captured before :meth:`score` is called (none for l1);
-    ``shapes`` the kinds of shapes that it makes sense with (:data:`composer.scheme.shapes.KINDS`). A criterion with
-    ``rowwise = True`` compares single weights within their output rows where no other shape is asked for.
+    Attributes:
+        name: under which it is asked for, and stands in lineages.
+        needs: the statistics that must be captured before :meth:`score` is called: keys of :data:`IDENTIFIES`; none
+            for l1.
+        shapes: the kinds of shapes that it makes sense with (:data:`composer.scheme.shapes.KINDS`). ``"global"``
+            among them says that its scores are comparable over targets; alone, that nothing else makes sense, and it
+            needs not be said.
+        rowwise (optional): True compares single weights within their output rows where no other shape is asked for.
     """
 
     name: str
@@ -58,13 +66,27 @@ class Criterion(Protocol):
 
 @runtime_checkable
 class MovingCriterion(Criterion, Protocol):
-    """A criterion that also moves the weights that are kept."""
+    """A criterion that also moves the weights that are kept. It prunes in one go: there are no scores to keep."""
+
+    def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
+        """A ``ValueError``: what a unit is worth depends on what was removed before it."""
+        raise ValueError(f"{target.path}: criterion {self.name!r} has no scores; it moves the weights that it keeps")
 
     def prune(
         self, target: Target, weights: list[Tensor], stats: Stats, keep: Keep
     ) -> tuple[list[Tensor], list[Tensor]]:
         """New weights and keep-masks (bool), (out, in) each, one per projection; removed weights are 0."""
         ...
+
+
+def moves_weights(criterion: Criterion) -> TypeGuard[MovingCriterion]:
+    """Whether a criterion moves the weights that it keeps: then it has ``prune``, and no scores."""
+    return hasattr(criterion, "prune")
+
+
+def is_rowwise(criterion: Criterion) -> bool:
+    """Whether a criterion compares single weights within their output rows where no other shape is asked for."""
+    return getattr(criterion, "rowwise", False)
 
 
 def statistic(name: str, target: Target, criterion: str, stats: Stats) -> Any:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from ...tensors.brain_surgeon import obs_groups, weight_order
 from .criterion import statistic
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...calibration.gram import Gram
     from ...scheme.layout import Target
     from ...scheme.shapes import Shape
@@ -44,6 +42,8 @@ class Obs:
         if target.kind == "attention":
             weight, gram = statistic("out", target, self.name, stats)
             return head_order(weight, gram, target.heads)
+        from ...tensors.brain_surgeon import weight_order
+
         grams = statistic("gram", target, self.name, stats)
         if target.kind == "feed_forward":
             return head_order(weights[-1], grams[-1], target.heads)
@@ -59,6 +59,10 @@ def head_order(weight: Tensor, gram: Gram, heads: int) -> Tensor:
         weight: of the projection that reads them, (out, in), a head's columns side by side.
         gram: the moments of its input.
     """
+    import torch
+
+    from ...tensors.brain_surgeon import obs_groups
+
     columns = torch.arange(weight.shape[1], device=weight.device).reshape(heads, -1)
     order = obs_groups(_padded(weight, gram), gram.matrix, columns, [heads], damping=DAMPING).order
     scores = torch.empty(heads, dtype=torch.float64, device=weight.device)
@@ -68,4 +72,6 @@ def head_order(weight: Tensor, gram: Gram, heads: int) -> Tensor:
 
 def _padded(weight: Tensor, gram: Gram) -> Tensor:
     """A column for the bias, where there is one: its value moves no cost; that it is refitted does."""
+    import torch
+
     return torch.cat([weight, weight.new_zeros(len(weight), 1)], 1) if gram.bias else weight

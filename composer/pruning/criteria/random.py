@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import torch
-
 from ...tensors.ranking import totals
 from .criterion import ANY_SHAPE, Stats, statistic
 
@@ -31,6 +29,8 @@ class Random:
     def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
         """(out, in) for single weights, (out,) for rows, (in,) for columns, (out / R, in / C) for blocks, (heads,) or
         (neurons,); see :class:`composer.pruning.criteria.criterion.Criterion`."""
+        import torch
+
         seed = seed_of(statistic("seed", target, self.name, stats), target.path)
         units = totals(target, weights, shape).shape
         draws = torch.rand(units, generator=torch.Generator().manual_seed(seed)).to(weights[0].device)

@@ -9,37 +9,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
-from ...tensors.brain_surgeon import sparsegpt
-from .criterion import Stats, statistic
+from .criterion import MovingCriterion, Stats, statistic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ...scheme.layout import Target
-    from ...scheme.shapes import Shape
     from ...tensors.ranking import Keep
 
 DAMPING = 0.01
 BLOCKSIZE = 128
 
 
-class SparseGPT:
+class SparseGPT(MovingCriterion):
     """Moves what it keeps: :meth:`prune` gives weights with the mask; there are no scores beside them."""
 
     name = "sparsegpt"
     needs: frozenset[str] = frozenset({"gram"})
     shapes: frozenset[str] = frozenset({"unstructured", "N:M"})
 
-    def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
-        """A ``ValueError``: a weight's score depends on what was removed before it."""
-        raise ValueError(f"{target.path}: criterion 'sparsegpt' has no scores; it prunes column by column")
-
     def prune(
         self, target: Target, weights: list[Tensor], stats: Stats, keep: Keep
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Of one projection, (out, in); see :class:`composer.pruning.criteria.criterion.MovingCriterion`."""
+        import torch
+
+        from ...tensors.brain_surgeon import sparsegpt
+
         gram = statistic("gram", target, self.name, stats)[0]
         H, dead = 2 / gram.examples * gram.inputs.double(), keep.dead
         if dead is not None:  # what a removed head would have given: the columns read zeros

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...tensors.least_squares import wanda_scores
 from .criterion import Stats, statistic
 
 if TYPE_CHECKING:
@@ -30,4 +29,6 @@ class Wanda:
 
     def score(self, target: Target, weights: list[Tensor], stats: Stats, shape: Shape | None = None) -> Tensor:
         """(out, in); see :class:`composer.pruning.criteria.criterion.Criterion`."""
+        from ...tensors.least_squares import wanda_scores
+
         return wanda_scores(weights[0], statistic("gram", target, self.name, stats)[0].inputs)

@@ -126,7 +126,7 @@ def test_it_moves_weights_and_has_no_scores() -> None:
     assert isinstance(criterion, MovingCriterion)
     assert not isinstance(CRITERIA.get("l1")(), MovingCriterion)
     weight, _ = layer(2, 4, seed=0)
-    with pytest.raises(ValueError, match="criterion 'sparsegpt' has no scores; it prunes column by column"):
+    with pytest.raises(ValueError, match="criterion 'sparsegpt' has no scores; it moves the weights that it keeps"):
         criterion.score(target_of(weight), [weight], {})
     with pytest.raises(ValueError, match=r"l: criterion 'sparsegpt' needs the statistic 'gram'; got \[\]"):
         criterion.prune(target_of(weight), [weight], {}, Keep(parse_shape("unstructured"), 0.5))
