@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..library.store import Library
 from ..models.folder import DEMO
-from ..progress import SILENT
 from ..scheme.graph import Scheme
 from ..workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from ..steps.block_phase import BlockPhase
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
     from ..pruning.addresses import variant_addresses
     from ..pruning.criteria import CRITERIA
     from ..pruning.criteria.choice import criteria_of, identity_of, looks_at_data
+    from ..steps.block_phase import BlockPhase
     from ..steps.settings import criterion_settings
 
     pruned, tuned = Library(space.pruned), Library(space.finetuned)
@@ -54,9 +56,10 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
     scored = _scored(pruned, plan, [identity_of(one, settings) for one in used if looks_at_data(one)])
     if not named:
         return Stock(held, None, scored)
-    blocks = _tuned(space, plan, addresses)
+    every = BlockPhase(space, plan, _Everything(space.pruned), _Everything(space.finetuned), addresses)
+    blocks = every.run(lambda *_: 0).addresses
     found = frozenset(name for name, address in blocks.items() if address in tuned)
-    return Stock(held, found, scored, _joint(space, plan, addresses, blocks))
+    return Stock(held, found, scored, _joint(BlockPhase(space, plan, pruned, tuned, addresses), blocks))
 
 
 class _Everything(Library):
@@ -78,45 +81,10 @@ def _scored(library: Library, plan: Scheme, criteria: Sequence[Mapping[str, Any]
     return frozenset(x["target"] for x in scores if x.get("criterion") in criteria)
 
 
-def _tuned(space: Workspace, plan: Scheme, pruned: Mapping[str, str]) -> dict[str, str]:
-    """Addresses of tuned blocks; before joint tuning those of the closed forms."""
-    from torch import nn
-
-    from ..calibration.sample import Calibration
-    from ..steps.settings import wave_settings
-    from ..steps.spread_blocks import block_examples
-    from ..training.blocks import TRAINERS
-    from ..training.blocks.tuner import tune_blocks
-
-    settings, examples = wave_settings(space.recipe), block_examples(space)
-    if settings is None:
-        return {}
-    nobody = nn.Linear(1, 1)
-    found = tune_blocks(
-        nobody,
-        space.base.layout,
-        plan,
-        trainer=TRAINERS.get(settings.trainer),
-        settings=settings,
-        task=space.task,
-        train=examples["train"],
-        valid=examples["valid"],
-        pruned=_Everything(space.pruned),
-        tuned=_Everything(space.finetuned),
-        addresses=pruned,
-        calibration=Calibration(nobody, space.task, examples["train"], space.base.layout, size=1),
-    )
-    return found.addresses
-
-
-def _joint(space: Workspace, plan: Scheme, pruned: Mapping[str, str], blocks: Mapping[str, str]) -> frozenset[str]:
+def _joint(phase: BlockPhase, blocks: Mapping[str, str]) -> frozenset[str]:
     """What is stored of joint tuning, where the trainer is one that does it."""
-    from ..steps.spread_blocks import block_examples
     from ..steps.tune_joint import Joint
     from ..training.blocks import TRAINERS
 
-    if not TRAINERS.get(space.recipe.trainer).in_context:
-        return frozenset()
-    library, repaired = Library(space.finetuned), space.recipe.block.start == "repaired"
-    start = (library, blocks) if repaired else (Library(space.pruned), pruned)
-    return Joint(space, plan, start, library, block_examples(space)["valid"], SILENT).stored()
+    in_context = TRAINERS.get(phase.space.recipe.trainer).in_context
+    return Joint(phase, blocks).stored() if in_context else frozenset()

@@ -1,8 +1,12 @@
-"""The block phase of a workspace: in this process, or spread over workers that share its libraries.
+"""The block phase, wherever its blocks are made: in this process, in workers, or among a launcher's processes.
 
-A worker opens the same workspace from the same recipe, once in its life, and tunes the blocks of its share with the
-very code that would tune them here; the process that spreads them only looks on. Processes that a launcher such as
-torchrun has started share the blocks among themselves.
+Blocks of one wave do not depend on each other, and a block's bytes depend on its address alone; so a wave can be cut
+into shares at will. Nothing but recipes, paths and addresses goes to a worker, and nothing but counts comes back: all
+weights go through the library, where a share that is run twice (its worker died) finds what it has stored already.
+
+- A worker opens the same workspace from the same recipe, once in its life, and tunes the blocks of its share with
+  the very code that would tune them here. The process that spreads them only looks on.
+- Processes that a launcher such as torchrun has started are there anyway: they share each wave among themselves.
 """
 
 from __future__ import annotations
@@ -12,22 +16,18 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import WorkerError
 from ..library.store import Library
 from ..parallel.choice import executor_of
 from ..parallel.protocol import Executor
-from ..progress import SILENT, Bar, Progress
+from ..progress import Bar, Progress
 from ..recipe import Recipe
-from ..tasks.task import Examples
-from ..training.blocks.waves import BlockTuning, Missing, Waves, split
+from ..training.blocks.waves import BlockTuning, Make, Missing, split
 from ..workspace import Workspace
-from .settings import wave_settings
-
-if TYPE_CHECKING:
-    from ..training.blocks.trainer import BlockSettings
+from .block_phase import BlockPhase
 
 POLL = 0.1
 """Seconds between two looks for blocks that others make."""
@@ -56,146 +56,73 @@ class Share:
     blocks: Mapping[str, str]
 
 
-def block_examples(space: Workspace) -> dict[str, Examples]:
-    """The splits that the block phase sees: ``train`` and ``valid``."""
-    from ..training.blocks.tuner import head
+def tune(phase: BlockPhase, scheme: Path, progress: Progress) -> BlockTuning:
+    """Tune every block that the phase's library lacks, where the recipe says.
 
-    return {"train": space.examples("train"), "valid": head(space.examples("valid"), space.recipe.block.valid_size)}
-
-
-def tune(space: Workspace, scheme: Path, libraries: tuple[Library, Library], progress: Progress) -> BlockTuning:
-    """Tune every block of ``scheme``, by itself, that the second library lacks, from what is pruned in the first."""
+    Args:
+        scheme: the file of the phase's scheme, which workers read.
+    """
     from ..parallel.ranks import rank_and_size
 
-    recipe, settings = space.recipe, wave_settings(space.recipe)
-    if settings is None:
-        return BlockTuning({})
-    (rank, size), workers = rank_and_size(), recipe.jobs > 1 or recipe.cluster is not None
-    if size > 1 and (rank or not workers):  # the first process may have workers of its own
-        return _tune_among(space, scheme, libraries, settings, progress, rank, 1 if workers else size)
-    with executor_of(recipe.jobs, recipe.cluster, device=recipe.device, progress=progress) as executor:
-        if executor is None:
-            done = _tune_here(space, scheme, libraries, settings, progress)
-        else:
-            place = Place(recipe, scheme, libraries[0].folder, libraries[1].folder)
-            done = _tune_there(space, place, libraries, settings, executor, progress)
-    space.forget_calibration()
+    recipe, (rank, size) = phase.space.recipe, rank_and_size()
+    workers = recipe.jobs > 1 or recipe.cluster is not None
+    if size > 1 and (rank or not workers):
+        # Where the first process of a launcher has workers, these make all blocks, and the other processes none.
+        done = phase.run(_among(phase, rank, 1 if workers else size, progress))
+    else:
+        with executor_of(recipe.jobs, recipe.cluster, device=recipe.device, progress=progress) as executor:
+            if executor is None:
+                done = phase.run(partial(phase.make, progress=progress, by_need=False))
+            else:
+                place = Place(recipe, scheme, phase.pruned.folder, phase.tuned.folder)
+                done = phase.run(_in_workers(phase, place, executor, progress))
+    phase.forget()
     return done
 
 
 def tune_share(share: Share) -> int:
-    """Tune the blocks of a share, in a worker; returns the teacher's passes."""
-    libraries = Library(share.place.pruned), Library(share.place.tuned)
-    space = _opened(share.place)
-    settings = wave_settings(space.recipe)
-    assert settings is not None  # else there are no shares
-    return _tune_here(space, share.place.scheme, libraries, settings, SILENT, share.blocks).teacher_passes
+    """Tune the blocks of a share, in a worker; returns how often the base model was run."""
+    phase = _opened(share.place)
+    return phase.run(phase.make, share.blocks).teacher_passes
 
 
-def _tune_here(
-    space: Workspace,
-    scheme: Path,
-    libraries: tuple[Library, Library],
-    settings: BlockSettings,
-    progress: Progress,
-    only: Mapping[str, str] | None = None,
-) -> BlockTuning:
-    from ..training.blocks import TRAINERS
-    from ..training.blocks.tuner import tune_blocks
+def _in_workers(phase: BlockPhase, place: Place, executor: Executor, progress: Progress) -> Make:
+    """Makes blocks in workers that open ``place``, as many at once as ``executor`` has."""
+    phase.forget()  # workers have a base model of their own; here its memory is not needed
 
-    plan = space.scheme(scheme)
-    sample = space.calibration(plan, progress, by_need=only is not None)
-    return tune_blocks(
-        sample.model,
-        space.base.layout,
-        plan,
-        trainer=TRAINERS.get(settings.trainer),
-        settings=settings,
-        task=space.task,
-        **block_examples(space),
-        pruned=libraries[0],
-        tuned=libraries[1],
-        addresses=space.addresses(libraries[0], plan),
-        calibration=sample,
-        progress=progress,
-        only=only,
-    )
-
-
-def _tune_there(
-    space: Workspace,
-    place: Place,
-    libraries: tuple[Library, Library],
-    settings: BlockSettings,
-    executor: Executor,
-    progress: Progress,
-) -> BlockTuning:
-    space.forget_calibration()  # workers have their own; here the memory is not needed
-    began, waves = time.perf_counter(), _waves(space, place.scheme, libraries, settings)
-    done = BlockTuning(waves.addresses)
-
-    def spread(missing: Sequence[Missing], label: str) -> None:
-        shares = split(missing, space.base.layout, executor.jobs)
+    def make(missing: Sequence[Missing], label: str) -> int:
+        shares = split(missing, phase.layout, executor.jobs)
         with progress.bar(label, len(missing)) as bar:
-            seen = _Seen(libraries[1], missing, bar)
-            work = [Share(place, {one.node.hash: one.address for one in share}) for share in shares]
-            done.teacher_passes += sum(executor.run(tune_share, work, seen.look))
+            seen = _Seen(phase.tuned, missing, bar)
+            work = [Share(place, {block.node.hash: block.address for block in share}) for share in shares]
+            passes = sum(executor.run(tune_share, work, seen.look))
             seen.wait()
-        done.tuned += len(missing)
+        return passes
 
-    try:
-        waves.run(spread)
-    finally:
-        done.seconds = time.perf_counter() - began
-    return done
+    return make
 
 
-def _tune_among(
-    space: Workspace,
-    scheme: Path,
-    libraries: tuple[Library, Library],
-    settings: BlockSettings,
-    progress: Progress,
-    rank: int,
-    size: int,
-) -> BlockTuning:
-    """As one of a launcher's processes, of which ``size`` make blocks: tune an own part of each wave.
+def _among(phase: BlockPhase, rank: int, size: int, progress: Progress) -> Make:
+    """Makes an own part of each wave, as one of a launcher's processes, of which ``size`` make blocks.
 
-    Whose a block is does not depend on what is stored, as processes look at different times. They wait for each other
-    by looking into the library: a wave may take longer than a barrier waits. A process that dies ends all of them.
+    Processes look into the library at different times and find different blocks missing. So each wave is shared out as
+    if nothing of it were stored: then all agree whose a block is, without a word. They wait for each other by looking
+    into the library, as a wave may take longer than a barrier waits; the launcher ends all of them when one dies.
     """
-    began, waves = time.perf_counter(), _waves(space, scheme, libraries, settings)
-    shares = [split([Missing(node, {}, "") for node in w], space.base.layout, size) for w in waves.scheme.waves()]
-    mine = {one.node.hash for some in shares for one in (some[rank] if rank < len(some) else [])}
-    done = BlockTuning(waves.addresses)
+    mine: set[str] = set()
+    for wave in phase.scheme.waves():
+        shares = split([Missing(node, {}, "") for node in wave], phase.layout, size)
+        if rank < len(shares):  # a small wave has fewer shares than there are processes
+            mine.update(block.node.hash for block in shares[rank])
 
-    def share(missing: Sequence[Missing], label: str) -> None:
-        own = {one.node.hash: one.address for one in missing if one.node.hash in mine}
+    def make(missing: Sequence[Missing], label: str) -> int:
+        own = [block for block in missing if block.node.hash in mine]
         with progress.bar(label, len(missing)) as bar:
-            if own:
-                made = _tune_here(space, scheme, libraries, settings, SILENT, own)
-                done.teacher_passes += made.teacher_passes
-            _Seen(libraries[1], missing, bar).wait(ended=False)
-        done.tuned += len(missing)
+            passes = phase.make(own, label) if own else 0
+            _Seen(phase.tuned, missing, bar).wait(ended=False)
+        return passes
 
-    waves.run(share)
-    space.forget_calibration()
-    done.seconds = time.perf_counter() - began
-    return done
-
-
-def _waves(space: Workspace, scheme: Path, libraries: tuple[Library, Library], settings: BlockSettings) -> Waves:
-    from ..training.blocks import TRAINERS
-
-    plan = space.scheme(scheme)
-    return Waves(
-        plan,
-        space.base.layout,
-        libraries,
-        space.addresses(libraries[0], plan),
-        settings=settings.lineage(TRAINERS.get(settings.trainer).fields),
-        data={name: examples.digest for name, examples in block_examples(space).items()},
-    )
+    return make
 
 
 class _Seen:
@@ -203,7 +130,7 @@ class _Seen:
 
     def __init__(self, library: Library, missing: Sequence[Missing], bar: Bar) -> None:
         self.library, self.bar = library, bar
-        self.left = {one.address: one.node.path for one in missing}
+        self.left = {block.address: block.node.path for block in missing}
 
     def look(self) -> None:
         """Count what is there now."""
@@ -211,7 +138,12 @@ class _Seen:
             self.bar.advance(self.left.pop(address))
 
     def wait(self, *, ended: bool = True) -> None:
-        """Until all are there; where those who make them have ``ended``, the folder may be another one for them."""
+        """Wait until all are there.
+
+        Args:
+            ended: those who make them have finished. What they have stored must then appear soon; where it does not,
+                the folder is another one for them, and ``WorkerError`` says so.
+        """
         deadline = time.monotonic() + (PATIENCE if ended else float("inf"))
         self.look()
         while self.left and time.monotonic() < deadline:
@@ -224,13 +156,14 @@ class _Seen:
             )
 
 
-_held: tuple[Place, Workspace] | None = None
+_of_this_run: tuple[str, BlockPhase] | None = None
+"""What this process has opened as a worker, and for which run: model and data are read for its first share only."""
 
 
-def _opened(place: Place) -> Workspace:
-    """The workspace of a worker, with what it has loaded."""
-    global _held
-    if _held is None or _held[0].run != place.run:
+def _opened(place: Place) -> BlockPhase:
+    """The block phase at ``place``, opened by the first share of a run."""
+    global _of_this_run
+    if _of_this_run is None or _of_this_run[0] != place.run:
         try:
             os.chdir(place.cwd)
         except OSError as bad:
@@ -238,5 +171,8 @@ def _opened(place: Place) -> Workspace:
                 f"{place.cwd}: a worker cannot enter it ({(bad.strerror or str(bad)).lower()}); it must be on storage "
                 "that all of them share"
             ) from None
-        _held = place, Workspace(place.recipe)
-    return _held[1]
+        space, pruned = Workspace(place.recipe), Library(place.pruned)
+        scheme = space.scheme(place.scheme)
+        starts = space.addresses(pruned, scheme)
+        _of_this_run = place.run, BlockPhase(space, scheme, pruned, Library(place.tuned), starts)
+    return _of_this_run[1]

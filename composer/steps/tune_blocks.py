@@ -1,4 +1,4 @@
-"""Block-level fine-tuning as a step: every block of a scheme into a library, with its record and its tables."""
+"""`compose finetune --level block`: every block of a scheme into a library, with its manifest and its tables."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ..library.manifest import current_manifest, new_manifest
 from ..library.store import Library
 from ..progress import SILENT, Progress
-from ..scheme.graph import SHARED, Scheme
+from ..scheme.graph import SHARED
 from ..workspace import Given, Workspace
 from .outcome import Outcome
 from .settings import block_settings, joint_settings
 
 if TYPE_CHECKING:
-    from ..tasks.task import Examples
-
-Begin = tuple[Library, Mapping[str, str]]
-"""A library that blocks begin from, and their addresses in it."""
+    from .block_phase import BlockPhase
 
 
 def finetune_blocks(
@@ -35,23 +32,23 @@ def finetune_blocks(
     A trainer that works in context then lets all configurations learn as one network; ``stats/joint.csv``.
     """
     from ..training.blocks import TRAINERS
-    from .spread_blocks import block_examples, tune
+    from .block_phase import BlockPhase
+    from .spread_blocks import tune
 
     space = Workspace.of(recipe)
     graph, in_context = space.scheme(scheme), TRAINERS.get(space.recipe.trainer).in_context
     start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
-    leaves, examples = space.addresses(start, graph), block_examples(space)
-    inputs = _inputs(space, graph, leaves, examples)
+    phase = BlockPhase(space, graph, start, library, space.addresses(start, graph))
+    inputs = _inputs(phase)
     table, curves = (space.folder / "stats" / name for name in ("block.csv", "joint.csv"))
     current = current_manifest(library, graph, inputs, force=force)
     if current and table.is_file() and curves.is_file() == in_context:
         return Outcome(library.folder, False, {**current["summary"], "stats": str(table)})
     with new_manifest(library, graph, inputs) as manifest:
-        done = tune(space, scheme or space.conf_prune, (start, library), progress)
+        done = tune(phase, scheme or space.conf_prune, progress)
         addresses, joint = done.addresses, dict[str, Any]()
         if in_context:
-            begin = (library, addresses) if space.recipe.block.start == "repaired" else (start, leaves)
-            addresses, joint = _learnt_together(space, graph, begin, library, examples["valid"], curves, progress)
+            addresses, joint = _learn_together(phase, done.addresses, curves, progress)
         else:
             curves.unlink(missing_ok=True)  # of another trainer
         blocks = done.addresses | ({SHARED: addresses[SHARED]} if in_context else {})
@@ -71,41 +68,40 @@ def finetune_blocks(
     return Outcome(library.folder, True, {**summary, "stats": str(table)})
 
 
-def _inputs(
-    space: Workspace, plan: Scheme, leaves: Mapping[str, str], examples: Mapping[str, Examples]
-) -> dict[str, Any]:
+def _inputs(phase: BlockPhase) -> dict[str, Any]:
     """What decides whether a library is current."""
     from ..training.blocks import TRAINERS
-
-    trainer = TRAINERS.get(space.recipe.trainer)
-    settings = block_settings(space.recipe).lineage(trainer.fields)
-    data = {name: split.digest for name, split in examples.items()}
-    inputs: dict[str, Any] = {"scheme": plan.digest, "pruned": dict(leaves), "settings": settings, "data": data}
-    if not trainer.in_context:
-        return inputs
     from ..training.settings import told_of
 
-    learnt = told_of(joint_settings(space))  # what is not said of blocks is as for one whole model
-    unlearnt = {name: value for name, value in settings.items() if name not in learnt}
-    return inputs | {"settings": unlearnt, "finetune": learnt}
+    recipe = phase.space.recipe
+    trainer = TRAINERS.get(recipe.trainer)
+    settings = block_settings(recipe).lineage(trainer.fields)
+    inputs: dict[str, Any] = {
+        "scheme": phase.scheme.digest,
+        "pruned": dict(phase.starts),
+        "settings": settings,
+        "data": {name: split.digest for name, split in phase.examples.items()},
+    }
+    if not trainer.in_context:
+        return inputs
+    # What is not said of blocks is as for one whole model; so what a recipe says of both is named once, as that.
+    whole = told_of(joint_settings(phase.space))
+    return inputs | {
+        "settings": {name: value for name, value in settings.items() if name not in whole},
+        "finetune": whole,
+    }
 
 
-def _learnt_together(
-    space: Workspace,
-    plan: Scheme,
-    begin: Begin,
-    library: Library,
-    valid: Examples,
-    curves: Path,
-    progress: Progress,
+def _learn_together(
+    phase: BlockPhase, blocks: Mapping[str, str], curves: Path, progress: Progress
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Let all configurations learn as one network; addresses of its blocks, and what was done."""
     from ..files.stats import JOINT_COLUMNS, joint_rows, write_csv
     from .tune_joint import Joint
 
-    found, joint = Joint(space, plan, begin, library, valid, progress).run()
-    write_csv(curves, joint_rows(library.stats(found[SHARED]), plan.roots), JOINT_COLUMNS)
-    return found, joint
+    addresses, done = Joint(phase, blocks, progress).run()
+    write_csv(curves, joint_rows(phase.tuned.stats(addresses[SHARED]), phase.scheme.roots), JOINT_COLUMNS)
+    return addresses, done
 
 
 def _seconds(library: Library, address: str) -> float:

@@ -13,40 +13,39 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..composing.assemble import cover
-from ..library.store import Library, address_of
+from ..library.store import address_of
 from ..parallel.ranks import is_main_process, wait_for_all
-from ..progress import Progress
-from ..scheme.graph import SHARED, Scheme
+from ..progress import SILENT, Progress
+from ..scheme.graph import SHARED
 from ..training.joint import Variant, tune_joint
 from ..training.settings import told_of
-from ..workspace import Workspace
 from .settings import joint_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..tasks.task import Examples
+    from .block_phase import BlockPhase
 
 
 class Joint:
-    """The joint phase of one scheme; ``start`` is the library that blocks begin from, with its addresses."""
+    """All configurations of a scheme as one network.
 
-    def __init__(
-        self,
-        space: Workspace,
-        plan: Scheme,
-        start: tuple[Library, Mapping[str, str]],
-        library: Library,
-        valid: Examples,
-        progress: Progress,
-    ) -> None:
-        self.space, self.plan, self.library, self.progress = space, plan, library, progress
-        self.source, self.addresses = start
-        self.valid = valid
-        self.settings = joint_settings(space)
-        order = sorted(range(len(plan.roots)), key=plan.roots.__getitem__)
-        self.roots = [plan.roots[i] for i in order]
-        self.names = [[node.hash for node in cover(plan, i, self.addresses)] for i in order]
+    Args:
+        phase: the block phase that comes before, with its libraries and data.
+        blocks: node hash -> address of what it has tuned.
+    """
+
+    def __init__(self, phase: BlockPhase, blocks: Mapping[str, str], progress: Progress = SILENT) -> None:
+        self.space, self.scheme, self.library, self.progress = phase.space, phase.scheme, phase.tuned, progress
+        self.source, self.addresses = phase.start_in_context(blocks)
+        self.train, self.valid = phase.examples["train"], phase.examples["valid"]
+        self.settings = joint_settings(phase.space)
+        # By hash, not as the scheme numbers them: the order of learning shapes the bytes of what is shared, and the
+        # same configurations must come to the same address and bytes in whichever order a scheme names them.
+        roots = self.scheme.roots
+        order = sorted(range(len(roots)), key=roots.__getitem__)
+        self.roots = [roots[i] for i in order]
+        self.names = [[node.hash for node in cover(self.scheme, i, self.addresses)] for i in order]
         self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
@@ -79,7 +78,7 @@ class Joint:
 
     def lineage(self) -> tuple[dict[str, Any], str | None]:
         """What ``θ`` is made of: all configurations, or those of an earlier ``θ``, all among them; then its address."""
-        roots = set(self.plan.roots)
+        roots = set(self.scheme.roots)
         fresh = self._told(sorted(roots), [sorted(self.addresses[name] for name in names) for names in self.names])
         earlier = []
         for manifest in self.library.manifests().values():
@@ -97,10 +96,10 @@ class Joint:
         return held, address
 
     def _told(self, configurations: list[str], start: list[list[str]]) -> dict[str, Any]:
-        data = {"train": self.space.examples("train").digest, "valid": self.valid.digest}
+        data = {"train": self.train.digest, "valid": self.valid.digest}
         return {
             "stage": "shared",
-            "base": self.plan.fingerprint,
+            "base": self.scheme.fingerprint,
             "configurations": configurations,
             "start": sorted(start),
             "settings": {**told_of(self.settings), "patience": self.space.recipe.block.patience},
@@ -122,7 +121,7 @@ class Joint:
             model,
             [[variants[name] for name in names] for names in self.names],
             space.task,
-            space.examples("train"),
+            self.train,
             self.valid,
             self.settings,
             patience=space.recipe.block.patience,

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune as torch_prune
 
 from composer.calibration.sample import Calibration
+from composer.calibration.teacher import Teacher
 from composer.composing.assemble import compose
 from composer.library.store import Library
 from composer.models.folder import BaseModel
@@ -26,7 +27,8 @@ from composer.steps.show import show_model
 from composer.tasks.task import Batch, Examples, Feature
 from composer.tensors import masks
 from composer.training.blocks import TRAINERS
-from composer.training.blocks.tuner import BlockSettings, tune_blocks
+from composer.training.blocks.tuner import BlockSettings, BlockTuner
+from composer.training.blocks.waves import Waves
 from tests.reference import heads, modules
 from tests.reference.moments import collect
 from tests.zoo import OTHERS, ZOO
@@ -101,19 +103,18 @@ def test_the_whole_way(model_folder: Folder, tmp_path: Path, name: str) -> None:
     for trainer in ("distill", "least_squares"):
         settings = BlockSettings(trainer, 2, 4, 1e-3, 9, 0, calibration_size=8)
         tuned = Library(tmp_path / trainer)
-        done = tune_blocks(
-            model,
-            base.layout,
+        train, valid, layout = task.examples(8), task.examples(8), base.layout
+        sample = Calibration(model, task, train, layout, size=settings.calibration_size, seed=settings.seed)
+        waves = Waves(
             scheme,
-            trainer=TRAINERS.get(trainer),
-            settings=settings,
-            task=task,
-            train=task.examples(8),
-            valid=task.examples(8),
-            pruned=pruned,
-            tuned=tuned,
-            addresses=leaves,
+            layout,
+            (pruned, tuned),
+            leaves,
+            settings=settings.lineage(TRAINERS.get(trainer).fields),
+            data={"train": train.digest, "valid": valid.digest},
         )
+        teacher = Teacher(model, layout, task, train, valid, sample)
+        done = BlockTuner(teacher, waves, TRAINERS.get(trainer), settings).run()
         for address in done.addresses.values():
             rows = tuned.stats(address).get("rows", [])
             # Closed forms know their error on the calibration sample.

@@ -22,7 +22,8 @@ from composer.recipe import Recipe
 from composer.scheme.graph import Node, load_scheme
 from composer.scheme.layout import Block, Layout, Projection, Target
 from composer.steps import spread_blocks as spread
-from composer.training.blocks.waves import BlockTuning, Missing, split
+from composer.training.blocks.tuner import BlockTuner
+from composer.training.blocks.waves import Missing, split
 
 GIVEN: dict[str, Any] = {
     "attention": [0.25, 0.5],
@@ -149,13 +150,13 @@ def test_a_process_of_a_launcher_makes_its_own_part_and_waits_for_the_others(
     composer.finetune_blocks(alone)
     whole, library = blocks(alone), Library(shared.folder / "modules" / "finetuned")
     (manifest,) = Library(alone.folder / "modules" / "finetuned").manifests().values()
-    plan, addresses = load_scheme(alone.folder / "conf_prune.json"), manifest["addresses"]
-    in_waves = [addresses[node.hash] for wave in plan.waves() for node in wave]
-    make, parts = spread._tune_here, list[set[str]]()
+    scheme, addresses = load_scheme(alone.folder / "conf_prune.json"), manifest["addresses"]
+    in_waves = [addresses[node.hash] for wave in scheme.waves() for node in wave]
+    tune, parts = BlockTuner.tune, list[set[str]]()
 
-    def here(*arguments: Any) -> BlockTuning:
-        parts.append(set(arguments[-1].values()))
-        return make(*arguments)
+    def here(tuner: BlockTuner, missing: Sequence[Missing], label: str) -> int:
+        parts.append({block.address for block in missing})
+        return tune(tuner, missing, label)
 
     def meanwhile(_: float) -> None:
         """The other process makes a block; it is not this one that does."""
@@ -165,7 +166,7 @@ def test_a_process_of_a_launcher_makes_its_own_part_and_waits_for_the_others(
         library.put(done.lineage, done.weights, done.masks)
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(spread, "_tune_here", here)
+    monkeypatch.setattr(BlockTuner, "tune", here)
     monkeypatch.setattr(spread.time, "sleep", meanwhile)
     owned = []
     for rank in "01":

@@ -1,35 +1,38 @@
-"""Block-level fine-tuning: every block of the scheme once, wave by wave, bottom-up, into a library.
+"""Block-level fine-tuning in this process: blocks that a library lacks are opened, tuned and stored.
 
-A block starts from its children's tuned weights and learns to give the base model's output on the base
-model's inputs. How is the trainer's business; here blocks are opened, addressed and stored. A block's bytes
+A block starts from its children's tuned weights and learns to give the base model's output on the base model's
+inputs; how is the trainer's business. Which blocks there are, and their addresses, say the waves. A block's bytes
 depend on its address alone, whatever runs beside it.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from ...calibration.sample import Calibration
 from ...calibration.teacher import Teacher
-from ...library.store import Library
 from ...progress import SILENT, Progress
-from ...scheme.graph import Node, Scheme
-from ...scheme.layout import Block, Layout
-from ...tasks.task import Examples, Task
+from ...scheme.graph import Node
+from ...scheme.layout import Block
+from ...tasks.task import Examples
 from ...tensors.capture import owned
 from ...tensors.masks import live_columns
 from .trainer import BlockSettings, BlockTrainer, Job, Tuned
-from .waves import BlockTuning, Missing, Waves
+from .waves import BlockTuning, Missing, Waves, run_waves
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class BlockTuner:
-    """Tunes what waves lack, with one teacher; :func:`tune_blocks` is the door."""
+    """Tunes blocks of one scheme with one teacher.
+
+    Args:
+        teacher: the base model (it is not changed), with the data that blocks are tuned and measured on.
+        waves: what there is to tune, from which library into which.
+        trainer: how a block learns, with these ``settings``.
+    """
 
     def __init__(
         self,
@@ -37,33 +40,26 @@ class BlockTuner:
         waves: Waves,
         trainer: type[BlockTrainer],
         settings: BlockSettings,
-        progress: Progress,
+        progress: Progress = SILENT,
     ) -> None:
         self.teacher, self.waves, self.progress = teacher, waves, progress
         self.model, self.layout = teacher.model, teacher.layout
         self.trainer, self.settings = trainer, settings
         self.device = next(teacher.model.parameters()).device
-        self.result = BlockTuning(waves.addresses)
 
-    def run(self, only: Mapping[str, str] | None = None) -> BlockTuning:
-        """Tune all waves, or of each ``only`` these (:meth:`composer.training.blocks.waves.Waves.run`)."""
-        began, before = time.perf_counter(), self.teacher.passes
-        try:
-            self.waves.run(self._tune, only)
-        finally:
-            self.result.teacher_passes = self.teacher.passes - before
-            self.result.seconds = time.perf_counter() - began
-        return self.result
+    def run(self) -> BlockTuning:
+        """Tune all that the library lacks, wave by wave; each block's history is kept beside it."""
+        return run_waves(self.waves, self.tune)
 
-    def _tune(self, missing: Sequence[Missing], label: str) -> None:
-        by_name = {one.node.hash: one for one in missing}
+    def tune(self, missing: Sequence[Missing], label: str) -> int:
+        """Tune blocks of one wave, and store each as soon as it is done; returns the teacher's passes."""
+        before, by_name = self.teacher.passes, {one.node.hash: one for one in missing}
         jobs = [self._job(one.node) for one in missing]
-        done = self.trainer.tune(jobs, self.teacher, self.settings, label=label, progress=self.progress)
-        for job, tuned in done:
-            one = by_name[job.name]
-            stats = {"seconds": tuned.seconds, "rows": _rows(one.node, tuned)}
-            self.waves.tuned.put(one.lineage, tuned.weights, job.masks, stats=stats)
-            self.result.tuned += 1
+        for job, tuned in self.trainer.tune(jobs, self.teacher, self.settings, label=label, progress=self.progress):
+            block = by_name[job.name]
+            stats = {"seconds": tuned.seconds, "rows": _rows(block.node, tuned)}
+            self.waves.tuned.put(block.lineage, tuned.weights, job.masks, stats=stats)
+        return self.teacher.passes - before
 
     def _job(self, node: Node) -> Job:
         block = self.layout.block(node.level, node.path)  # type: ignore[arg-type]
@@ -77,7 +73,7 @@ class BlockTuner:
         return Job(node.hash, block, weights, masks, self.waves.upstream(node), self._live(node, block, masks))
 
     def _live(self, node: Node, block: Block, masks: Mapping[str, Tensor]) -> Tensor | None:
-        """See :attr:`Job.live`; None where other weights are pruned before the last projection."""
+        """What :attr:`Job.live` says of a block: None where other weights are pruned before its last projection."""
         if block.level == "layer":
             return None
         before = [self.layout.target(path) for path in block.targets[:-1]]
@@ -93,44 +89,6 @@ def _rows(node: Node, tuned: Tuned) -> list[dict[str, Any]]:
     rates = " ".join(f"{rate:g}" for rate in node.rates.values())
     place = {"level": node.level, "path": node.path, "rates": rates, "node": node.hash}
     return [place | asdict(look) for look in tuned.looks]
-
-
-def tune_blocks(
-    model: nn.Module,
-    layout: Layout,
-    scheme: Scheme,
-    *,
-    trainer: type[BlockTrainer],
-    settings: BlockSettings,
-    task: Task,
-    train: Examples,
-    valid: Examples,
-    pruned: Library,
-    tuned: Library,
-    addresses: Mapping[str, str],
-    calibration: Calibration | None = None,
-    progress: Progress = SILENT,
-    only: Mapping[str, str] | None = None,
-) -> BlockTuning:
-    """Tune every block of ``scheme`` that ``tuned`` lacks.
-
-    Args:
-        model: the base model (also the teacher), in evaluation mode; it is not changed.
-        addresses: node hash -> address in ``pruned``, of the leaves and of sublayers with masks of their own.
-        calibration: the base model's moments, where somebody has gathered them already.
-        only: node hash -> address of the blocks to tune, where other processes tune the rest.
-
-    Returns:
-        Addresses of all nodes of the tuned levels and the work spent; each block's history is kept beside it
-        (:meth:`composer.library.store.Library.stats`).
-    """
-    sample = calibration or Calibration(
-        model, task, train, layout, size=settings.calibration_size, seed=settings.seed, progress=progress
-    )
-    teacher = Teacher(model, layout, task, train, valid, sample)
-    data = {name: examples.digest for name, examples in teacher.examples.items()}
-    waves = Waves(scheme, layout, (pruned, tuned), addresses, settings=settings.lineage(trainer.fields), data=data)
-    return BlockTuner(teacher, waves, trainer, settings, progress).run(only)
 
 
 def head(examples: Examples, size: int) -> Examples:

@@ -6,6 +6,7 @@ alone: who tunes which of them, in which process and in which order, changes not
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +134,23 @@ class Waves:
         else:
             artefact = self.pruned.get(address)
             self.tuned.put(artefact.lineage, artefact.weights, artefact.masks)
+
+
+Make = Callable[[Sequence[Missing], str], int]
+"""Tunes blocks of one wave (with a label to show) and returns when all are stored: how often the base model was run."""
+
+
+def run_waves(waves: Waves, make: Make, only: Mapping[str, str] | None = None) -> BlockTuning:
+    """Let ``make`` tune what each wave lacks (:meth:`Waves.run`), and add up what was done."""
+    done, began = BlockTuning(waves.addresses), time.perf_counter()
+
+    def tune(missing: Sequence[Missing], label: str) -> None:
+        done.teacher_passes += make(missing, label)
+        done.tuned += len(missing)
+
+    waves.run(tune, only)
+    done.seconds = time.perf_counter() - began
+    return done
 
 
 def split(missing: Sequence[Missing], layout: Layout, count: int) -> list[list[Missing]]:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from composer.calibration.sample import Calibration
+from composer.calibration.teacher import Teacher
 from composer.composing.assemble import compose
 from composer.errors import LibraryError
 from composer.library.store import Library
@@ -27,7 +29,8 @@ from composer.tensors.masks import violations
 from composer.training.blocks.distill import Distill
 from composer.training.blocks.least_squares import LeastSquares
 from composer.training.blocks.trainer import BlockTrainer, Run
-from composer.training.blocks.tuner import BlockSettings, BlockTuning, head, tune_blocks
+from composer.training.blocks.tuner import BlockSettings, BlockTuner, BlockTuning, head
+from composer.training.blocks.waves import Waves
 from tests.conftest import VOCABULARY, make_folder
 from tests.reference import modules
 from tests.zoo import COUSINS, make_config
@@ -84,19 +87,13 @@ class Place:
     ) -> tuple[BlockTuning, Library, dict[str, str]]:
         pruned, tuned = Library(folder / "pruned"), Library(folder / "tuned")
         addresses = prune(self.model, self.base.layout, scheme, L1(), pruned)
-        result = tune_blocks(
-            self.model,
-            self.base.layout,
-            scheme,
-            trainer=trainer,
-            settings=settings,
-            task=self.task,
-            train=self.train,
-            valid=valid or self.valid,
-            pruned=pruned,
-            tuned=tuned,
-            addresses=addresses,
-        )
+        layout, size, seed = self.base.layout, settings.calibration_size, settings.seed
+        sample = Calibration(self.model, self.task, self.train, layout, size=size, seed=seed)
+        teacher = Teacher(self.model, layout, self.task, self.train, valid or self.valid, sample)
+        data = {name: split.digest for name, split in teacher.examples.items()}
+        told = settings.lineage(trainer.fields)
+        waves = Waves(scheme, layout, (pruned, tuned), addresses, settings=told, data=data)
+        result = BlockTuner(teacher, waves, trainer, settings).run()
         return result, tuned, addresses
 
     def error(self, node: Node, weights: Mapping[str, Tensor]) -> float:
