@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
+
+from composer.cli.app import call
 
 HEAD = """# Commands
 
@@ -18,15 +21,12 @@ Every option can also stand in `compose.yaml`; flags win.
 
 def help_of(*words: str) -> str:
     """What `compose WORDS --help` prints, 100 columns wide, without colours."""
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    done = subprocess.run(
-        [sys.executable, "-m", "composer", *words, "--help"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip()
+    printed = io.StringIO()
+    with mock.patch.dict(os.environ, COLUMNS="100", NO_COLOR="1", TERM="dumb"), contextlib.redirect_stdout(printed):
+        status = call([*words, "--help"])
+    if status:
+        raise SystemExit(status)
+    return "\n".join(line.rstrip() for line in printed.getvalue().splitlines()).strip()
 
 
 def text() -> str:
