@@ -6,6 +6,7 @@ is downloaded.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import tomllib
@@ -129,6 +130,16 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_imported_is_no_garbage() -> None:
+    """Every training ends with a search for garbage, which takes half a second where all of torch is looked through.
+
+    What is there before a file's tests, modules above all, lives on: it is looked at no more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
