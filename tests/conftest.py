@@ -246,9 +246,16 @@ def bert_folder(model_folder: Folder) -> Path:
 def legacy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of legacy-seq2seq, importable and, with its entry points, as if it were installed."""
     folder = Path(__file__).parent.parent / "legacy-seq2seq"
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch, folder, tmp_path_factory.mktemp("installed"))
+        yield folder
+
+
+def install(patch: pytest.MonkeyPatch, folder: Path, site: Path) -> None:
+    """Make the package in ``folder`` importable; ``site`` gets what an installer leaves of its pyproject.toml."""
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    about = tmp_path_factory.mktemp("installed") / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    about.mkdir()
+    about = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    about.mkdir(parents=True)
     (about / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
     )
@@ -258,10 +265,8 @@ def legacy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for line in (f"[{group}]", *(f"{name} = {where}" for name, where in points.items()))
     ]
     (about / "entry_points.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        patch.syspath_prepend(about.parent)
-        yield folder
+    patch.syspath_prepend(folder)
+    patch.syspath_prepend(site)
 
 
 @pytest.fixture(scope="session")

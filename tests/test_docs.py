@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from composer.cli.app import call
+from tests.conftest import install
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,3 +58,29 @@ def test_the_tour_runs_on_the_embedded_model(tmp_path: Path, capfd: pytest.Captu
             ]
             assert call(words) == 0, f"{command}\n{capfd.readouterr()}"
     assert (tmp_path / "report.html").is_file()
+
+
+PIECE = re.compile(r"(?:<!-- file: (\S+) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+DECIMAL = re.compile(r"\d+\.\d+")
+
+
+def test_the_tutorial_of_the_python_api_does_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block runs, in order, and prints what stands below it, but for the last digits of decimals."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    printed, shown = "", 0
+    for file, language, text in PIECE.findall((ROOT / "docs" / "python.md").read_text(encoding="utf-8")):
+        if file:
+            Path(file).write_text(text, encoding="utf-8")
+            if file == "pyproject.toml":
+                install(monkeypatch, tmp_path, tmp_path / "site")
+        elif language == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(text, "docs/python.md", "exec"), names)
+            printed = out.getvalue()
+        else:
+            wanted, got = ([*map(float, DECIMAL.findall(words))] for words in (text, printed))
+            assert DECIMAL.sub("#", printed) == DECIMAL.sub("#", text)
+            assert got == pytest.approx(wanted, rel=0.2), "another machine rounds otherwise"
+            shown += 1
+    assert shown >= 10
