@@ -2,6 +2,18 @@
 
 Every model is made from a configuration with a seed and saved as an ordinary Hugging Face folder; nothing
 is downloaded.
+
+Three rules that every test here follows:
+
+1. It waits for an event, never for a time: a file, a pipe, a line on standard output, another process that has come
+   (``tests/reference/events.py``); a process that must die does so at a point of its work
+   (``tests/reference/nursery.py``). The only bound is ``HANGING``, which no machine is slow enough to reach. What is
+   about times has a clock of its own: a patched one, or one that counts the work (``tests/reference/work_clock.py``).
+   A pause may make a mistake easier to see; a test of what is right passes whatever a pause takes.
+2. Its outcome depends on nothing but the code: not on the load, the number of cores, the machine's rounding (a loss
+   that must rise has a rate that ruins every model; bytes are compared with bytes made here), or the tests before it.
+3. What takes long is made once, in a fixture of the module or the session that is read only, and copied by who writes;
+   folders of :data:`LONGEST` begin first, so that ``make test`` ends on all cores at once.
 """
 
 from __future__ import annotations
@@ -24,6 +36,9 @@ from tests.zoo import OTHERS, ZOO, make_config
 settings.register_profile("composer", deadline=None, derandomize=True, database=None)
 settings.load_profile("composer")
 
+LONGEST = ("integration", "steps", "forecast", "test_docs.py", "training", "report", "assess")
+"""What takes longest, in this order: the rest is short enough to fill whatever core is free."""
+
 SPECIALS = ("<pad>", "</s>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 SUBJECTS = {"man": "mann", "dog": "hund", "cat": "kater", "boy": "junge"}
 VERBS = {"sees": "sieht", "likes": "mag", "finds": "findet"}
@@ -41,6 +56,17 @@ WORDS = (
 VOCABULARY = len(SPECIALS) + len(WORDS)
 
 Folder = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first; within them nothing changes."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        first = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
+        return LONGEST.index(first) if first in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 def make_tokenizer(

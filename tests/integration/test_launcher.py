@@ -89,7 +89,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     joint = ["finetune", "--level", "block", "--trainer", "joint", "--json", "--calibration-size", "16"]
     whole = ["finetune", "--level", "model", "-n", "0", "--baseline"]
     (folder / "commands.json").write_text(json.dumps([[*joint, *small], [*whole, *small]]))
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "worker.py")
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "worker.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(torchrun, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
