@@ -22,7 +22,7 @@ MINIBATCH = 8
 
 
 @dataclass(frozen=True)
-class Slopes:
+class Gradients:
     """Mean absolute gradients of the base model's loss.
 
     Attributes:
@@ -44,7 +44,7 @@ def collect_gradients(
     indices: Sequence[int],
     batch_size: int = MINIBATCH,
     progress: Progress = SILENT,
-) -> Slopes:
+) -> Gradients:
     """One pass forward and back over the examples at ``indices``, without dropout; on the CPU.
 
     The gate of a unit multiplies what the next projection reads of it, ``h``; its gradient is ``Σ h · ∂L/∂h`` over
@@ -72,7 +72,7 @@ def collect_gradients(
         for weight, before in zip(weights, asked, strict=True):
             weight.requires_grad_(before)
     means = [(total / max(1, tokens)).cpu() for total in sums]
-    return Slopes(
+    return Gradients(
         {p: p.of(mean) for p, mean in zip(projections, means, strict=True)},
         {path: (total / max(1, len(indices))).cpu() for path, total in gates.sums.items()},
     )

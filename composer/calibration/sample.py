@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..tasks.task import Batch, Examples, Task
-    from .gradients import Slopes
+    from .gradients import Gradients
 
 Key = TypeVar("Key")
 
@@ -99,7 +99,7 @@ class Calibration:
         for key, paths in wants.items():
             yield key, {path: self._held[path] for path in paths}
 
-    def slopes(self) -> Slopes:
+    def gradients(self) -> Gradients:
         """The loss's gradients on the sample; gathered anew each time, in one pass."""
         from .gradients import collect_gradients
 

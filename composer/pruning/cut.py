@@ -44,6 +44,7 @@ class Cut:
         rowwise = shape.kind == "unstructured" and is_rowwise(criterion)
         self.shape = Shape("per-row") if rowwise else shape
         self.criterion, self.parameters, self.statistics = criterion, parameters, statistics
+        self.target, self.asked = layout.target(path), shape
         self.parts = shape.parts(layout, path)
 
     def at(self, rate: float, dead: Tensor | None = None) -> Pruned:

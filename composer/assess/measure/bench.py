@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ...calibration.sample import Calibration
     from ...tasks.task import Examples, Task
-    from .knife import Knife
+    from .model_pruner import ModelPruner
     from .replay import Measure
 
 COUNTED = {"classification": "example", "question_answering": "window"}
@@ -99,9 +99,9 @@ class Bench:
             return measure.loss(changed)
 
     @cached_property
-    def knife(self) -> Knife:
+    def pruner(self) -> ModelPruner:
         """Prunes on the recipe's calibration sample."""
-        return self.knife_on(self.space.examples("train"))
+        return self.pruner_on(self.space.examples("train"))
 
     def calibration_on(self, sample: Examples, task: Task | None = None) -> Calibration:
         """The calibration sample drawn from ``sample``."""
@@ -125,12 +125,12 @@ class Bench:
         more = self.layout.in_feed_forwards(self.paths) if "neuron" in self.settings.granularities else ()
         return {*self.paths, *more}
 
-    def knife_on(self, sample: Examples) -> Knife:
+    def pruner_on(self, sample: Examples) -> ModelPruner:
         """Prunes on the calibration sample drawn from ``sample``."""
-        from .knife import Knife
+        from .model_pruner import ModelPruner
 
         r = self.space.recipe
-        return Knife(
+        return ModelPruner(
             self.layout,
             self.parameters,
             self.calibration_on(sample),

@@ -118,10 +118,10 @@ def _own(bench: Bench) -> str:
 
 def _pruned(bench: Bench, sample: Examples, criterion: str, rate: float) -> dict[str, dict[str, Tensor]]:
     """Weights of the whole model at ``rate``, before and, where asked for, after repair."""
-    knife = bench.knife_on(sample)
+    pruner = bench.pruner_on(sample)
     assigned = assigned_to(bench, Point(criterion, "unstructured", rate, repaired=False))
     ways = {"pruned": False, **({"repaired": True} if bench.settings.repair else {})}
-    return {name: knife.prune(assigned, criterion, repair=repair)[0] for name, repair in ways.items()}
+    return {name: pruner.prune(assigned, criterion, repair=repair)[0] for name, repair in ways.items()}
 
 
 def _cell(bench: Bench, pruned: dict[str, dict[str, Tensor]], task: Task, data: Examples) -> dict[str, Any]:

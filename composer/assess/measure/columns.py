@@ -66,7 +66,7 @@ def _names_data(bench: Bench) -> bool:
 
 def _own(bench: Bench) -> dict[str, Any]:
     name, sample = bench.space.recipe.data or DEMO, bench.space.examples("train")
-    return _measured(bench, name, sample.digest, lambda: bench.knife.calibration)
+    return _measured(bench, name, sample.digest, lambda: bench.pruner.calibration)
 
 
 def _first_set(bench: Bench) -> dict[str, Any]:

@@ -134,10 +134,10 @@ def _followers(layout: Layout, granularity: str) -> set[str]:
 
 
 def _pruned(bench: Bench, point: Point) -> dict[str, Any]:
-    from .knife import removed_weights
+    from .repair import removed_weights
     from .replay import replaced
 
-    weights, removed = bench.knife.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
+    weights, removed = bench.pruner.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
     share = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
     dense = min(_seconds(bench) for _ in range(REPEATS))
     loss = bench.loss_with(weights)

@@ -145,7 +145,7 @@ def _measured(bench: Bench, journal: Journal, assigned: Mapping[str, Any], crite
     rates = {path: said.rate if isinstance(said, Spec) else said for path, said in assigned.items()}
 
     def loss(repair: bool) -> float:
-        return bench.loss_with(bench.knife.prune(assigned, criterion, repair=repair)[0])
+        return bench.loss_with(bench.pruner.prune(assigned, criterion, repair=repair)[0])
 
     def make() -> dict[str, Any]:
         return {"pruned": loss(False), "repaired": loss(True) if bench.settings.repair else None}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...files.jsonfile import write_json
 from ...files.stats import write_csv
+from ...pruning.criteria import CRITERIA
 from ...scheme.layout import Target
 from ...scheme.shapes import default_shape
 from .bench import Bench
@@ -18,8 +18,9 @@ from .reading import layers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...training.blocks.moments import Moments
-    from .knife import Grams, Way
+    from ...pruning.cut import Cut
+    from ...pruning.cutter import Grams, Selection
+    from .repair import Memory
 
 COLUMNS = ("target", "kind", "layer", "rate", "loss", "loss_repaired", "removed", "total")
 HEAD_COLUMNS = ("target", "layer", "head", "loss")
@@ -90,42 +91,40 @@ class _Sensitivity:
         return self.bench.settings.heads and target.kind == "attention"
 
     def _measure(self, missing: list[str]) -> None:
-        from .knife import Way
+        from ...pruning.cutter import Selection
 
-        ways = []
+        selections = []
         for path in missing:
             target = self.bench.layout.target(path)
-            ways.append(Way(path, default_shape(target), self.bench.criterion_of(target, self.criterion)))
+            criterion = CRITERIA.get(self.bench.criterion_of(target, self.criterion))()
+            selections.append(Selection(path, criterion, default_shape(target)))
         todo = [key for path in missing for key in self._keys(path) if not self.journal.holds(*key)]
-        knife, repair = self.bench.knife, self.bench.settings.repair
+        pruner, repair = self.bench.pruner, self.bench.settings.repair
         with self.bench.progress.bar("sensitivity", len(todo)) as bar:
-            for path, (way,), grams in knife.cuts(ways, repair=repair):
-                shared: dict[tuple[Any, ...], Moments] = {}
-                for key in self._keys(path):
+            for selection, cut, grams in pruner.cuts(selections, repair=repair):
+                shared: Memory = {}
+                for key in self._keys(selection.path):
                     if not self.journal.holds(*key):
-                        self.journal.row(key, partial(self._losses, key, way, grams, shared))
-                        bar.advance(path)
+                        self.journal.row(key, partial(self._losses, key, selection, cut, grams, shared))
+                        bar.advance(selection.path)
 
     def _losses(
-        self, key: tuple[Any, ...], way: Way, grams: Grams, shared: dict[tuple[Any, ...], Moments]
+        self, key: tuple[Any, ...], selection: Selection, cut: Cut, grams: Grams, shared: Memory
     ) -> dict[str, Any]:
         """The loss of one measurement, without and, at a rate, with repair."""
-        from .knife import removed_weights
+        from .repair import removed_weights
 
-        weights, removed = self._pruned(key, way, grams)
-        loss, repaired = self.bench.loss_with(weights), None
-        if self.bench.settings.repair and key[0] == "rate":
-            repaired = self.bench.loss_with(self.bench.knife.refitted([way], weights, removed, grams, shared))
-        count = removed_weights(self.bench.layout, [way.path], removed)[way.path]
-        return {"loss": loss, "loss_repaired": repaired, "removed": count}
-
-    def _pruned(
-        self, key: tuple[Any, ...], way: Way, grams: Grams
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        target, (what, _, number) = self.bench.layout.target(way.path), key
+        (what, path, number), target, repaired = key, cut.target, None
         if what == "rate":
-            return self.bench.knife.at(replace(way, rate=number / target.units), grams)
-        return without_head(target, number, self.bench.parameters)
+            weights, removed = cut.at(number / target.units)
+        else:
+            weights, removed = without_head(target, number, self.bench.parameters)
+        loss = self.bench.loss_with(weights)
+        if self.bench.settings.repair and what == "rate":
+            refitted = self.bench.pruner.repair.refitted([selection], weights, removed, grams, shared)
+            repaired = self.bench.loss_with(refitted)
+        count = removed_weights(self.bench.layout, [path], removed)[path]
+        return {"loss": loss, "loss_repaired": repaired, "removed": count}
 
     def _row(self, target: Target, rate: float) -> dict[str, Any]:
         removed = target.removed_units(rate)

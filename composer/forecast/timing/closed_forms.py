@@ -14,7 +14,7 @@ from ...pruning.criteria import CRITERIA
 from ...pruning.criteria.choice import criterion_of
 from ...pruning.criteria.criterion import Criterion, moves_weights
 from ...pruning.cut import Cut
-from ...pruning.variants import inputs_of, statistics_of
+from ...pruning.statistics import inputs_of, statistics_of
 from ...scheme.layout import Block, End, Target
 from ...scheme.shapes import Shape
 from ...training.blocks.moments import Moments, kept, matrix

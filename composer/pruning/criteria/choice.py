@@ -20,8 +20,12 @@ def looks_at_data(*criteria: Criterion) -> bool:
 
 def criterion_of(node: Node, path: str, default: Criterion) -> Criterion:
     """The criterion that ``node`` names for the target at ``path``, or the run's."""
-    name = node.choices.get(path, {}).get("criterion", default.name)
-    return default if name == default.name else CRITERIA.get(name)()
+    return criterion_named(node.choices.get(path, {}).get("criterion"), default)
+
+
+def criterion_named(name: str | None, default: Criterion) -> Criterion:
+    """The criterion of this name, or the run's where none is named."""
+    return default if name in (None, default.name) else CRITERIA.get(str(name))()
 
 
 def criteria_of(scheme: Scheme, default: Criterion) -> list[Criterion]:

@@ -19,7 +19,7 @@ Stats = Mapping[str, Any]
 ==============  ======================================================================================
 ``"gram"``      list of :class:`composer.calibration.gram.Gram`, one per projection: moments of its inputs
 ``"out"``       for heads, with ``"gram"``: ``(weight, gram)`` of the out-projection, (out, in)
-``"gradient"``  list of (out, in), one per projection: mean ``|∂L/∂W|`` (:class:`composer.calibration.gradients.Slopes`)
+``"gradient"``  list of (out, in), one per projection: mean ``|∂L/∂W|`` (:mod:`composer.calibration.gradients`)
 ``"gates"``     for heads and neurons, with ``"gradient"``: mean ``|∂L/∂ξ|``, (heads,) or (neurons,)
 ``"seed"``      of the run
 ==============  ======================================================================================

@@ -37,5 +37,5 @@ class Taylor:
         if target.kind != "linear":
             gates: Tensor = statistic("gates", target, self.name, stats)
             return gates
-        slopes = statistic("gradient", target, self.name, stats)
-        return totals(target, [w.abs() * slope for w, slope in zip(weights, slopes, strict=True)], shape)
+        gradients = statistic("gradient", target, self.name, stats)
+        return totals(target, [w.abs() * gradient for w, gradient in zip(weights, gradients, strict=True)], shape)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from composer.calibration.gradients import Slopes, collect_gradients
+from composer.calibration.gradients import Gradients, collect_gradients
 from composer.models.folder import BaseModel
 from composer.pruning.criteria.taylor import Taylor
 from composer.pruning.cut import weight_of
@@ -34,9 +34,9 @@ class Place:
         self.task: Task = open_task(DataOptions(data=str(data), **options), base.folder, base.config)
         self.data: Examples = self.task.load("train")
         self.indices = [0, 3, 5, 6, 11, 17, 20]
-        self.slopes = self.collect(3)
+        self.gradients = self.collect(3)
 
-    def collect(self, batch_size: int) -> Slopes:
+    def collect(self, batch_size: int) -> Gradients:
         return collect_gradients(
             self.model, self.task, self.data, self.layout, indices=self.indices, batch_size=batch_size
         )
@@ -104,20 +104,20 @@ def test_gradients_are_absolute_values_averaged_over_mini_batches(place: Place) 
         for one, gradient in zip(total.values(), torch.autograd.grad(loss, [*parameters.values()]), strict=True):
             one += size * gradient.abs()
         tokens += size
-    assert list(place.slopes.weights) == [p for t in place.layout.targets for p in t.projections]
+    assert list(place.gradients.weights) == [p for t in place.layout.targets for p in t.projections]
     for target in place.layout.targets:
         for p, wanted in zip(target.projections, place.by_rows(target, total), strict=True):
-            torch.testing.assert_close(place.slopes.weights[p], wanted / tokens, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(place.gradients.weights[p], wanted / tokens, rtol=1e-4, atol=1e-6)
 
 
 def test_in_one_batch_a_weight_is_scored_by_weight_times_gradient(place: Place) -> None:
-    parameters, slopes = place.parameters(), place.collect(8)
+    parameters, collected = place.parameters(), place.collect(8)
     gradients = torch.autograd.grad(place.loss(place.indices)[0], [*parameters.values()])
     products = {name: (w * gradient).abs() for (name, w), gradient in zip(parameters.items(), gradients, strict=True)}
     for target in place.layout.targets:
         parts = parse_shape("unstructured").parts(place.layout, target.path)
         for part, wanted in zip(parts, place.by_rows(target, products), strict=True):
-            weights, stats = place.weights(part), {"gradient": [slopes.weights[part.projections[0]]]}
+            weights, stats = place.weights(part), {"gradient": [collected.weights[part.projections[0]]]}
             torch.testing.assert_close(Taylor().score(part, weights, stats), wanted, rtol=1e-4, atol=1e-7)
             rows = Taylor().score(part, weights, stats, parse_shape("row"))
             torch.testing.assert_close(rows, wanted.sum(1), rtol=1e-4, atol=1e-7)
@@ -138,7 +138,7 @@ def test_heads_are_scored_by_the_gradients_of_their_gates(place: Place) -> None:
     attentions = [t for t in place.layout.targets if t.kind == "attention"]
     assert attentions
     for target in attentions:
-        scores = Taylor().score(target, place.weights(target), {"gates": place.slopes.gates[target.path]})
+        scores = Taylor().score(target, place.weights(target), {"gates": place.gradients.gates[target.path]})
         gates = place.gates(place.layout.out_projection(target.path).path, target.heads)
         torch.testing.assert_close(scores, gates, rtol=1e-3, atol=1e-6)
 
@@ -147,7 +147,7 @@ def test_neurons_are_scored_by_the_gradients_of_their_gates(place: Place) -> Non
     found = [whole for t in place.layout.targets if (whole := place.layout.feed_forward(t.path))]
     assert found
     for whole in found:
-        scores = Taylor().score(whole, place.weights(whole), {"gates": place.slopes.gates[whole.path]})
+        scores = Taylor().score(whole, place.weights(whole), {"gates": place.gradients.gates[whole.path]})
         gates = place.gates(whole.projections[-1].path, whole.heads)
         torch.testing.assert_close(scores, gates, rtol=1e-3, atol=1e-6)
 

@@ -1,0 +1,162 @@
+"""Cuts of many targets: statistics gathered once, each target scored once for all rates, scores kept.
+
+Pruning into a library (:mod:`.variants`) and pruning without one (:mod:`.configuration`) differ in where scores are
+kept and where weights go; what is removed is decided here, for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..scheme.layout import Layout, Target
+from ..scheme.shapes import Shape, shape_of
+from .criteria.choice import criterion_named
+from .criteria.criterion import Criterion, moves_weights
+from .cut import Cut
+from .statistics import inputs_of, statistics_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..calibration.gradients import Gradients
+    from ..calibration.gram import Gram
+    from ..calibration.sample import Calibration
+
+Grams = Mapping[str, "Gram"]
+"""Moments of inputs, by the path of the projection that reads them."""
+Key = tuple[str, str, Shape]
+"""Target, name of the criterion, shape: what scores belong to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What is scored: a target, by a criterion, in a shape. Its scores serve every rate."""
+
+    path: str
+    criterion: Criterion
+    shape: Shape
+
+    @classmethod
+    def of(cls, layout: Layout, path: str, choice: Mapping[str, str], default: Criterion) -> Selection:
+        """What a node or a configuration says of a target beside its rate; ``default`` where it names no criterion."""
+        return cls(path, criterion_named(choice.get("criterion"), default), shape_of(choice, layout.target(path)))
+
+    @property
+    def key(self) -> Key:
+        """Equal for selections that have the same scores."""
+        return self.path, self.criterion.name, self.shape
+
+    def needs(self, statistic: str) -> bool:
+        """Whether the criterion looks at a statistic."""
+        return statistic in self.criterion.needs
+
+
+class Scores(Protocol):
+    """Where scores are kept, so that another rate costs no second selection."""
+
+    def keeps(self, selection: Selection) -> bool:
+        """Whether scores of this kind are worth keeping."""
+        ...
+
+    def holds(self, selection: Selection) -> bool:
+        """Whether they are there."""
+        ...
+
+    def get(self, selection: Selection) -> list[Tensor]:
+        """One tensor for each part of the target, as :attr:`composer.pruning.cut.Cut.scores`."""
+        ...
+
+    def put(self, selection: Selection, scores: Sequence[Tensor]) -> None:
+        """Keep them."""
+        ...
+
+
+class ScoresInMemory:
+    """All scores that there are, as long as the object lives."""
+
+    def __init__(self) -> None:
+        self._scores: dict[Key, list[Tensor]] = {}
+
+    def keeps(self, selection: Selection) -> bool:
+        """All, of criteria that have scores."""
+        return not moves_weights(selection.criterion)
+
+    def holds(self, selection: Selection) -> bool:
+        """Whether they were put here."""
+        return selection.key in self._scores
+
+    def get(self, selection: Selection) -> list[Tensor]:
+        """What was put here."""
+        return self._scores[selection.key]
+
+    def put(self, selection: Selection, scores: Sequence[Tensor]) -> None:
+        """Keep them."""
+        self._scores[selection.key] = list(scores)
+
+
+@dataclass(eq=False)
+class Cutter:
+    """Makes cuts of the base model's targets.
+
+    Attributes:
+        parameters: the base model's, by name; they are not changed.
+        calibration: gives the moments of inputs and the gradients; called only where a criterion needs them. None
+            where none does. Its layout may have fewer targets.
+        seed: of criteria that draw; None where none does.
+    """
+
+    layout: Layout
+    parameters: Mapping[str, Tensor]
+    calibration: Callable[[], Calibration] | None
+    scores: Scores
+    seed: int | None
+    _gradients: Gradients | None = field(default=None, init=False)
+
+    def cuts(
+        self, groups: Mapping[str, Sequence[Selection]], more: Mapping[str, Iterable[str]] | None = None
+    ) -> Iterator[tuple[str, dict[Key, Cut], Grams]]:
+        """For each group its cuts and moments, in the order of ``groups``.
+
+        Whoever lets go of one group's cuts and moments before asking for the next stays within the sample's memory.
+
+        Args:
+            groups: what is scored; execution order lets the sample go through the model once.
+            more: by group, further projections whose moments are looked at.
+        """
+        # Asked once for all groups: nothing is gathered for scores that are kept already.
+        kept = {s.key for selections in groups.values() for s in selections if self.scores.holds(s)}
+        wants: dict[str, list[str]] = {}
+        for name, selections in groups.items():
+            fresh = [s for s in selections if s.key not in kept and s.needs("gram")]
+            paths = [path for s in fresh for path in inputs_of(self.layout, s.path, s.shape)]
+            wants[name] = list(dict.fromkeys([*paths, *(more or {}).get(name, ())]))
+        for name, grams in self._moments(wants):
+            yield name, {s.key: self._cut(s, grams, kept=s.key in kept) for s in groups[name]}, grams
+
+    def _cut(self, selection: Selection, grams: Grams, *, kept: bool) -> Cut:
+        moments = grams if selection.needs("gram") else {}
+
+        def statistics(part: Target) -> dict[str, Any]:
+            gradients = self._gathered_gradients() if selection.needs("gradient") else None
+            return statistics_of(self.layout, part, self.parameters, moments, gradients, self.seed)
+
+        cut = Cut(self.layout, selection.path, selection.shape, selection.criterion, self.parameters, statistics)
+        if kept:
+            cut.scores = self.scores.get(selection)
+        elif self.scores.keeps(selection):
+            self.scores.put(selection, cut.scores)
+        return cut
+
+    def _moments(self, wants: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Grams]]:
+        if self.calibration and any(wants.values()):
+            yield from self.calibration().moments(wants)
+        else:
+            yield from ((name, {}) for name in wants)
+
+    def _gathered_gradients(self) -> Gradients | None:
+        """Of all targets at once, in a pass of their own when they are first looked at."""
+        if self._gradients is None and self.calibration:
+            self._gradients = self.calibration().gradients()
+        return self._gradients

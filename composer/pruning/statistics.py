@@ -1,0 +1,62 @@
+"""What a criterion sees of a target: which statistics are gathered for it, and how they are handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..scheme.layout import Layout, Target
+from ..scheme.shapes import Shape
+from .cut import weight_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..calibration.gradients import Gradients
+    from ..calibration.gram import Gram
+
+
+def inputs_of(layout: Layout, path: str, shape: Shape) -> list[str]:
+    """Projections whose moments a criterion may look at for the target at ``path``, cut in this shape."""
+    found: dict[str, None] = {}
+    for part in shape.parts(layout, path):
+        out = [layout.out_projection(part.path).path] if part.kind == "attention" else []
+        found |= dict.fromkeys([*(p.path for p in part.projections), *out])
+    return list(found)
+
+
+def statistics_of(
+    layout: Layout,
+    part: Target,
+    parameters: Mapping[str, Tensor],
+    moments: Mapping[str, Gram],
+    gradients: Gradients | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """What a criterion sees of one part of a target; see :data:`composer.pruning.criteria.criterion.Stats`.
+
+    Args:
+        moments: by the path of the projection that reads the input; empty where none were gathered.
+    """
+    drawn = {} if seed is None else {"seed": seed}
+    return {**_moments(layout, part, parameters, moments), **_gradients(part, parameters, gradients), **drawn}
+
+
+def _moments(
+    layout: Layout, part: Target, parameters: Mapping[str, Tensor], moments: Mapping[str, Gram]
+) -> dict[str, Any]:
+    if not moments:
+        return {}
+    stats: dict[str, Any] = {"gram": [moments[p.path] for p in part.projections]}
+    if part.kind == "attention":
+        out = layout.out_projection(part.path)
+        stats["out"] = (weight_of(out, parameters), moments[out.path])
+    return stats
+
+
+def _gradients(part: Target, parameters: Mapping[str, Tensor], gradients: Gradients | None) -> dict[str, Any]:
+    if not gradients:
+        return {}
+    device = parameters[part.projections[0].weight].device
+    stats: dict[str, Any] = {"gradient": [gradients.weights[p].to(device) for p in part.projections]}
+    return stats if part.kind == "linear" else {**stats, "gates": gradients.gates[part.path].to(device)}
