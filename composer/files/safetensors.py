@@ -1,26 +1,24 @@
-"""What identifies a model's weights: read from safetensors files as plain bytes, without torch."""
+"""Safetensors files read as plain bytes, without torch: their heads, and what identifies a model's weights."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import mmap
-import struct
 from dataclasses import dataclass
+from io import SEEK_END
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import ModelError
 from .jsonfile import read_json
 
 
 @dataclass(frozen=True)
-class TensorEntry:
-    """One tensor of a safetensors file: where it is and what it is."""
+class TensorHead:
+    """What the head of a safetensors file says of one tensor; its bytes are ``start`` to ``stop`` of the file."""
 
-    name: str
-    file: Path
     dtype: str
     shape: tuple[int, ...]
     start: int
@@ -30,6 +28,48 @@ class TensorEntry:
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class TensorEntry(TensorHead):
+    """One tensor of a model folder: what it is, its name, and the file that it is in."""
+
+    name: str
+    file: Path
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a safetensors file: free texts by key, and what is said of each tensor, by name."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, TensorHead]
+
+
+def read_head(file: BinaryIO) -> Head:
+    """Read the head of a safetensors file: 8 bytes with its length (little-endian), then JSON.
+
+    The tensors are neither read nor looked for: the file may end before them.
+
+    Raises:
+        ValueError: these bytes are no such head.
+    """
+    whole = file.seek(0, SEEK_END)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if whole < 8 + length:  # before reading: damaged bytes can name any length, up to 2^64
+        raise ValueError("header longer than the file")
+    content = json.loads(file.read(length))
+    try:
+        metadata = dict(content.pop("__metadata__", {}))
+        return Head(metadata, {name: _tensor(item, 8 + length) for name, item in content.items()})
+    except (AttributeError, KeyError, TypeError, ValueError) as bad:
+        raise ValueError(f"its header is wrong: {bad!r}") from None
+
+
+def _tensor(item: dict[str, Any], base: int) -> TensorHead:
+    start, stop = item["data_offsets"]  # counted from the end of the head
+    return TensorHead(item["dtype"], tuple(item["shape"]), base + start, base + stop)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -72,7 +112,7 @@ def _shards(index: Path) -> list[str]:
 
 def tensor_entries(folder: Path) -> list[TensorEntry]:
     """All tensors of a model folder, sorted by name; only the files' headers are read."""
-    entries = [entry for file in weight_files(folder) for entry in _header(file)]
+    entries = [entry for file in weight_files(folder) for entry in _entries(file)]
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -92,25 +132,12 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _header(file: Path) -> list[TensorEntry]:
+def _entries(file: Path) -> list[TensorEntry]:
     with file.open("rb") as stream:
         try:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > file.stat().st_size:
-                raise ValueError("header longer than the file")
-            header = json.loads(stream.read(length))
-        except (struct.error, ValueError, UnicodeDecodeError) as bad:
+            head = read_head(stream)
+        except ValueError as bad:
             raise ModelError(f"{file}: not a safetensors file: {bad}") from None
-    try:
-        header.pop("__metadata__", None)
-        entries = [_entry(name, file, item, 8 + length) for name, item in header.items()]
-    except (AttributeError, KeyError, TypeError, ValueError) as bad:
-        raise ModelError(f"{file}: not a safetensors file: its header is wrong: {bad!r}") from None
-    if any(entry.stop > file.stat().st_size for entry in entries):
+    if any(tensor.stop > file.stat().st_size for tensor in head.tensors.values()):
         raise ModelError(f"{file}: truncated: shorter than its header says")
-    return entries
-
-
-def _entry(name: str, file: Path, item: dict[str, Any], base: int) -> TensorEntry:
-    start, stop = item["data_offsets"]
-    return TensorEntry(name, file, item["dtype"], tuple(item["shape"]), base + start, base + stop)
+    return [TensorEntry(**vars(tensor), name=name, file=file) for name, tensor in head.tensors.items()]

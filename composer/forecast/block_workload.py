@@ -98,7 +98,7 @@ def waves(blocks: Blocks, setting: Setting) -> Iterator[list[Node]]:
 
 def rounds(nodes: Sequence[Node], setting: Setting) -> Iterator[list[Node]]:
     """For each sublayer in these blocks, those that need moments of their own: one of all with equal inputs."""
-    ends = {node.hash: len(setting.layout.ends(setting.layout.block(node.level, node.path))) for node in nodes}  # type: ignore[arg-type]
+    ends = {node.hash: len(setting.layout.ends(node.block(setting.layout))) for node in nodes}
     for k in range(max(ends.values(), default=0)):
         here = [node for node in nodes if k < ends[node.hash]]
         yield list({_inputs(node, setting) if ends[node.hash] == 1 else node.hash: node for node in here}.values())
@@ -120,14 +120,14 @@ def memory_of_blocks(blocks: Blocks, setting: Setting) -> int:
 
 
 def _solves(node: Node, setting: Setting) -> Iterator[Work]:
-    ends = setting.layout.ends(setting.layout.block(node.level, node.path))  # type: ignore[arg-type]
+    ends = setting.layout.ends(node.block(setting.layout))
     for k in range(len(ends)):
         yield Work("solve", 1, (setting.like(node), k), _effort(node, k, setting))
 
 
 def _effort(node: Node, k: int, setting: Setting) -> float:
     """Operations of a solve or of what solves share, to compare sizes by."""
-    last = setting.layout.ends(setting.layout.block(node.level, node.path))[k].last  # type: ignore[arg-type]
+    last = setting.layout.ends(node.block(setting.layout))[k].last
     return last.in_features**2 * (last.in_features + 100 * last.out_features)
 
 

@@ -9,7 +9,7 @@ from math import prod
 from ..files.safetensors import tensor_entries
 from ..models.folder import BaseModel
 from ..scheme.graph import Node, Scheme
-from ..scheme.layout import LEVELS, Layout, Projection, Target
+from ..scheme.layout import LEVELS, Layout, Level, Projection, Target
 
 FLOAT, DOUBLE, MASK = 4, 8, 1
 BESIDE = 1500
@@ -43,7 +43,7 @@ class Footprint:
 
     def weights(self, node: Node) -> int:
         """All that the block owns, float32; no masks."""
-        block = self.layout.block(node.level, node.path)  # type: ignore[arg-type]
+        block = node.block(self.layout)
         return FLOAT * sum(size for name, size in self.sizes.items() if block.tunes(name))
 
     def scores(self, path: str) -> int:
@@ -62,7 +62,7 @@ class Footprint:
 
         ``solving`` adds the inverse that solves share.
         """
-        last = self.layout.ends(self.layout.block(node.level, node.path))[k].last  # type: ignore[arg-type]
+        last = self.layout.ends(node.block(self.layout))[k].last
         width = last.in_features + 1
         return DOUBLE * width * (width * (1 + solving) + last.out_features)
 
@@ -113,7 +113,7 @@ def most(groups: Iterable[Sequence[int]]) -> int:
     return max((sum(group) for group in groups), default=0)
 
 
-def levels_of(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+def levels_of(nodes: Iterable[Node]) -> dict[Level, list[Node]]:
     """Nodes by level, finest first; levels without nodes are left out."""
     nodes = list(nodes)
     found = {level: [node for node in nodes if node.level == level] for level in LEVELS}

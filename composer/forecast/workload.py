@@ -81,7 +81,7 @@ class Setting:
 
     def targets_of(self, node: Node) -> tuple[str, ...]:
         """All targets of the node's block, pruned or not."""
-        return self.layout.block(node.level, node.path).targets  # type: ignore[arg-type]
+        return node.block(self.layout).targets
 
     def like(self, node: Node) -> str:
         """The node that stands for all of the same level and sizes: one of middling rates."""

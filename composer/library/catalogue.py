@@ -154,8 +154,8 @@ class Shelf:
             for name, (kept, weights) in _kept(library, address, head).items()
         ]
         tensors = [
-            {"name": name, "dtype": told["dtype"], "shape": told["shape"]}
-            for name, told in sorted(head.tensors.items())
+            {"name": name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
+            for name, tensor in sorted(head.tensors.items())
             if not name.startswith(MASK)
         ]
         about = {"lineage": head.lineage, "made_from": self.ancestry(address)["start"]}
@@ -252,11 +252,10 @@ def _kept(library: Library, address: str, head: Header) -> dict[str, tuple[int, 
     """Masked parameter -> (weights that stay, weights): a bool is stored as one byte, 0 or 1."""
     counts = {}
     with suppress(FileNotFoundError), library.path(address).open("rb") as file:
-        for name, told in sorted(head.tensors.items()):
+        for name, mask in sorted(head.tensors.items()):
             if name.startswith(MASK):
-                begin, end = told["data_offsets"]
-                file.seek(head.start + begin)
-                counts[name.removeprefix(MASK)] = end - begin - file.read(end - begin).count(0), end - begin
+                file.seek(mask.start)
+                counts[name.removeprefix(MASK)] = mask.size - file.read(mask.size).count(0), mask.size
     return counts
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import LibraryError
 from ..files.jsonfile import alone, canonical, digest_of, read_json, replacing, sweep, write_json, write_text
+from ..files.safetensors import TensorHead, read_head
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 MASK = "mask:"
 """Prefix of the keys that hold keep-masks (bool) of the parameter named after it."""
 
-
-TOLD = ("dtype", "shape", "data_offsets")
-"""What safetensors says of each tensor."""
-LONGEST_HEAD = 100_000_000
-"""Bytes that safetensors allows a file's head."""
 MEND = "delete the block and run the command that made it again"
 
 
@@ -52,12 +48,10 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Header:
-    """What the head of a node's file says: the lineage, and kind, shape and place of every tensor."""
+    """What the head of a node's file says: the lineage, and dtype, shape and place of every tensor."""
 
     lineage: dict[str, Any]
-    tensors: dict[str, dict[str, Any]]
-    start: int
-    """Where in the file the tensors begin."""
+    tensors: dict[str, TensorHead]
 
 
 class Library:
@@ -124,7 +118,7 @@ class Library:
         return Artefact(
             {name: tensor for name, tensor in tensors.items() if not name.startswith(MASK)},
             {name.removeprefix(MASK): tensor for name, tensor in tensors.items() if name.startswith(MASK)},
-            _head(BytesIO(data)).lineage,
+            _header(BytesIO(data)).lineage,
         )
 
     def header(self, address: str) -> Header:
@@ -136,10 +130,10 @@ class Library:
         path = self.path(address)
         try:
             with path.open("rb") as file:
-                return _head(file)
+                return _header(file)
         except FileNotFoundError:
             raise LibraryError(f"{path}: no such block in this library") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError):
             raise LibraryError(f"{path}: damaged: its head cannot be read; {MEND}") from None
 
     def stats(self, address: str) -> dict[str, Any]:
@@ -235,10 +229,6 @@ class Library:
         return data
 
 
-def _head(file: BinaryIO) -> Header:
-    """Read the head of a safetensors file: 8 bytes with its length, then JSON."""
-    length = int.from_bytes(file.read(8), "little")
-    tensors = json.loads(file.read(min(length, LONGEST_HEAD)))
-    lineage = json.loads(tensors.pop("__metadata__")["lineage"])
-    told = {name: {key: tensor[key] for key in TOLD} for name, tensor in tensors.items()}
-    return Header(dict(lineage), told, 8 + length)
+def _header(file: BinaryIO) -> Header:
+    head = read_head(file)
+    return Header(dict(json.loads(head.metadata["lineage"])), head.tensors)

@@ -99,7 +99,7 @@ def _label(node: Node, scheme: Scheme, layout: Layout | None) -> str:
         return "configuration " + (", ".join(numbers) if len(numbers) < 3 else f"{numbers[0]} +{len(numbers) - 1}")
     targets: Iterable[str] = node.rates
     if layout is not None:
-        targets = layout.block(node.level, node.path).targets  # type: ignore[arg-type]
+        targets = node.block(layout).targets
     most = int(WIDTHS[node.level] / CHARACTER)
     rates = rates_text(list(node.rates.values()))
     name = short_name(list(targets))

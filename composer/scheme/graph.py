@@ -14,19 +14,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import SchemeError
 from ..files.jsonfile import canonical, digest_of, read_json, write_json
 from .configurations import Assignment, Rates, Spec
-from .layout import LEVELS, Layout, Level, Target
+from .layout import LEVELS, Block, Layout, Level, Target
 from .shapes import Shape, shape_of
 
 if TYPE_CHECKING:
     import networkx as nx
 
 FORMAT = 1
-ROOT = "model"
+NodeLevel = Literal["module", "sublayer", "layer", "model"]
+"""A block level, or that of roots."""
+ROOT: Final = "model"
 SHARED = "shared"
 """Name under which a jointly tuned library serves what all its configurations share: the whole model's weights."""
 
@@ -41,11 +43,17 @@ class Node:
     """
 
     hash: str
-    level: str
+    level: NodeLevel
     path: str
     rates: Rates
     children: tuple[str, ...]
     choices: Mapping[str, dict[str, str]] = field(default_factory=dict)
+
+    def block(self, layout: Layout) -> Block:
+        """The block of the model that the node is a version of; ``KeyError`` for a root, which is no block."""
+        if self.level == ROOT:
+            raise KeyError(self.label)
+        return layout.block(self.level, self.path)
 
     def shape(self, target: Target) -> Shape:
         """In which shape ``target`` is pruned in this node."""
@@ -82,7 +90,7 @@ class Node:
 class Sharing:
     """What sharing brings at one level: ``work`` counts weights of target modules that are tuned."""
 
-    level: str
+    level: NodeLevel
     blocks: int
     uses: int
     work: int
@@ -135,7 +143,7 @@ class Scheme:
         graph.add_edges_from((child, node.hash) for node in self.nodes.values() for child in node.children)
         return graph
 
-    def at(self, level: str) -> list[Node]:
+    def at(self, level: NodeLevel) -> list[Node]:
         """All nodes of a level, in execution order of their first use."""
         return [node for node in self.nodes.values() if node.level == level]
 
@@ -185,7 +193,8 @@ class Scheme:
             for node in self.below(self.nodes[root]):
                 uses[node.hash] += 1
         result = []
-        for level in (*LEVELS, ROOT):
+        levels: tuple[NodeLevel, ...] = (*LEVELS, ROOT)
+        for level in levels:
             nodes = self.at(level)
             sizes = {n.hash: self._work(n, layout) for n in nodes}
             result.append(
@@ -211,7 +220,7 @@ class Scheme:
     def _work(self, node: Node, layout: Layout) -> int:
         if node.level == ROOT:
             return layout.parameters(layout.paths)
-        return layout.parameters(layout.block(node.level, node.path).targets)  # type: ignore[arg-type]
+        return layout.parameters(node.block(layout).targets)
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -321,7 +330,7 @@ def _level_nodes(assigned: Assignment, layout: Layout, inner: Sequence[Level], n
     return top
 
 
-def _add(nodes: dict[str, Node], level: str, path: str, assigned: Assignment, children: list[str]) -> Node:
+def _add(nodes: dict[str, Node], level: NodeLevel, path: str, assigned: Assignment, children: list[str]) -> Node:
     rates = {t: said.rate if isinstance(said, Spec) else said for t, said in assigned.items()}
     choices = {t: said.choice for t, said in assigned.items() if isinstance(said, Spec) and said.choice}
     content = [level, path, rates, children]

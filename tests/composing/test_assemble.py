@@ -106,7 +106,7 @@ def hand_made(base: BaseModel, library: Library, nodes: Mapping[str, float], sch
 
 
 def _inside(name: str, node: Node, base: BaseModel) -> bool:
-    owns = base.layout.block(node.level, node.path).owns  # type: ignore[arg-type]
+    owns = node.block(base.layout).owns
     return any(name.startswith(f"{path}.") for path in owns) and "relative_attention_bias" not in name
 
 

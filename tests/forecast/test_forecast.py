@@ -93,7 +93,7 @@ def pieces(told: dict[str, Any], work: str, which: str = "to_do") -> dict[str, f
 def tensors(library: Library, addresses: Iterable[str]) -> int:
     """Bytes of all tensors of these blocks, by their files' heads."""
     heads = [library.header(address).tensors.values() for address in addresses]
-    return sum(t["data_offsets"][1] - t["data_offsets"][0] for head in heads for t in head)
+    return sum(tensor.stop - tensor.start for head in heads for tensor in head)
 
 
 def test_before_nothing_is_stored_and_afterwards_everything(case: Case) -> None:

@@ -298,14 +298,13 @@ def test_the_head_tells_lineage_and_tensors(library: Library) -> None:
     address = fill(library)
     head = library.header(address)
     assert head.lineage == LINEAGE
-    assert {name: (t["dtype"], t["shape"]) for name, t in head.tensors.items()} == {
+    assert {name: (t.dtype, list(t.shape)) for name, t in head.tensors.items()} == {
         "a.weight": ("F32", [2, 3]),
         "a.bias": ("F32", [2]),
         "mask:a.weight": ("BOOL", [2, 3]),
     }
-    begin, end = head.tensors["mask:a.weight"]["data_offsets"]
-    data = library.path(address).read_bytes()[head.start :]
-    assert data[begin:end] == bytes([1, 0, 1, 0, 1, 1])
+    mask = head.tensors["mask:a.weight"]
+    assert library.path(address).read_bytes()[mask.start : mask.stop] == bytes([1, 0, 1, 0, 1, 1])
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, b"\xff" * 40, b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}"])

@@ -76,7 +76,7 @@ class LibrarySource:
         shelf = Shelf.open(Path(name), [Path(name)])
         for item in shelf.items():
             head = self.library.header(item.address)
-            shapes = {n: tuple(told["shape"]) for n, told in head.tensors.items() if n.startswith("mask:")}
+            shapes = {n: mask.shape for n, mask in head.tensors.items() if n.startswith("mask:")}
             if item.stage != "pruned" or not item.path:
                 continue
             key = str(head.lineage["node"])

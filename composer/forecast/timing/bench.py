@@ -68,7 +68,7 @@ class Bench:
 
     def block(self, node: Node) -> Block:
         """The node's block."""
-        return self.layout.block(node.level, node.path)  # type: ignore[arg-type]
+        return node.block(self.layout)
 
     def weights(self, node: Node) -> dict[str, Tensor]:
         """All parameters of the node's block, pruned."""

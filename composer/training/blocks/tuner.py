@@ -62,7 +62,7 @@ class BlockTuner:
         return self.teacher.passes - before
 
     def _job(self, node: Node) -> Job:
-        block = self.layout.block(node.level, node.path)  # type: ignore[arg-type]
+        block = node.block(self.layout)
         parameters = dict(self.model.named_parameters())
         weights: dict[str, Tensor] = {name: parameters[name] for name in owned(self.model, block)}
         masks: dict[str, Tensor] = {}

@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import WorkerError
 from ...files.jsonfile import digest_of
 from ...library.store import Library, address_of
-from ...scheme.graph import Node, Scheme
+from ...scheme.graph import Node, NodeLevel, Scheme
 from ...scheme.layout import Layout
 
 
@@ -118,7 +118,7 @@ class Waves:
 
     def upstream(self, node: Node) -> str:
         """What decides the inputs of the block's last projection: all below it but the target that it is."""
-        last = self.layout.block(node.level, node.path).targets[-1]  # type: ignore[arg-type]
+        last = node.block(self.layout).targets[-1]
         before = [child for child in node.children if last not in self.scheme.nodes[child].rates]
         found = [
             [self.addresses[child]]
@@ -159,12 +159,13 @@ def split(missing: Sequence[Missing], layout: Layout, count: int) -> list[list[M
     Variants of one block stay together: they share its inputs. Longest processing time first (Graham 1969), a
     block's work taken as its weights.
     """
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[NodeLevel, str], list[int]] = {}
     for i, one in enumerate(missing):
         groups.setdefault((one.node.level, one.node.path), []).append(i)
 
-    def work(place: tuple[str, str]) -> int:
-        return layout.parameters(layout.block(*place).targets) * len(groups[place])  # type: ignore[arg-type]
+    def work(place: tuple[NodeLevel, str]) -> int:
+        members = groups[place]
+        return layout.parameters(missing[members[0]].node.block(layout).targets) * len(members)
 
     shares: list[list[int]] = [[] for _ in range(min(count, len(groups)))]
     loads = [0] * len(shares)

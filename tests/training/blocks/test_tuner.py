@@ -98,7 +98,7 @@ class Place:
 
     def error(self, node: Node, weights: Mapping[str, Tensor]) -> float:
         """Relative error of a block on the validation split, one example at a time, without padding."""
-        block = self.base.layout.block(node.level, node.path)  # type: ignore[arg-type]
+        block = node.block(self.base.layout)
         modules, wrong, scale = dict(self.model.named_modules()), 0.0, 0.0
         with recording(self.model, [block]) as record, torch.no_grad():
             for feature in self.valid.features:
@@ -111,7 +111,7 @@ class Place:
 
     def start_of(self, node: Node, pruned: Library, addresses: Mapping[str, str], scheme: Scheme) -> dict[str, Tensor]:
         """The base's weights in a block with the pruned leaves below it in their place."""
-        block = self.base.layout.block(node.level, node.path)  # type: ignore[arg-type]
+        block = node.block(self.base.layout)
         weights = {
             name: p.detach()
             for name, p in self.model.named_parameters()
