@@ -95,7 +95,7 @@ def generate_scheme(
 
 
 def _layout_of(space: Workspace, source: Path, model: str | None) -> Layout:
-    """Of the workspace's base model; where nothing has said yet which it is, of the one that ``source`` names."""
+    """The layout of the workspace's base model; where nothing has said yet which it is, ``source`` names it."""
     if model:
         space.take_base(model, source.parent)
     elif not space.has_base:
@@ -113,20 +113,21 @@ def _same_json(path: Path, content: Any, force: bool) -> bool:
 
 
 def _same_scheme(path: Path, scheme: Scheme, force: bool) -> bool:
+    """Whether ``path`` holds this scheme; another one wants ``force``, and is told apart by what it was made from."""
     if force or not path.exists():
         return False
-    held = read_json(path, OutputError) if path.is_file() else None
-    if not isinstance(held, dict):
+    content = read_json(path, OutputError) if path.is_file() else None
+    if not isinstance(content, dict):
         raise OutputError(f"{path}: exists and is no scheme; --force replaces it")
-    if held.get("digest") == scheme.digest:
+    if content.get("digest") == scheme.digest:
         return True
-    levels = held.get("block_levels") != list(scheme.block_levels)
-    wanted = {
-        "another base model": held.get("fingerprint") != scheme.fingerprint,
-        "another path of the base model": held.get("model") != scheme.model,
+    levels = content.get("block_levels") != list(scheme.block_levels)
+    differs = {
+        "another base model": content.get("fingerprint") != scheme.fingerprint,
+        "another path of the base model": content.get("model") != scheme.model,
         "other block levels": levels,
         # A root's hash covers the levels below it, so it tells only where these are the same.
-        "other configurations": not levels and held.get("configurations") != list(scheme.roots),
+        "other configurations": not levels and content.get("configurations") != list(scheme.roots),
     }
-    changed = ", ".join(words for words, differs in wanted.items() if differs) or "it was edited"
+    changed = ", ".join(words for words, differ in differs.items() if differ) or "it was edited"
     raise OutputError(f"{path}: exists and was made from other inputs ({changed}); --force replaces it")

@@ -38,9 +38,9 @@ def evaluate(
     with progress.bar("evaluate", len(bases)) as bar:
         for base in bases:
             path = output or space.result_file(base.folder)
-            held, made = _evaluate_one(space, base, path, force, renew)
-            results.append(held)
-            fresh = fresh or made
+            result, measured = _evaluate_one(space, base, path, force, renew)
+            results.append(result)
+            fresh = fresh or measured
             bar.advance(base.name)
     return Outcome(output or space.folder / "results", fresh, {"results": results})
 
@@ -48,6 +48,7 @@ def evaluate(
 def _evaluate_one(
     space: Workspace, base: BaseModel, path: Path, force: bool, renew: bool
 ) -> tuple[dict[str, Any], bool]:
+    """The result of one model, and whether it was measured now."""
     from ..evaluation.measure import measure
 
     data = space.examples("test")

@@ -1,4 +1,4 @@
-"""The whole way from rates to compared models, resumable: what is there and current is skipped."""
+"""`compose run` and `compose demo`: the whole way from rates to compared models; what is there and current stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the recipe says for each piece of work: criteria, blocks, whole models, and all models together."""
+"""What the recipe says for each piece of work: criteria, blocks, sweeps, whole models, all models together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..training.settings import ModelSettings
 
 
-def criterion_settings(space: Workspace, plan: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
+def criterion_settings(space: Workspace, scheme: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
     """What identifies the statistics that these criteria look at: calibration sample, seed."""
     from ..pruning.criteria.choice import looks_at_data
     from ..pruning.sequential import check_sequential
@@ -27,15 +27,15 @@ def criterion_settings(space: Workspace, plan: Scheme, criteria: Sequence[Criter
     if looks_at_data(*criteria):
         settings["calibration"] = space.sample_identity()
     if r.calibration == "sequential":
-        check_sequential(plan, criteria)
-        # What later layers read depends on how all before them were pruned.
-        before = {"criterion": r.criterion, "dead_columns": r.dead_columns, "configuration": plan.roots[0]}
+        check_sequential(scheme, criteria)
+        # What later layers read depends on how all before them were pruned, so on the whole configuration.
+        before = {"criterion": r.criterion, "dead_columns": r.dead_columns, "configuration": scheme.roots[0]}
         settings["calibration"] |= {"inputs": "sequential", **before}
     return settings
 
 
 def block_settings(recipe: Recipe) -> BlockSettings:
-    """What the recipe says about blocks."""
+    """Settings for blocks, as the recipe has them."""
     from ..training.blocks.trainer import BlockSettings
 
     return BlockSettings(
@@ -47,7 +47,10 @@ def block_settings(recipe: Recipe) -> BlockSettings:
 
 
 def wave_settings(recipe: Recipe) -> BlockSettings | None:
-    """Settings of the waves: before blocks learn in context they are made in closed form; None: not at all."""
+    """Settings for the blocks of each wave; None where the waves have nothing to do.
+
+    Before blocks learn in context they are repaired in closed form, unless the recipe starts from them as pruned.
+    """
     from ..training.blocks import TRAINERS
 
     settings = block_settings(recipe)
@@ -56,8 +59,13 @@ def wave_settings(recipe: Recipe) -> BlockSettings | None:
     return None if settings.start == "pruned" else replace(settings, trainer="least_squares")
 
 
+def sweep_settings(space: Workspace) -> dict[str, Any]:
+    """What identifies a sweep after composing: its calibration sample, and the damping."""
+    return {**space.sample_identity(), "damping": space.recipe.block.damping}
+
+
 def model_settings(space: Workspace) -> ModelSettings:
-    """Model-level settings; epochs are turned into steps."""
+    """Settings for one whole model; epochs are turned into steps, for which the data are read."""
     from ..training.settings import ModelSettings
 
     options = space.recipe.finetune
@@ -79,13 +87,13 @@ def model_settings(space: Workspace) -> ModelSettings:
 
 
 def joint_settings(space: Workspace) -> ModelSettings:
-    """Settings of the joint phase: what is not said of blocks is as for one whole model."""
+    """Settings for all models together, as one network: what is not said of blocks is as for one whole model."""
     block, whole = space.recipe.block, model_settings(space)
-    told = as_for_one_model(block, space.recipe.finetune, whole.steps)
+    options = as_for_one_model(block, space.recipe.finetune, whole.steps)
     return replace(
         whole,
-        steps=told.steps,
-        batch_size=told.batch_size,
-        learning_rate=told.learning_rate,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
         evaluations=block.evaluations,
     )

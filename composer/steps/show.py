@@ -1,7 +1,8 @@
-"""`compose show`: what is in a scheme, or in a model."""
+"""`compose show`: what is in a scheme, or in a model folder."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,26 @@ def show_scheme(recipe: Given, scheme: Path, *, picture: Path | None = None) -> 
     from ..report.graph import draw
 
     space = Workspace.of(recipe)
-    plan, picture = space.scheme(scheme), picture or scheme.with_name("scheme.png")
-    draw(plan, space.base.layout, picture)
-    uses = dict.fromkeys(plan.nodes, 0)
-    for root in plan.roots:
-        for node in plan.below(plan.nodes[root]):
-            uses[node.hash] += 1
-    nodes = [
-        {
-            "level": n.level,
-            "path": n.path,
-            "rates": sorted(set(n.rates.values())),
-            "uses": uses[n.hash],
-            **({"choices": sorted({" ".join(c.values()) for c in n.choices.values()})} if n.choices else {}),
-        }
-        for n in plan.nodes.values()
-    ]
-    return Outcome(picture, True, {**scheme_summary(plan, space.base), "nodes": nodes, "picture": str(picture)})
+    graph, picture = space.scheme(scheme), picture or scheme.with_name("scheme.png")
+    draw(graph, space.base.layout, picture)
+    return Outcome(
+        picture,
+        True,
+        {**scheme_summary(graph, space.base), "nodes": _nodes(graph), "picture": str(picture)},
+    )
+
+
+def _nodes(scheme: Scheme) -> list[dict[str, Any]]:
+    """One row for each node; ``uses`` counts the configurations that it stands in."""
+    uses = Counter(node.hash for root in scheme.roots for node in scheme.below(scheme.nodes[root]))
+    rows = []
+    for node in scheme.nodes.values():
+        row: dict[str, Any] = {"level": node.level, "path": node.path}
+        row |= {"rates": sorted(set(node.rates.values())), "uses": uses[node.hash]}
+        if node.choices:
+            row["choices"] = sorted({" ".join(choice.values()) for choice in node.choices.values()})
+        rows.append(row)
+    return rows
 
 
 def show_model(recipe: Given, model: Path) -> Outcome:
@@ -59,20 +63,17 @@ def show_model(recipe: Given, model: Path) -> Outcome:
 
     base = BaseModel(model)
     loaded = base.load()
+    parameters = [parameter for _, parameter in loaded.named_parameters()]
     zeros = zeros_per_target(loaded, base.layout)
-    parameters = [p for _, p in loaded.named_parameters()]
-    return Outcome(
-        base.folder,
-        True,
-        {
-            "parameters": sum(p.numel() for p in parameters),
-            "zeros": sum(int((p == 0).sum()) for p in parameters),
-            "bytes": sum(f.stat().st_size for f in base.folder.glob("*.safetensors")),
-            "sparsity": sum(z for z, _ in zeros.values()) / sum(n for _, n in zeros.values()),
-            "targets": [
-                {"path": t.path, "kind": t.kind, "weights": n, "zeros": z}
-                for t in base.layout.targets
-                for z, n in [zeros[t.path]]
-            ],
-        },
-    )
+    summary = {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "zeros": sum(int((parameter == 0).sum()) for parameter in parameters),
+        "bytes": sum(file.stat().st_size for file in base.folder.glob("*.safetensors")),
+        "sparsity": sum(zero for zero, _ in zeros.values()) / sum(size for _, size in zeros.values()),
+        "targets": [
+            {"path": target.path, "kind": target.kind, "weights": size, "zeros": zero}
+            for target in base.layout.targets
+            for zero, size in [zeros[target.path]]
+        ],
+    }
+    return Outcome(base.folder, True, summary)

@@ -12,6 +12,7 @@ from ..library.store import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED, Node, Scheme
 from ..workspace import Kind, Workspace
+from .settings import sweep_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -147,5 +148,4 @@ def starting_model(
     addresses = space.addresses(library, graph)
     # The baseline is what one gets without Composer: it is never swept.
     swept = kind == "composed" and (space.recipe.sweep if sweep is None else sweep)
-    identity = {**space.sample_identity(), "damping": space.recipe.block.damping} if swept else None
-    return StartingModel(kind, i, graph, library, addresses, identity)
+    return StartingModel(kind, i, graph, library, addresses, sweep_settings(space) if swept else None)

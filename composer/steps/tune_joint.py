@@ -1,15 +1,15 @@
-"""Joint tuning of a workspace's scheme: closed forms first, then all configurations as one network, into the library.
+"""`compose finetune --level block --trainer joint`: all configurations learn as one network, into the library.
 
 ``θ``, what all configurations share, is one artefact; each block of the library is ``(θ + Δ) ∘ M`` (see
-:mod:`composer.training.joint`), addressed by ``θ`` and by the block that gave its offset ``Δ`` and mask ``M``. A
-configuration that is added later takes the ``θ`` that is there: its new blocks cost their closed forms and no step.
-Configurations learn in the order of their hashes: the same ones make the same ``θ``, however a scheme orders them.
+:mod:`composer.training.joint`), addressed by ``θ`` and by the block that gave its offset ``Δ`` and mask ``M``: the one
+that the block phase has tuned, or the pruned one. A configuration that is added later takes the ``θ`` that is there:
+its new blocks cost their closed forms and no step.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..composing.assemble import cover
@@ -40,8 +40,8 @@ class Joint:
         self.source, self.addresses = phase.start_in_context(blocks)
         self.train, self.valid = phase.examples["train"], phase.examples["valid"]
         self.settings = joint_settings(phase.space)
-        # By hash, not as the scheme numbers them: the order of learning shapes the bytes of what is shared, and the
-        # same configurations must come to the same address and bytes in whichever order a scheme names them.
+        # By hash, not as the scheme numbers them: steps draw configurations by their place in this order, so it shapes
+        # the bytes of ``θ``, which are to depend on the configurations alone, not on where a scheme lists them.
         roots = self.scheme.roots
         order = sorted(range(len(roots)), key=roots.__getitem__)
         self.roots = [roots[i] for i in order]
@@ -52,16 +52,15 @@ class Joint:
         """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done.
 
         That is ``steps`` that ``θ`` has learnt, over how many ``configurations``, how many of the steps were ``made``
-        now, and the address of the earlier ``θ`` that was taken.
+        now, and the address ``from`` which the library holds an earlier ``θ`` that was taken.
         """
-        lineage, found = self.lineage()
-        shared = address_of(lineage)
-        made = 0
+        lineage, earlier = self.lineage()
+        shared, learnt = address_of(lineage), 0
         if shared not in self.library:
-            made = self._learn(lineage)
+            learnt = self._learn(lineage)
             wait_for_all()  # one process has stored what all of them read
-        steps = int(self.library.stats(shared).get("steps", made))
-        done = {"steps": steps, "made": made, "configurations": len(lineage["configurations"]), "from": found}
+        steps = int(self.library.stats(shared).get("steps", learnt))
+        done = {"steps": steps, "made": learnt, "configurations": len(lineage["configurations"]), "from": earlier}
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())
         addresses = {SHARED: shared}
@@ -73,41 +72,51 @@ class Joint:
     def stored(self) -> frozenset[str]:
         """What of it the library holds: names of blocks, and that of ``θ``."""
         shared = address_of(self.lineage()[0])
-        made = {SHARED: shared} | {name: address_of(self._told_of(name, shared)) for name in self.blocks}
-        return frozenset(name for name, address in made.items() if address in self.library)
+        addresses = {name: address_of(self._lineage_of_block(name, shared)) for name in self.blocks}
+        return frozenset(name for name, address in {SHARED: shared, **addresses}.items() if address in self.library)
 
     def lineage(self) -> tuple[dict[str, Any], str | None]:
-        """What ``θ`` is made of: all configurations, or those of an earlier ``θ``, all among them; then its address."""
-        roots = set(self.scheme.roots)
-        fresh = self._told(sorted(roots), [sorted(self.addresses[name] for name in names) for names in self.names])
-        earlier = []
+        """What ``θ`` is made of, and the address of an earlier ``θ`` if one is taken.
+
+        The lineage of a new ``θ`` names all configurations. If it did so always, one configuration more would make
+        another ``θ``, and with it every block of every configuration anew. So where the library has a ``θ`` that some
+        of these configurations have learnt, from these very blocks and with these settings, that one is taken with
+        its own, shorter lineage; of several the one with the most configurations.
+        """
+        starts = [sorted(self.addresses[name] for name in names) for names in self.names]
+        whole = self._lineage(sorted(set(self.roots)), sorted(starts))
+        earlier = [] if address_of(whole) in self.library else list(self._earlier(whole))
+        if not earlier:
+            return whole, None
+        address, lineage = max(earlier, key=lambda one: (len(one[1]["configurations"]), one[0]))
+        return lineage, address
+
+    def _earlier(self, whole: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every stored ``θ`` that differs from ``whole`` in nothing but that some configurations had no part in it."""
         for manifest in self.library.manifests().values():
             address = manifest.get("addresses", {}).get(SHARED)
             if not address or address not in self.library:
                 continue
-            held = self.library.header(address).lineage
-            comparable = {**fresh, "configurations": held["configurations"], "start": held["start"]} == held
-            begun = all(start in fresh["start"] for start in held["start"])  # with these blocks, not with other ones
-            if comparable and begun and set(held["configurations"]) <= roots:
-                earlier.append((len(held["configurations"]), address, held))
-        if not earlier or address_of(fresh) in self.library:
-            return fresh, None
-        _, address, held = max(earlier, key=lambda item: item[:2])
-        return held, address
+            lineage = self.library.header(address).lineage
+            configurations, start = (lineage.get(name, []) for name in ("configurations", "start"))
+            of_these = set(configurations) <= set(whole["configurations"])
+            from_these = all(blocks in whole["start"] for blocks in start)
+            if of_these and from_these and {**whole, "configurations": configurations, "start": start} == lineage:
+                yield address, lineage
 
-    def _told(self, configurations: list[str], start: list[list[str]]) -> dict[str, Any]:
+    def _lineage(self, configurations: list[str], start: list[list[str]]) -> dict[str, Any]:
         data = {"train": self.train.digest, "valid": self.valid.digest}
         return {
             "stage": "shared",
             "base": self.scheme.fingerprint,
             "configurations": configurations,
-            "start": sorted(start),
+            "start": start,
             "settings": {**told_of(self.settings), "patience": self.space.recipe.block.patience},
             "data": data,
         }
 
     def _learn(self, lineage: dict[str, Any]) -> int:
-        """The joint steps; returns how many were made."""
+        """Let ``θ`` learn, and store it; returns the steps that it took."""
         space = self.space
         model = space.fresh_model()
         base = dict(model.named_parameters())
@@ -137,20 +146,19 @@ class Joint:
             shutil.rmtree(work, ignore_errors=True)
         return steps
 
-    def _told_of(self, name: str, shared: str) -> dict[str, Any]:
-        """What a block is made of."""
+    def _lineage_of_block(self, name: str, shared: str) -> dict[str, Any]:
         return {"stage": "joint", "node": name, "shared": shared, "start": [self.addresses[name]]}
 
-    def _derive(self, name: str, shared: str, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> str:
-        """A block of the library from ``θ``, its offset and its mask."""
-        lineage = self._told_of(name, shared)
+    def _derive(self, name: str, shared: str, theta: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> str:
+        """Store a block as ``(θ + Δ) ∘ M``; returns its address."""
+        lineage = self._lineage_of_block(name, shared)
         address = address_of(lineage)
         if address in self.library:
             self.library.verify(address)
         elif is_main_process():
             artefact = self.source.get(self.addresses[name])
             variant = Variant.of(artefact.weights, artefact.masks, base)
-            on = {key: value.to(base[key].device) for key, value in weights.items()}
-            made = variant.weights(on, list(artefact.weights))
-            self.library.put(lineage, made, artefact.masks, stats=self.source.stats(self.addresses[name]))
+            on_device = {key: value.to(base[key].device) for key, value in theta.items()}
+            weights = variant.weights(on_device, list(artefact.weights))
+            self.library.put(lineage, weights, artefact.masks, stats=self.source.stats(self.addresses[name]))
         return address

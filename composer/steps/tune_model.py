@@ -1,4 +1,4 @@
-"""Model-level work of one workspace: fine-tuning runs with their stats and records, and evaluations."""
+"""`compose finetune --level model`: one whole model learns, into a folder with its record and its table."""
 
 from __future__ import annotations
 
