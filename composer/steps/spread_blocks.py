@@ -72,6 +72,7 @@ def tune(phase: BlockPhase, scheme: Path, progress: Progress) -> BlockTuning:
     else:
         with executor_of(recipe.jobs, recipe.cluster, device=recipe.device, progress=progress) as executor:
             if executor is None:
+                _ = phase.space.device  # one that is not there is refused now, before anything is stored
                 done = phase.run(partial(phase.make, progress=progress, by_need=False))
             else:
                 place = Place(recipe, scheme, phase.pruned.folder, phase.tuned.folder)
