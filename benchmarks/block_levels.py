@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from composer.files.environment import machine, versions
 from composer.files.jsonfile import write_json
-from composer.files.records import machine, versions
 from composer.recipe import load_recipe
 from composer.steps.build_model import build_model
 from composer.steps.configure import generate_config, generate_scheme

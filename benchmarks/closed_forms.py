@@ -22,8 +22,8 @@ from common import losses, plan
 from joint import configurations
 from torch import Tensor
 
+from composer.files.environment import machine, versions
 from composer.files.jsonfile import write_json
-from composer.files.records import machine, versions
 from composer.progress import SILENT
 from composer.recipe import load_recipe
 from composer.steps.build_model import build_model

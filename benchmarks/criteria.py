@@ -26,8 +26,8 @@ import criteria_tables
 import torch
 from criteria_measure import SUBJECTS, Bench, Figures
 
+from composer.files.environment import machine, versions
 from composer.files.jsonfile import read_json, write_json
-from composer.files.records import machine, versions
 from composer.pruning.criteria import CRITERIA
 
 SEQUENTIAL = ("wanda", "sparsegpt")

@@ -25,8 +25,8 @@ import joint_tables as tables
 from common import composed, plan
 
 from composer.evaluation.measure import measure
+from composer.files.environment import machine, versions
 from composer.files.jsonfile import read_json, write_json
-from composer.files.records import machine, versions
 from composer.library.store import Library
 from composer.recipe import load_recipe
 from composer.steps.build_model import build_model

@@ -23,8 +23,8 @@ from common import losses, plan
 from joint import MODELS, configurations
 
 from composer.composing.assemble import cover
+from composer.files.environment import machine, versions
 from composer.files.jsonfile import read_json, write_json
-from composer.files.records import machine, versions
 from composer.library.store import Library
 from composer.recipe import load_recipe
 from composer.steps.prune import prune

@@ -21,7 +21,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from composer.files.records import machine, versions
+from composer.files.environment import machine, versions
 from composer.tasks import DataOptions, open_task
 from composer.tasks.loss import mean_loss
 

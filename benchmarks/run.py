@@ -51,7 +51,7 @@ def main() -> int:
 def _print_machine() -> None:
     import torch  # noqa: F401  (machine() tells its number of threads)
 
-    from composer.files.records import machine, versions
+    from composer.files.environment import machine, versions
 
     print("machine: " + ", ".join(f"{key} {value}" for key, value in machine().items()))
     print("versions: " + ", ".join(f"{key} {value}" for key, value in versions().items()) + "\n")

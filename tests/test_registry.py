@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from composer.errors import InputError, PluginError
-from composer.files.records import versions
+from composer.files.environment import versions
 from composer.registry import Registry
 
 GROUP = "composer.tests"

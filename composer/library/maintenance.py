@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files.jsonfile import abandoned
+from ..files.atomic import abandoned
 from ..progress import SILENT, Progress
 from .catalogue import Item, Shelf, bytes_of
 from .store import Library, address_of

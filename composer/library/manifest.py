@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import OutputError
-from ..files.jsonfile import reported
+from ..files.atomic import disk_errors
 from ..files.records import changes, record
 from ..scheme.graph import Scheme
 from .store import Library
@@ -48,7 +48,7 @@ def new_manifest(library: Library, scheme: Scheme, inputs: Mapping[str, Any]) ->
     file system become one plain line.
     """
     content: dict[str, Any] = {}
-    with reported(library.folder):
-        library.sweep()
+    with disk_errors(library.folder):
+        library.remove_leftovers()
         yield content
         library.write_manifest(scheme.digest, record(inputs, **content))

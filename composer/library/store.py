@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import LibraryError
-from ..files.jsonfile import alone, canonical, digest_of, read_json, replacing, sweep, write_json, write_text
+from ..files.atomic import locked, remove_leftovers, replacing
+from ..files.jsonfile import canonical, digest_of, read_json, write_json, write_text
 from ..files.safetensors import TensorHead, read_head
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Library:
         # One metadata key: with several, safetensors writes them in random order.
         data = save(tensors, metadata={"lineage": canonical(dict(lineage))})
         # One at a time: where two machines round differently, a block must not meet the other's checksum.
-        with alone(self.folder):
+        with locked(self.folder):
             if self._is_whole(address):
                 self._mark_used(address)
                 return address
@@ -166,13 +167,13 @@ class Library:
 
     def remove(self, address: str) -> None:
         """Remove a block with what lies beside it; the block goes first, so no reader meets one without checksum."""
-        with alone(self.folder):
+        with locked(self.folder):
             for path in self.files(address):
                 path.unlink(missing_ok=True)
 
-    def sweep(self) -> int:
+    def remove_leftovers(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
-        return sweep(self.folder)
+        return remove_leftovers(self.folder)
 
     def write_manifest(self, scheme_digest: str, content: dict[str, Any]) -> None:
         """Record which address serves which node of a scheme, with the settings that led to it."""

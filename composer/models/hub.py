@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError, OutputError, did_you_mean
-from ..files.records import RECORD, new_folder
+from ..files.atomic import new_folder
+from ..files.records import RECORD
 from .hub_snapshot import cached_snapshot, fill, offline, remote_snapshot, select
 
 ALIASES = {"t5": "google-t5/t5-small", "distilbert": "lvwerra/distilbert-imdb"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..files.atomic import new_folder
 from ..files.jsonfile import write_text
-from ..files.records import is_current, new_folder, record, write_record
+from ..files.records import is_current, record, write_record
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .outcome import Outcome

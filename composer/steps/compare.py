@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..files.environment import machine, versions
 from ..files.jsonfile import digest_of, read_json, write_json
-from ..files.records import held_result, machine, record, versions
+from ..files.records import record, recorded_result
 from ..files.stats import curve_of, joint_rows
 from ..library.store import Library
 from ..progress import SILENT, Progress
@@ -72,7 +73,7 @@ class Comparison:
                     tuned = replace(settings, learning_rate=rate)
                     result = trial(self.space, start, tuned, name, keep=True, progress=self.progress)
                 else:
-                    result = held_result(self.space.folder / "stats" / f"{name}.csv")
+                    result = recorded_result(self.space.folder / "stats" / f"{name}.csv")
                 if result:
                     shown = {"loss": result["final_loss"], "seconds": result["seconds"], "steps": result["steps"]}
                     tried.append({"learning_rate": rate, **shown})
@@ -132,7 +133,7 @@ class Comparison:
                     start = starting_model(self.space, "composed", i)
                     result = trial(self.space, start, shorter, name, progress=self.progress)
                 else:
-                    result = held_result(self.space.folder / "stats" / f"{name}.csv") or {}
+                    result = recorded_result(self.space.folder / "stats" / f"{name}.csv") or {}
                 if not result:
                     continue
                 loss = result["final_loss"]
@@ -159,7 +160,7 @@ class Comparison:
                 self.space, kind, i, learning_rate=rate, force=self.force, progress=self.progress
             ).summary
         else:
-            result = held_result(folder)
+            result = recorded_result(folder)
         if not result:
             return None
         measured = self._measured(folder, train) or {"metric": None, "metrics": {}}
@@ -187,7 +188,7 @@ class Comparison:
             done = evaluate(self.space, [folder], output=path, renew=True, progress=self.progress)
             result = done.summary["results"][0]
         else:
-            result = held_result(path)
+            result = recorded_result(path)
         if not result:
             return None
         return {

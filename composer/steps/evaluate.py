@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import RecipeError
 from ..files.jsonfile import write_json
-from ..files.records import held_result, is_current, record
+from ..files.records import is_current, record, recorded_result
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
@@ -59,7 +59,7 @@ def _evaluate_one(
         **space.task.scoring,
     }
     if is_current(path, inputs, force=force, renew=renew):
-        return held_result(path) or {}, False
+        return recorded_result(path) or {}, False
     model = base.load().to(space.device)
     result = {"model": base.name, **measure(model, base.layout, space.task, data)}
     write_json(path, record(inputs, result=result, device=space.device, recipe=space.resolved()))

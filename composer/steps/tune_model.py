@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files.atomic import new_folder, saving_errors
 from ..files.jsonfile import digest_of, read_json, write_text
-from ..files.records import RECORD, full_disk_reported, held_result, is_current, new_folder, record, write_record
+from ..files.records import RECORD, is_current, record, recorded_result, write_record
 from ..files.stats import write_csv
 from ..progress import SILENT, Progress
 from ..workspace import Given, Kind, Workspace
@@ -52,7 +53,7 @@ def finetune_model(
     csv = space.stats_file(kind, start.i)
     inputs = _inputs(space, start, settings)
     if is_current(folder, inputs, force=force) and csv.is_file():
-        return Outcome(folder, False, held_result(folder) or {})
+        return Outcome(folder, False, recorded_result(folder) or {})
     warn_if_no_better_than_chance(space, progress)
     return _adopt(space, inputs, csv, folder) or _tune(space, start, settings, inputs, csv, folder, progress)
 
@@ -75,7 +76,7 @@ def trial(
     inputs = _inputs(space, start, settings)
     # A trial is the comparison's own file: when its inputs changed it is simply made again.
     if is_current(csv, inputs, renew=True):
-        return held_result(csv) or {}
+        return recorded_result(csv) or {}
     return _tune(space, start, settings, inputs, csv, _kept_trial(space, inputs) if keep else None, progress).summary
 
 
@@ -139,7 +140,7 @@ def _tune(
     label = f"{start.label}: {settings.steps} steps at {settings.learning_rate:g}"
     train, valid = space.examples("train"), space.examples("valid")
     work.mkdir(parents=True, exist_ok=True)
-    with full_disk_reported(folder or csv):
+    with saving_errors(folder or csv):
         tuned = tune_model(
             model,
             masks,

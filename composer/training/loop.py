@@ -20,7 +20,8 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import ModelError
-from ..files.jsonfile import replacing, write_json
+from ..files.atomic import replacing
+from ..files.jsonfile import write_json
 from ..parallel.ranks import is_main_process, plain, rank_and_size, unwrapped, wait_for_all
 from ..progress import Bar
 from .distillation import Answers

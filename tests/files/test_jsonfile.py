@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.errors import ConfigError, InputError, OutputError
-from composer.files.jsonfile import canonical, digest_of, read_json, read_text, replacing, write_json, write_text
+from composer.errors import ConfigError, InputError
+from composer.files.jsonfile import canonical, digest_of, read_json, read_text, write_json
 
 Plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
@@ -110,67 +107,3 @@ def test_nan_is_never_written_and_the_old_file_stays(tmp_path: Path) -> None:
         write_json(path, {"a": float("nan")})
     assert read_json(path) == {"a": 1}
     assert names(tmp_path) == ["a.json"]
-
-
-def test_a_body_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-
-    def fail(temporary: Path) -> NoReturn:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
-        fail(temporary)
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["a.txt"]
-
-
-def test_the_file_is_unseen_until_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-        assert not path.exists()
-        assert temporary.parent == path.parent
-        assert temporary.suffix != path.suffix
-    assert path.read_text() == "new"
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (errno.ENOSPC, "a.txt: cannot be written: the disk is full; nothing was kept"),
-        (errno.EDQUOT, "a.txt: cannot be written: the disk is full; nothing was kept"),
-        (errno.EROFS, "a.txt: cannot be written: read-only file system"),
-        (errno.EACCES, "a.txt: cannot be written: permission denied"),
-    ],
-)
-@pytest.mark.parametrize("where", ["fsync", "replace"])
-def test_a_full_or_closed_disk_is_one_line_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, code: int, message: str
-) -> None:
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, where, refuse)
-    with pytest.raises(OutputError, match=message):
-        write_text(tmp_path / "a.txt", "text")
-    assert names(tmp_path) == []
-
-
-def test_places_where_no_file_can_be_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    (tmp_path / "folder" / "inside").mkdir(parents=True)
-    for path in (tmp_path / "file" / "a.txt", tmp_path / "folder"):
-        with pytest.raises(OutputError, match="cannot be written"):
-            write_text(path, "text")
-    assert names(tmp_path) == ["file", "folder"]
-
-
-def test_permissions_follow_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_text(tmp_path / "a.txt", "text")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640

@@ -180,5 +180,5 @@ def test_two_processes_on_one_library_end_in_the_same_bytes(
     done = place.blocks()
     assert not place.tuned(place.start())["fresh"]
     assert place.blocks() == done
-    place.library.sweep()
+    place.library.remove_leftovers()
     assert {path.suffix for path in place.library.folder.iterdir()} == {".safetensors", ".sha256", ".json"}

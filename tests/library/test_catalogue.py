@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from composer.errors import InputError, LibraryError
-from composer.files.jsonfile import replacing
+from composer.files.atomic import replacing
 from composer.library import maintenance as upkeep
 from composer.library.catalogue import Shelf
 from composer.library.store import Library

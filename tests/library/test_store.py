@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 import composer
 from composer.errors import LibraryError, OutputError
-from composer.files.jsonfile import alone, replacing
+from composer.files.atomic import locked, replacing
 from composer.library.store import Library, address_of
 from tests.reference import writers
 from tests.reference.events import HANGING, until
@@ -145,7 +145,7 @@ def test_a_block_that_is_not_there_is_refused_by_name(library: Library) -> None:
             read("abc")
     assert "abc" not in library
     assert list(library.addresses()) == []
-    assert library.sweep() == 0
+    assert library.remove_leftovers() == 0
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
@@ -194,7 +194,7 @@ def test_writers_that_round_differently_never_mix(library: Library, monkeypatch:
     def arriving(folder: Path) -> Any:
         if current_thread() in others:
             come.set()
-        return alone(folder)
+        return locked(folder)
 
     def interrupted(path: Path) -> Any:
         if not others:
@@ -203,7 +203,7 @@ def test_writers_that_round_differently_never_mix(library: Library, monkeypatch:
             assert come.wait(HANGING)  # at the lock's door
         return replacing(path)
 
-    monkeypatch.setattr(module, "alone", arriving)
+    monkeypatch.setattr(module, "locked", arriving)
     monkeypatch.setattr(module, "replacing", interrupted)
     address = library.put(LINEAGE, {"a": torch.ones(3)}, {})
     others[0].join()
@@ -334,15 +334,15 @@ def test_temporary_names_are_no_blocks_and_leftovers_are_swept(library: Library)
         (library.folder / name).write_bytes(b"half")
 
     assert list(library.addresses()) == [address]
-    assert library.sweep() == 2
+    assert library.remove_leftovers() == 2
     assert files(library) == before
-    assert library.sweep() == 0
+    assert library.remove_leftovers() == 0
 
 
 def test_what_another_writer_is_writing_is_not_swept(library: Library) -> None:
     with replacing(library.path("abc")) as temporary:
         temporary.write_bytes(b"so far")
-        assert library.sweep() == 0
+        assert library.remove_leftovers() == 0
         assert temporary.exists()
     assert "abc" in library
 
@@ -398,5 +398,5 @@ def test_processes_that_write_the_same_addresses_at_once_leave_valid_blocks(libr
 def test_a_killed_writer_never_leaves_a_block_that_does_not_verify(library: Library) -> None:
     run_writers(library, "kill")
     assert len(check_written(library)) >= 20
-    library.sweep()
+    library.remove_leftovers()
     assert {path.suffix for path in library.folder.iterdir()} <= {".safetensors", ".sha256"}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...files.jsonfile import canonical, digest_of, reported
+from ...files.atomic import disk_errors
+from ...files.jsonfile import canonical, digest_of
 
 FOLDER = ".journal"
 
@@ -52,7 +53,7 @@ class Journal:
         return self._rows[name]
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        with reported(self.path):
+        with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(canonical(line) + "\n")

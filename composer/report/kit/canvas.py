@@ -19,7 +19,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from ...errors import InputError
-from ...files.jsonfile import replacing
+from ...files.atomic import replacing
 
 # Wong, "Points of view: Color blindness", Nature Methods 8 (2011); without yellow and black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b8609a", "#d08f00", "#3f9fd8")
