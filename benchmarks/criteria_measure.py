@@ -77,8 +77,8 @@ SUBJECTS = {
 class Kept(Workspace):
     """A workspace whose one capture serves all criteria, not only all rates of one scheme."""
 
-    def calibration(self, plan: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
-        """The moments of all targets, whatever this plan touches."""
+    def calibration(self, scheme: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
+        """The moments of all targets, whatever this scheme touches."""
         if self._calibration is None:
             self._calibration = self.calibrated(self.fresh_model(), self.base.layout, progress=progress)
         return self._calibration

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .errors import RecipeError, did_you_mean, shown
 from .files.jsonfile import read_text
@@ -26,6 +26,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 def _kebab(name: str) -> str:
+    """A field's name as a flag and in the file."""
     return name.replace("_", "-")
 
 
@@ -113,14 +114,7 @@ def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None
 class Recipe(Options, DataOptions):
     """Everything a run can be told. Paths of outputs are relative to ``folder``."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=_kebab,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
+    model_config = ConfigDict(**Options.model_config, protected_namespaces=())  # `model` and `model_…` are ours
 
     data: str | None = None  # type: ignore[assignment]
     """A folder, a dataset of the Hugging Face hub, or ``demo``."""
@@ -215,8 +209,9 @@ def load_recipe(path: Path | None = None, given: Mapping[str, Any] | None = None
     """
     source = path or (Path(RECIPE_FILE) if file and Path(RECIPE_FILE).is_file() else None)
     content, flags = _normal(_read_yaml(source) if source else {}), _normal(given or {})
-    if "epochs" in flags.get("finetune", {}) and "steps" not in flags["finetune"]:
-        content.get("finetune", {}).pop("steps", None)  # the file's steps would win over the epochs just given
+    ours, theirs = flags.get("finetune"), content.get("finetune")
+    if isinstance(ours, dict) and isinstance(theirs, dict) and "epochs" in ours and "steps" not in ours:
+        theirs.pop("steps", None)  # the file's steps would win over the epochs just given
     try:
         return Recipe.model_validate(_merged(content, flags))
     except ValidationError as bad:
@@ -243,6 +238,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """The options in a file, as they are written; an empty file has none."""
     import yaml
 
     text = read_text(path, RecipeError)
@@ -262,6 +258,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _reason(bad: Any) -> str:
+    """What YAML found wrong, in a line; not every one of its errors has a problem by itself."""
     return getattr(bad, "problem", None) or str(bad).splitlines()[0]
 
 
@@ -281,7 +278,7 @@ def _given_twice(node: Any) -> Iterator[str]:
 
 
 def _normal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys with underscores, nested mappings too; values of None are dropped."""
+    """Keys with underscores, nested mappings too; None is left out: what nobody said must not win over a file."""
     return {
         str(key).replace("-", "_"): _normal(value) if isinstance(value, Mapping) else value
         for key, value in content.items()
@@ -290,6 +287,7 @@ def _normal(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """See :func:`merged`; both have their keys with underscores."""
     result = dict(below)
     for key, value in above.items():
         held = result.get(key)
@@ -297,7 +295,8 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _problem(error: Any, where: str) -> str:
+def _problem(error: ErrorDetails, where: str) -> str:
+    """One of pydantic's errors as a line in our words: the place as a user writes it, what was got, what is allowed."""
     place = ".".join(_kebab(str(part)) if isinstance(part, str) else str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key {place!r}{did_you_mean(place.split('.')[-1], _known(error['loc']))}"
@@ -305,6 +304,7 @@ def _problem(error: Any, where: str) -> str:
 
 
 def _known(loc: tuple[Any, ...]) -> list[str]:
+    """The options that could stand at ``loc``: of the recipe, or of the part of it that ``loc`` leads into."""
     parts: dict[str, type[BaseModel]] = {"block": BlockOptions, "finetune": ModelOptions}
     part = parts.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     return [_kebab(name) for name in part.model_fields]

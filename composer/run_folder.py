@@ -38,14 +38,26 @@ class RunFolder:
         """The library of tuned blocks."""
         return self.folder / "modules" / "finetuned"
 
+    @property
+    def swept(self) -> Path:
+        """The library of what refitting composed models has moved."""
+        return self.folder / "modules" / "swept"
+
+    def built_model(self, i: int) -> Path:
+        """Where a composed configuration goes that no training has touched: ``models/2``."""
+        return self.folder / "models" / str(i)
+
     def model_folder(self, kind: Kind, i: int | None) -> Path:
         """Where a model-level result goes: ``models/2-finetuned``, ``models/2-baseline``, ``models/dense``."""
         name = {"composed": f"{i}-finetuned", "baseline": f"{i}-baseline", "dense": "dense"}[kind]
         return self.folder / "models" / name
 
     def stats_file(self, kind: Kind, i: int | None) -> Path:
-        """``stats/model-2.csv``, ``stats/baseline-2.csv``, ``stats/dense.csv``."""
-        name = {"composed": f"model-{i}", "baseline": f"baseline-{i}", "dense": "dense"}[kind]
+        """Its curve: ``stats/model-2.csv``, ``stats/baseline-2.csv``, ``stats/dense.csv``."""
+        return self.stats_named({"composed": f"model-{i}", "baseline": f"baseline-{i}", "dense": "dense"}[kind])
+
+    def stats_named(self, name: str) -> Path:
+        """``stats/<name>.csv``."""
         return self.folder / "stats" / f"{name}.csv"
 
     def result_named(self, name: str) -> Path:

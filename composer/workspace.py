@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -63,7 +64,7 @@ class Workspace(RunFolder):
         self._examples.clear()
         self._schemes.clear()
         self.forget_calibration()
-        for name in ("base", "task", "device"):
+        for name in ("base", "task", "device"):  # where cached_property keeps them
             self.__dict__.pop(name, None)
 
     def result_file(self, model: Path) -> Path:
@@ -103,15 +104,14 @@ class Workspace(RunFolder):
     def task(self) -> Task:
         """The task, with the base model's tokenizer."""
         recipe = self.recipe
-        if not recipe.data and self.base.name == DEMO:
+        if not recipe.data and self.base.name == DEMO:  # the embedded model knows one corpus
             recipe = recipe.model_copy(update={"data": DEMO})
         return open_task(recipe.data_options, self.base.folder, self.base.config, self.base.task)
 
     def examples(self, split: Split) -> Examples:
         """A split, read once; its digest also covers how it was tokenised."""
         if split not in self._examples:
-            from dataclasses import replace
-
+            # The task's digest is of raw texts: lengths, prefixes and the tokenizer change what a model sees of them.
             loaded = self.task.load(split)
             digest = digest_of([loaded.digest, [list(map(str, f.values())) for f in loaded.features]])
             self._examples[split] = replace(loaded, digest=digest)
@@ -159,16 +159,17 @@ class Workspace(RunFolder):
         return wanted
 
     def fresh_model(self) -> nn.Module:
-        """A newly loaded base model on the device."""
+        """A newly loaded base model on the device. Nobody else has it: steps prune and train models in place."""
         return self.base.load().to(self.device)
 
-    def calibration(self, plan: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
-        """The base model on the calibration sample; what was gathered once serves all steps that have this plan.
+    def calibration(self, scheme: Scheme, progress: Progress, *, by_need: bool = False) -> Calibration:
+        """The base model on the calibration sample; what was gathered once serves all steps of this scheme.
 
         Args:
             by_need: gather only what is asked for; others gather the rest.
         """
-        targets = plan.touched(self.base.layout)
+        # Schemes of one workspace (``-s other.json``) may touch other targets: moments are kept for one set at a time.
+        targets = scheme.touched(self.base.layout)
         if self._calibration is None or self._calibrated != targets:
             self._calibrated = targets
             layout = self.base.layout.only(targets)

@@ -69,6 +69,13 @@ def test_none_is_not_given() -> None:
     assert (recipe.seed, recipe.model, recipe.block.steps) == (7, None, Recipe().block.steps)
 
 
+@pytest.mark.parametrize("content", ["seed: 1\n", "finetune: 300\n", "finetune: {steps: 5}\n"])
+def test_a_part_that_is_no_mapping_is_a_problem_like_any_other(content: str) -> None:
+    write(content)
+    with pytest.raises(RecipeError, match=r"^options: finetune: got 300; input should be a valid dictionary"):
+        load_recipe(given={"finetune": 300})
+
+
 @pytest.mark.parametrize("content", ["", "# nothing\n", "---\n"])
 def test_an_empty_file_says_nothing(content: str) -> None:
     assert load_recipe(write(content)) == Recipe()

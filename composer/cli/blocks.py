@@ -33,7 +33,7 @@ from .options import (
 from .session import session
 
 if TYPE_CHECKING:
-    from composer.recipe import Recipe
+    from composer.run_folder import RunFolder
     from composer.steps.outcome import Outcome
 
     from .console import Console
@@ -124,8 +124,8 @@ def finetune(
             outcome = finetune_blocks(recipe, pruned=modules, **shared)
             console.show(outcome, tables.tuned_blocks(outcome))
             return
-        which = _every(recipe, scheme) if every else [configuration]
         with composer.open(recipe) as work:
+            which = _every(work, scheme) if every else [configuration]
             made = [finetune_model(work, kind, i, modules=modules, **shared) for i in which]  # type: ignore[arg-type]
         _show_each(console, made, every, tables.tuned_model)
 
@@ -164,10 +164,10 @@ def build_model(
 
     _check_which(configuration, every, output)
     with session(common, data, machine, model=model, sweep=sweep) as (recipe, console):
-        which = _every(recipe, scheme) if every else [configuration or 0]
         shared: dict[str, Any] = {"scheme": scheme, "modules": modules, "output": output, "force": force}
         shared["progress"] = console.progress
         with composer.open(recipe) as work:
+            which = _every(work, scheme) if every else [configuration or 0]
             made = [build_model(work, i, **shared) for i in which]
         _show_each(console, made, every, tables.built)
 
@@ -177,11 +177,11 @@ def _show_each(console: Console, made: Sequence[Outcome], every: bool, lines: ta
     console.show(list(made) if every else made[0], tables.each(lines(outcome) for outcome in made))
 
 
-def _every(recipe: Recipe, scheme: Path | None) -> Sequence[int]:
+def _every(run: RunFolder, scheme: Path | None) -> Sequence[int]:
     """Numbers of all configurations of the scheme."""
     from composer.steps.show import scheme_size
 
-    return range(scheme_size(scheme or recipe.folder / "conf_prune.json"))
+    return range(scheme_size(scheme or run.conf_prune))
 
 
 def _refuse(beside: str, given: dict[str, bool]) -> None:

@@ -57,7 +57,7 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
     """The steps that :func:`run` would take: name, what it does, whether its output is there already."""
     space = Workspace.of(recipe)
     n = len(space.scheme().roots) if space.conf_prune.is_file() else "all"
-    composed = space.folder / "models" / (str(n - 1) if isinstance(n, int) else "0")
+    composed = space.built_model(n - 1 if isinstance(n, int) else 0)
     rows = [
         ("generate-config", f"rates to {space.conf}", space.conf),
         ("generate-scheme", f"the graph, {space.conf_prune}", space.conf_prune),

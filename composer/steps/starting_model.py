@@ -91,7 +91,7 @@ class StartingModel:
 
         from ..composing.refit import sweep
 
-        library = Library(space.folder / "modules" / "swept")
+        library = Library(space.swept)
         lineage = {"stage": "swept", **self.inputs(space)}
         address = address_of(lineage)
         parameters = dict(model.named_parameters())

@@ -72,7 +72,7 @@ def trial(
     ``keep`` leaves its model in a work folder, where :func:`finetune_model` finds it when it is asked for the
     very same run (the learning-rate search's winner is not trained twice).
     """
-    csv = space.folder / "stats" / f"{name}.csv"
+    csv = space.stats_named(name)
     inputs = _inputs(space, start, settings)
     # A trial is the comparison's own file: when its inputs changed it is simply made again.
     if is_current(csv, inputs, renew=True):
