@@ -28,13 +28,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from tests.reference.events import HANGING
 from tests.zoo import OTHERS, ZOO, make_config
 
 # The same examples in every run, however slow the machine; `--hypothesis-profile=default` explores others.
-settings.register_profile("composer", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "composer", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("composer")
+# The hub's client waits 10 seconds for an answer, which a busy machine may need; it reads these when it is imported.
+os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = os.environ["HF_HUB_ETAG_TIMEOUT"] = f"{HANGING:.0f}"
 
 LONGEST = ("integration", "steps", "forecast", "test_docs.py", "training", "report", "assess")
 """What takes longest, in this order: the rest is short enough to fill whatever core is free."""

@@ -13,7 +13,7 @@ from ..errors import WorkerError, did_you_mean
 from .protocol import POLL, RESTARTS, Result, Share, answer, cores, limit_threads, threads_for
 
 PATIENCE = 10.0
-"""Seconds in which a cluster must answer."""
+"""Seconds in which a cluster must take up a connection: its system does so, however busy its programs are."""
 LOCAL = "local"
 """Instead of an address: a cluster made of this machine, for this command."""
 

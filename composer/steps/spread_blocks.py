@@ -31,8 +31,11 @@ from .block_phase import BlockPhase
 
 POLL = 0.1
 """Seconds between two looks for blocks that others make."""
-PATIENCE = 60.0
-"""Seconds until a block that a worker has stored must be seen here: some shared storage is slow to tell."""
+PATIENCE = 180.0
+"""Seconds until a block that a worker has stored must be seen here: shared storage may be slow to tell.
+
+NFS by itself remembers for up to 60 seconds what was in a folder (``acdirmax`` in nfs(5)); a busy server adds to that.
+"""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ import random
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from legacy_seq2seq.config import Config
 from legacy_seq2seq.data import Pair
 from legacy_seq2seq.model import Seq2Seq
 
-settings.register_profile("legacy", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "legacy", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("legacy")
 
 WORDS = {"mann": "man", "hund": "dog", "kind": "child", "sieht": "sees", "mag": "likes", "rot": "red"}

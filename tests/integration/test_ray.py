@@ -6,8 +6,7 @@ import hashlib
 import os
 import signal
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,8 +19,9 @@ from composer.errors import LibraryError, WorkerError
 from composer.library.store import Library
 from composer.parallel.ray import Cluster
 from composer.recipe import Recipe
+from composer.scheme.graph import load_scheme
 from tests.reference import shares
-from tests.reference.events import until
+from tests.reference.events import HANGING, Trap, until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -131,18 +131,28 @@ def blocks(folder: str) -> dict[str, str]:
 
 
 class Killer(threading.Thread):
-    """Kills a worker of two as soon as the first tuned block has come."""
+    """Kills a worker of two in the middle of a block, in whose place a trap is laid.
 
-    def __init__(self, folder: str) -> None:
+    Whoever is caught holds the library's lock: the other cannot end its share either.
+    """
+
+    def __init__(self, folder: str, traps: Iterable[str]) -> None:
         super().__init__(daemon=True)
-        self.library, self.seen, self.workers = Path(folder) / "modules" / "finetuned", 0, 0
+        self.library, self.seen, self.workers = Library(Path(folder) / "modules" / "finetuned"), 0, 0
+        self.traps = [Trap(self.library.path(address)) for address in traps]
+        self.start()
 
     def run(self) -> None:
-        while not any(self.library.glob("*.stats.json")):
-            time.sleep(0.0005)
+        until(lambda: any(trap.caught() for trap in self.traps))
+        caught = next(trap for trap in self.traps if trap.caught())
+        for trap in self.traps:
+            if trap is not caught:  # before the lock is free again
+                trap.remove()
+        until(lambda: len(workers()) == 2)
         found = workers()
+        self.workers, self.seen = len(found), sum(1 for _ in self.library.folder.glob("*.stats.json"))
         os.kill(found[0].pid, signal.SIGKILL)
-        self.workers, self.seen = len(found), sum(1 for _ in self.library.glob("*.stats.json"))
+        caught.remove()
 
 
 def test_two_workers_of_which_one_is_killed_end_in_the_bytes_of_one_process(
@@ -150,12 +160,14 @@ def test_two_workers_of_which_one_is_killed_end_in_the_bytes_of_one_process(
 ) -> None:
     composer.finetune_blocks(recipe("alone", t5_folder, translation_data))
     spread = recipe("spread", t5_folder, translation_data, jobs=2, cluster="local")
-    killer = Killer("spread")
-    killer.start()
+    scheme = load_scheme(Path("alone") / "conf_prune.json")
+    (manifest,) = Library(Path("alone") / "modules" / "finetuned").manifests().values()
+    # In the second wave, so that there is finished work to be kept.
+    killer = Killer("spread", {manifest["addresses"][node.hash] for node in scheme.at("sublayer")})
 
     done = composer.finetune_blocks(spread)
 
-    killer.join()
+    killer.join(HANGING)
     assert blocks("spread") == blocks("alone")
     assert killer.workers == 2
     assert 0 < killer.seen < done.summary["tuned"]
