@@ -53,7 +53,7 @@ def collect_gradients(
     parameters = dict(model.named_parameters())
     projections = [p for target in layout.targets for p in target.projections]
     weights = [parameters[p.weight] for p in projections]
-    asked = [weight.requires_grad for weight in weights]
+    required = [weight.requires_grad for weight in weights]
     sums, gates, tokens = [torch.zeros_like(weight) for weight in weights], _Gates(layout), 0
     starts = range(0, len(indices), batch_size)
     try:
@@ -69,7 +69,7 @@ def collect_gradients(
                 tokens += size
                 bar.advance()
     finally:
-        for weight, before in zip(weights, asked, strict=True):
+        for weight, before in zip(weights, required, strict=True):
             weight.requires_grad_(before)
     means = [(total / max(1, tokens)).cpu() for total in sums]
     return Gradients(

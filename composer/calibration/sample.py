@@ -54,7 +54,7 @@ class Calibration:
         by_need: bool = False,
         progress: Progress = SILENT,
     ) -> None:
-        """See above.
+        """Draw the sample; nothing is gathered yet.
 
         Args:
             model: the base model; it is run in evaluation mode and not changed.
@@ -142,10 +142,10 @@ class Calibration:
             )
         for number, (keys, needed) in enumerate(groups, 1):
             order = [source for source in self.inputs if source in needed]
-            found = self._gather(order, f"calibration {number}/{len(groups)}")
+            gathered = self._gather(order, f"calibration {number}/{len(groups)}")
             for key in keys:
-                yield key, {path: found[path] for path in wants[key]}
-            del found
+                yield key, {path: gathered[path] for path in wants[key]}
+            del gathered  # before the next group is gathered: both together may not fit
 
     def _gather(self, inputs: Sequence[Input], label: str) -> dict[str, Gram]:
         self.passes += 1

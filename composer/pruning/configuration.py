@@ -31,7 +31,7 @@ class PrunedTargets:
     """
 
     def __init__(self, layout: Layout, *, dead_columns: bool) -> None:
-        """See above.
+        """Nothing is pruned yet.
 
         Args:
             dead_columns: what reads removed heads loses weights first in their columns; its count stays.
@@ -43,7 +43,7 @@ class PrunedTargets:
 
     def cut(self, cut: Cut, rate: float) -> None:
         """Prune one more target."""
-        self.add(cut.target, cut.asked, cut.at(rate, self._dead_inputs(cut.target)))
+        self.add(cut.target, cut.shape, cut.at(rate, self._dead_inputs(cut.target)))
 
     def add(self, target: Target, shape: Shape, pruned: Pruned) -> None:
         """Take one more target as it was pruned elsewhere."""

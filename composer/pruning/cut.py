@@ -16,7 +16,7 @@ from ..tensors.ranking import Keep, spread
 from .criteria.criterion import is_rowwise, moves_weights
 
 if TYPE_CHECKING:
-    from .criteria.criterion import Criterion
+    from .criteria.criterion import Criterion, MovingCriterion
 
 Pruned = tuple[dict[str, Tensor], dict[str, Tensor]]
 """Weights, and keep-masks, by parameter name."""
@@ -34,45 +34,64 @@ class Cut:
         parameters: Mapping[str, Tensor],
         statistics: Callable[[Target], Mapping[str, Any]],
     ) -> None:
-        """See above.
+        """Nothing is scored until a rate, or :attr:`scores`, is asked for.
 
         Args:
-            parameters: the base model's, by name.
+            path: of the target.
+            shape: of the units.
+            parameters: the base model's, by name; they are not changed.
             statistics: what the criterion sees of a part of the target.
         """
-        # Wanda compares single weights within output rows, at the same count.
-        rowwise = shape.kind == "unstructured" and is_rowwise(criterion)
-        self.shape = Shape("per-row") if rowwise else shape
+        self.target, self.shape = layout.target(path), shape
         self.criterion, self.parameters, self.statistics = criterion, parameters, statistics
-        self.target, self.asked = layout.target(path), shape
         self.parts = shape.parts(layout, path)
+        # Wanda compares single weights within output rows; the matrix loses as many as it would otherwise.
+        rowwise = shape.kind == "unstructured" and is_rowwise(criterion)
+        self._compared = Shape("per-row") if rowwise else shape
 
     def at(self, rate: float, dead: Tensor | None = None) -> Pruned:
-        """Weights and masks at ``rate``; ``dead`` as in :class:`composer.tensors.ranking.Keep`."""
-        keep = Keep(self.shape, rate, dead)
+        """Weights and keep-masks at ``rate``, for all parameters of the target's parts.
+
+        Args:
+            dead: input columns that carry nothing, (in,) bool (:class:`composer.tensors.ranking.Keep`).
+        """
+        keep = Keep(self._compared, rate, dead)
         names = [name for part in self.parts for p in part.projections for name in p.parameters]
         weights = {name: self.parameters[name].detach().clone() for name in names}
-        made: dict[str, Tensor] = {}
-        if moves_weights(self.criterion):
-            for part in self.parts:
-                moved, kept = self.criterion.prune(part, self._weights(part), self.statistics(part), keep)
-                for p, weight, mask in zip(part.projections, moved, kept, strict=True):
-                    p.of(weights[p.weight]).copy_(weight)
-                    whole = made.setdefault(p.weight, torch.ones_like(weights[p.weight], dtype=torch.bool))
-                    p.of(whole).copy_(mask)
-        else:
-            for part, units in zip(self.parts, keep(self.scores), strict=True):
-                for name, mask in masks.expand(part, spread(part, units, self.shape)).items():
-                    made[name] = made[name] & mask if name in made else mask
-        masks.apply(weights, made)
-        return weights, made
+        kept = self._move(self.criterion, keep, weights) if moves_weights(self.criterion) else self._rank(keep)
+        masks.apply(weights, kept)
+        return weights, kept
 
     @cached_property
     def scores(self) -> list[Tensor]:
-        """Of the units of each part."""
+        """One tensor of scores for each part, in the shape of its units (:func:`composer.tensors.ranking.totals`).
+
+        They do not depend on the rate. Whoever has kept them may set them, and no statistics are looked at.
+        """
         return [
-            self.criterion.score(part, self._weights(part), self.statistics(part), self.shape) for part in self.parts
+            self.criterion.score(part, self._weights(part), self.statistics(part), self._compared)
+            for part in self.parts
         ]
+
+    def _move(self, criterion: MovingCriterion, keep: Keep, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Keep-masks of a criterion that moves weights; ``weights`` take the moved ones, in place."""
+        kept: dict[str, Tensor] = {}
+        for part in self.parts:
+            moved, own = criterion.prune(part, self._weights(part), self.statistics(part), keep)
+            for p, weight, mask in zip(part.projections, moved, own, strict=True):
+                # A module may hold several projections in one parameter: each writes its own part of it.
+                p.of(weights[p.weight]).copy_(weight)
+                whole = kept.setdefault(p.weight, torch.ones_like(weights[p.weight], dtype=torch.bool))
+                p.of(whole).copy_(mask)
+        return kept
+
+    def _rank(self, keep: Keep) -> dict[str, Tensor]:
+        """Keep-masks of a criterion that has scores; parts may share a parameter, of which each masks its own."""
+        kept: dict[str, Tensor] = {}
+        for part, units in zip(self.parts, keep(self.scores), strict=True):
+            for name, mask in masks.expand(part, spread(part, units, self._compared)).items():
+                kept[name] = kept[name] & mask if name in kept else mask
+        return kept
 
     def _weights(self, part: Target) -> list[Tensor]:
         return [weight_of(p, self.parameters) for p in part.projections]

@@ -24,9 +24,9 @@ GLOBAL = Shape("global")
 """The granularity whose units are ranked over all targets that say it."""
 
 
-def is_global(said: float | Spec) -> bool:
+def is_global(entry: float | Spec) -> bool:
     """Whether a configuration puts a target under the threshold that it shares with others."""
-    return isinstance(said, Spec) and said.granularity == str(GLOBAL)
+    return isinstance(entry, Spec) and entry.granularity == str(GLOBAL)
 
 
 def default_granularity(criterion: str) -> str | None:
@@ -42,8 +42,8 @@ def complete(configurations: Configurations, criterion: str) -> Configurations:
     Args:
         criterion: the run's; it is taken where its scores are comparable, else the first one whose are.
     """
-    made = [{key: _complete(said, criterion) for key, said in one.items()} for one in configurations.configurations]
-    return configurations.model_copy(update={"configurations": made})
+    both = [{key: _complete(entry, criterion) for key, entry in one.items()} for one in configurations.configurations]
+    return configurations.model_copy(update={"configurations": both})
 
 
 def wants_allocation(assigned: Assignment) -> bool:
@@ -64,19 +64,19 @@ def allocate(assigned: Assignment, layout: Layout, parameters: Mapping[str, Tens
         ConfigError: a criterion that looks at more than the weights, which are all there is when a scheme is made.
     """
     settled: dict[str, float | Spec] = dict(assigned)
-    for name, asked in _by_criterion(assigned).items():
+    for name, specs in _by_criterion(assigned).items():
         criterion = CRITERIA.get(name)()
         if criterion.needs:
             raise ConfigError(
-                f"{next(iter(asked))}: criterion {name!r} needs {', '.join(sorted(criterion.needs))}; with granularity "
+                f"{next(iter(specs))}: criterion {name!r} needs {', '.join(sorted(criterion.needs))}; with granularity "
                 f"'{GLOBAL}' rates are settled from the weights alone, so only criteria that need nothing are allowed"
             )
-        targets = [layout.target(path) for path in asked]
-        total = round(sum(spec.rate * target.parameters for spec, target in zip(asked.values(), targets, strict=True)))
-        counts = removals([_scores(criterion, path, layout, parameters) for path in asked], total)
+        targets = [layout.target(path) for path in specs]
+        total = round(sum(spec.rate * target.parameters for spec, target in zip(specs.values(), targets, strict=True)))
+        counts = removals([_scores(criterion, path, layout, parameters) for path in specs], total)
         for target, count in zip(targets, counts, strict=True):
             if count:
-                settled[target.path] = asked[target.path].model_copy(update={"rate": count / target.parameters})
+                settled[target.path] = specs[target.path].model_copy(update={"rate": count / target.parameters})
             else:
                 del settled[target.path]
     return settled
@@ -103,21 +103,21 @@ def _scores(criterion: Criterion, path: str, layout: Layout, parameters: Mapping
 
 def _by_criterion(assigned: Assignment) -> dict[str, dict[str, Spec]]:
     """Criterion -> the targets under its threshold; criteria that know none are refused when the scheme is checked."""
-    found: dict[str, dict[str, Spec]] = {}
-    for path, said in assigned.items():
-        if isinstance(said, Spec) and is_global(said) and said.criterion and GLOBAL.kind in _shapes(said.criterion):
-            found.setdefault(said.criterion, {})[path] = said
-    return found
+    thresholds: dict[str, dict[str, Spec]] = {}
+    for path, entry in assigned.items():
+        if isinstance(entry, Spec) and is_global(entry) and entry.criterion and GLOBAL.kind in _shapes(entry.criterion):
+            thresholds.setdefault(entry.criterion, {})[path] = entry
+    return thresholds
 
 
-def _complete(said: float | Spec, criterion: str) -> float | Spec:
-    if not isinstance(said, Spec):
-        return said
-    if said.criterion and not said.granularity:
-        return said.model_copy(update={"granularity": default_granularity(said.criterion)})
-    if is_global(said) and not said.criterion:
-        return said.model_copy(update={"criterion": _comparable(criterion)})
-    return said
+def _complete(entry: float | Spec, criterion: str) -> float | Spec:
+    if not isinstance(entry, Spec):
+        return entry
+    if entry.criterion and not entry.granularity:
+        return entry.model_copy(update={"granularity": default_granularity(entry.criterion)})
+    if is_global(entry) and not entry.criterion:
+        return entry.model_copy(update={"criterion": _comparable(criterion)})
+    return entry
 
 
 def _comparable(criterion: str) -> str:

@@ -71,6 +71,7 @@ def prune_in_order(
         nodes = {n.hash: n for level in ("module", "sublayer") for n in scheme.at(level) if inside.issuperset(n.rates)}
         if not nodes:
             continue
+        # The sample looks at this layer's inputs only, and pruning at this layer's nodes only.
         here = replace(layout, targets=tuple(t for t in layout.targets if t.path in inside))
         stored = prune(
             model,
@@ -81,21 +82,24 @@ def prune_in_order(
             calibration=partial(calibrate, here),
             **options,
         )
-        for address in stored.values():  # sublayers come last: theirs are the masks that count
-            _take(model, library, address)
+        # What later layers read depends on this one as it is pruned. Sublayers come last in what was stored: where
+        # their masks follow from heads, they replace those of the leaf.
+        for address in stored.values():
+            _copy_weights(model, library, address)
         addresses |= stored
     return addresses
 
 
 def _layers(layout: Layout) -> list[set[str]]:
     """Targets of each layer, in execution order; a target of no layer is by itself."""
-    found = [set(block.targets) for block in layout.at("layer")]
-    loose = [{path} for path in layout.paths if not any(path in inside for inside in found)]
+    layers = [set(block.targets) for block in layout.at("layer")]
+    loose = [{path} for path in layout.paths if not any(path in inside for inside in layers)]
     position = {path: i for i, path in enumerate(layout.paths)}
-    return sorted(found + loose, key=lambda inside: min(position[path] for path in inside))
+    return sorted(layers + loose, key=lambda inside: min(position[path] for path in inside))
 
 
-def _take(model: nn.Module, library: Library, address: str) -> None:
+def _copy_weights(model: nn.Module, library: Library, address: str) -> None:
+    """Put the weights that are stored at ``address`` into the model."""
     import torch
 
     parameters = dict(model.named_parameters())

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def inputs_of(layout: Layout, path: str, shape: Shape) -> list[str]:
     """Projections whose moments a criterion may look at for the target at ``path``, cut in this shape."""
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for part in shape.parts(layout, path):
         out = [layout.out_projection(part.path).path] if part.kind == "attention" else []
-        found |= dict.fromkeys([*(p.path for p in part.projections), *out])
-    return list(found)
+        paths |= dict.fromkeys([*(p.path for p in part.projections), *out])
+    return list(paths)
 
 
 def statistics_of(

@@ -139,10 +139,10 @@ class Bench:
             dead_columns=r.dead_columns,
         )
 
-    def criterion_of(self, target: Target, wanted: str) -> str:
-        """``wanted``, or for heads that it cannot score l1."""
-        fits = default_shape(target).kind in CRITERIA.get(wanted).shapes
-        return wanted if fits or target.kind != "attention" else HEADS
+    def criterion_of(self, target: Target, criterion: str) -> str:
+        """``criterion``, or for heads that it cannot score :data:`HEADS`."""
+        fits = default_shape(target).kind in CRITERIA.get(criterion).shapes
+        return criterion if fits or target.kind != "attention" else HEADS
 
     def journal(self, part: str, **inputs: Any) -> Journal:
         """The rows of a part that were measured under the same circumstances."""
@@ -167,8 +167,8 @@ class Bench:
 
     def header(self, what: str, **inputs: Any) -> dict[str, Any]:
         """How every file begins."""
-        told = record({**self.inputs, **inputs}, **self.repeating, recipe=self.space.resolved())
-        return {"what": what, "model": self.space.base.name, "provenance": told}
+        provenance = record({**self.inputs, **inputs}, **self.repeating, recipe=self.space.resolved())
+        return {"what": what, "model": self.space.base.name, "provenance": provenance}
 
     @property
     def repeating(self) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def assess_calibrations(bench: Bench) -> dict[str, Any]:
             missing = [task for task, key in keys.items() if not journal.holds(*key)]
             pruned = _pruned(bench, sample, criterion, rate) if missing else {}
             for task, key in keys.items():
-                told = journal.row(key, partial(_cell, bench, pruned, *evaluations[task]))
-                rows.append({"calibration": name, "task": task, **told})
+                cell = journal.row(key, partial(_cell, bench, pruned, *evaluations[task]))
+                rows.append({"calibration": name, "task": task, **cell})
                 bar.advance(name)
     content = {
         **bench.header("calibration", **inputs, samples={name: data.digest for name, data in samples.items()}),
@@ -96,20 +96,20 @@ def opened(bench: Bench, place: str) -> Iterator[Workspace]:
 
 def _samples(bench: Bench) -> dict[str, Examples]:
     """Name -> what is drawn from; all are read before anything is computed."""
-    found = {_own(bench): bench.space.examples("train")}
+    samples = {_own(bench): bench.space.examples("train")}
     for place in bench.settings.calibrations:
         with opened(bench, place) as space:
-            found[place] = space.examples("train")
-    return found
+            samples[place] = space.examples("train")
+    return samples
 
 
 def _evaluations(bench: Bench) -> dict[str, tuple[Task, Examples]]:
     """Name -> task and validation examples."""
-    found = {_own(bench): (bench.space.task, bench.examples)}
+    evaluations = {_own(bench): (bench.space.task, bench.examples)}
     for place in bench.settings.evaluations:
         space = Workspace(bench.space.recipe.model_copy(update={"data": place}))
-        found[place] = (space.task, space.examples("valid"))
-    return found
+        evaluations[place] = (space.task, space.examples("valid"))
+    return evaluations
 
 
 def _own(bench: Bench) -> str:
@@ -137,5 +137,10 @@ def _cell(bench: Bench, pruned: dict[str, dict[str, Tensor]], task: Task, data: 
             if name == [*pruned][-1]:
                 metric = task.score(bench.model, first(data, bench.settings.scored)).metrics[task.main_metric]
     shown = losses["repaired"] if "repaired" in losses else losses["pruned"]
-    told = {"loss": shown, "loss_pruned": losses["pruned"], "metric": metric, "metric_name": task.main_metric}
-    return {**told, "examples": len(data)}
+    losses_and_metric = {
+        "loss": shown,
+        "loss_pruned": losses["pruned"],
+        "metric": metric,
+        "metric_name": task.main_metric,
+    }
+    return {**losses_and_metric, "examples": len(data)}

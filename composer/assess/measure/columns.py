@@ -31,12 +31,12 @@ def add_columns(bench: Bench, weights: Mapping[str, Any]) -> dict[str, Any] | No
     The sample is the data's own, else that of the first calibration set. No model is loaded where the journal has the
     norms.
     """
-    made = _own(bench) if _names_data(bench) else _first_set(bench) if bench.settings.calibrations else None
-    if made is None:
+    measured = _own(bench) if _names_data(bench) else _first_set(bench) if bench.settings.calibrations else None
+    if measured is None:
         return None
-    content = {**weights, **made}
+    content = {**weights, **measured}
     write_json(bench.folder / "weights.json", content)
-    write_csv(bench.folder / "columns.csv", [{**row, **row["norms"]} for row in made["columns"]], COLUMNS)
+    write_csv(bench.folder / "columns.csv", [{**row, **row["norms"]} for row in measured["columns"]], COLUMNS)
     return content
 
 
@@ -56,8 +56,8 @@ def _norms(path: str, grams: Sequence[Gram]) -> dict[str, Any]:
     squares = np.sort(norms**2)[::-1]
     top = max(1, round(TOP * squares.size))
     share = float(squares[:top].sum() / squares.sum()) if squares.sum() else 0.0
-    told = {"min": float(norms.min()), "median": float(np.median(norms)), "max": float(norms.max())}
-    return {"target": path, "tokens": max(g.tokens for g in distinct), "norms": {**told, "top_share": share}}
+    summary = {"min": float(norms.min()), "median": float(np.median(norms)), "max": float(norms.max())}
+    return {"target": path, "tokens": max(g.tokens for g in distinct), "norms": {**summary, "top_share": share}}
 
 
 def _names_data(bench: Bench) -> bool:
@@ -87,8 +87,8 @@ def _measured(bench: Bench, name: str, digest: str, calibration: Any) -> dict[st
     journal = Journal(bench.folder, "columns", inputs, force=bench.force)
 
     def make() -> dict[str, Any]:
-        made = calibration()
-        return {"columns": columns_of(bench.layout.only(bench.paths), made), "examples": len(made)}
+        sample = calibration()
+        return {"columns": columns_of(bench.layout.only(bench.paths), sample), "examples": len(sample)}
 
     row = journal.row(("columns",), make)
     return {"columns": row["columns"], "sample": {"data": name, "examples": row["examples"]}}

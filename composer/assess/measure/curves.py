@@ -47,13 +47,13 @@ def assess_curves(bench: Bench) -> dict[str, Any]:
     """Write ``curves.json`` and its CSV; returns what the first one holds."""
     from ...report.tables import FALLING
 
-    asked = list(points(bench))
+    wished = list(points(bench))
     journal = bench.journal("curves", scored=bench.settings.scored)
-    with bench.progress.bar("curves", len(asked) + 1) as bar:
+    with bench.progress.bar("curves", len(wished) + 1) as bar:
         dense = journal.row(("dense",), lambda: _measured(bench, bench.measure.dense))
         bar.advance("dense")
         rows = []
-        for point in asked:
+        for point in wished:
             key = ("point", *asdict(point).values())
             rows.append({**asdict(point), **journal.row(key, lambda point=point: _pruned(bench, point))})  # type: ignore[misc]
             bar.advance(f"{point.criterion} {point.rate:g}")
@@ -114,15 +114,15 @@ def speed_note(pairs: Sequence[tuple[float, float]], examples: int) -> str:
         return ""
     dense, masked = ([pair[i] for pair in pairs] for i in (0, 1))
     ratio = median(before / after for before, after in pairs)
-    said = (
+    sentence = (
         f"Seconds of a forward pass over the same {examples} examples: {min(dense):.3g} to {max(dense):.3g} s "
         f"dense, {min(masked):.3g} to {max(masked):.3g} s with masks; one after the other, in the median {ratio:.2f} "
         "times as fast with masks. "
     )
     reason = "a masked weight is a zero in a dense matrix, which is multiplied like any other"
     if ratio <= 1 + NOISE:
-        return f"{said}Masks bring no speed here: {reason}."
-    return f"{said}That is not what masks do, as {reason}: look for what else differed."
+        return f"{sentence}Masks bring no speed here: {reason}."
+    return f"{sentence}That is not what masks do, as {reason}: look for what else differed."
 
 
 def _followers(layout: Layout, granularity: str) -> set[str]:

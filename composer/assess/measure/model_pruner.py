@@ -36,7 +36,7 @@ class ModelPruner:
         seed: int = 0,
         dead_columns: bool = True,
     ) -> None:
-        """See above.
+        """Nothing is gathered or scored yet.
 
         Args:
             parameters: the base model's, by name.

@@ -83,7 +83,7 @@ def propose(rows: Iterable[tuple[str, int, float]], layout: Layout, goal: int, t
 
     What looks like a gain is noise, and costs nothing; but the largest such gain tells how large noise is. That much,
     times the square of the removed share, is added to every row, so that targets which noise alone tells apart are
-    pruned alike. The rise that is told is without it.
+    pruned alike. The rise that is handed back is without it.
     """
     rows = list(rows)
     noise = max([0.0, *(-rise for _, _, rise in rows)])
@@ -150,6 +150,6 @@ def _measured(bench: Bench, journal: Journal, assigned: Mapping[str, Any], crite
     def make() -> dict[str, Any]:
         return {"pruned": loss(False), "repaired": loss(True) if bench.settings.repair else None}
 
-    held = journal.row(("whole", rates), make)
+    losses = journal.row(("whole", rates), make)
     bar.advance()
-    return held
+    return losses

@@ -41,7 +41,7 @@ class Repair:
     """Refits pruned targets of the base model; solutions are kept, as the same target is pruned again and again."""
 
     def __init__(self, layout: Layout, parameters: Mapping[str, Tensor], damping: float) -> None:
-        """See above.
+        """Nothing is solved yet.
 
         Args:
             parameters: the base model's, by name; they are not changed.

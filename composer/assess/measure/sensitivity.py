@@ -130,13 +130,13 @@ class _Sensitivity:
         removed = target.removed_units(rate)
         dense = self.journal["dense",]["loss"]
         untouched = {"loss": dense, "loss_repaired": dense if self.bench.settings.repair else None, "removed": 0}
-        held = self.journal["rate", target.path, removed] if removed else untouched
+        losses = self.journal["rate", target.path, removed] if removed else untouched
         where = {"target": target.path, "kind": target.kind, "layer": self.layers[target.path][0], "rate": rate}
-        return {**where, **held, "total": target.parameters}
+        return {**where, **losses, "total": target.parameters}
 
     def _head_row(self, target: Target, i: int) -> dict[str, Any]:
-        held = self.journal["head", target.path, i]
-        return {"target": target.path, "layer": self.layers[target.path][0], "head": i, "loss": held["loss"]}
+        losses = self.journal["head", target.path, i]
+        return {"target": target.path, "layer": self.layers[target.path][0], "head": i, "loss": losses["loss"]}
 
 
 def without_head(

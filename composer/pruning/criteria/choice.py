@@ -63,15 +63,15 @@ def check_criteria(scheme: Scheme, layout: Layout, default: Criterion | None = N
     Raises:
         ConfigError: one problem for each pair, with the first target that asks for it.
     """
-    asked: dict[tuple[str, Shape], list[str]] = {}
+    targets: dict[tuple[str, Shape], list[str]] = {}
     for node in scheme.at("module"):
         name = node.choices.get(node.path, {}).get("criterion", default.name if default else None)
         if name:
-            paths = asked.setdefault((name, node.shape(layout.target(node.path))), [])
+            paths = targets.setdefault((name, node.shape(layout.target(node.path))), [])
             paths += [] if node.path in paths else [node.path]
     problems = [
         f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {problem}"
-        for (name, shape), paths in asked.items()
+        for (name, shape), paths in targets.items()
         if (problem := _refusal(name, shape, default))
     ]
     if problems:
