@@ -104,6 +104,4 @@ class BlockPhase:
 
 
 def _examples(space: Workspace) -> dict[str, Examples]:
-    from ..training.blocks.tuner import head
-
-    return {"train": space.examples("train"), "valid": head(space.examples("valid"), space.recipe.block.valid_size)}
+    return {"train": space.examples("train"), "valid": space.examples("valid").first(space.recipe.block.valid_size)}

@@ -111,8 +111,7 @@ def warn_if_no_better_than_chance(space: Workspace, progress: Progress) -> None:
     from ..tasks.loss import mean_loss
 
     chance = space.task.chance()
-    valid = space.examples("valid")
-    sample = replace(valid, features=valid.features[:256], references=valid.references[:256])
+    sample = space.examples("valid").first(256)
     loss = mean_loss(space.fresh_model(), space.task, sample) if chance is not None else 0.0
     if chance is not None and loss >= chance:
         progress.note(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def first(self, count: int) -> Examples:
+        """The first ``count`` examples, with a digest of their own; all of them where there are no more."""
+        if count >= len(self):
+            return self
+        digest = f"{self.digest}[:{count}]"
+        return replace(self, features=self.features[:count], references=self.references[:count], digest=digest)
 
 
 @dataclass(frozen=True)

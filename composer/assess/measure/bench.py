@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +79,7 @@ class Bench:
     @cached_property
     def scored(self) -> Examples:
         """The first of them, which the metric looks at."""
-        return first(self.examples, self.settings.scored)
+        return self.examples.first(self.settings.scored)
 
     @cached_property
     def measure(self) -> Measure:
@@ -189,8 +188,3 @@ def sized(recipe: Recipe) -> Recipe:
     if recipe.train_size is None:
         unsaid["train_size"] = unsaid.get("calibration_size", recipe.calibration_size)
     return recipe.model_copy(update=unsaid)
-
-
-def first(data: Examples, count: int) -> Examples:
-    """The first ``count`` examples."""
-    return replace(data, features=data.features[:count], references=data.references[:count])

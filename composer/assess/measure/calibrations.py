@@ -15,7 +15,7 @@ from ...files.stats import write_csv
 from ...pruning.criteria import CRITERIA
 from ...tasks.data.formats import READERS, TEXT_READERS
 from ...workspace import Workspace
-from .bench import Bench, first
+from .bench import Bench
 from .curves import Point, assigned_to
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _cell(bench: Bench, pruned: dict[str, dict[str, Tensor]], task: Task, data: 
         with replaced(bench.parameters, weights):
             losses[name] = mean_loss(bench.model, task, data, batch_size=size)
             if name == [*pruned][-1]:
-                metric = task.score(bench.model, first(data, bench.settings.scored)).metrics[task.main_metric]
+                metric = task.score(bench.model, data.first(bench.settings.scored)).metrics[task.main_metric]
     shown = losses["repaired"] if "repaired" in losses else losses["pruned"]
     losses_and_metric = {
         "loss": shown,

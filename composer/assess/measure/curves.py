@@ -18,7 +18,7 @@ from ...pruning.criteria import CRITERIA
 from ...scheme.configurations import Assignment, Configurations, Spec, resolve
 from ...scheme.layout import Layout
 from ...scheme.shapes import parse_shape
-from .bench import Bench, first
+from .bench import Bench
 
 COLUMNS = (
     *("criterion", "granularity", "rate", "repaired", "removed_share"),
@@ -163,7 +163,7 @@ def _seconds(bench: Bench) -> float:
     from ...tasks.loss import mean_loss
     from .replay import batch_size_on
 
-    size, data = batch_size_on(next(bench.model.parameters()).device), first(bench.scored, TIMED)
+    size, data = batch_size_on(next(bench.model.parameters()).device), bench.scored.first(TIMED)
     start = time.perf_counter()
     mean_loss(bench.model, bench.space.task, data, batch_size=size)  # its sums are read back: a device has finished
     return time.perf_counter() - start

@@ -20,7 +20,6 @@ from ...tensors import masks
 from ...tensors.batches import batch_indices
 from ...tensors.capture import owned
 from ...tensors.ranking import keep_by_rank
-from ...training.blocks.tuner import head
 from ...training.joint import JointBook
 from ...training.loop import Book
 from ...training.model import MaskedBook
@@ -53,7 +52,7 @@ class Bench:
         self._looked_at = layout
         self.sample = self.few()
         self.scale = _tokens(full) / _tokens(self.sample)
-        valid = head(space.examples("valid"), r.block.valid_size)
+        valid = space.examples("valid").first(r.block.valid_size)
         self.lecturer = Teacher(self.model, self.layout, space.task, self.train, valid, self.sample)
 
     def few(self) -> Calibration:

@@ -22,7 +22,6 @@ from ...tasks.task import Examples
 from ...tensors import masks
 from ...training.blocks import TRAINERS
 from ...training.blocks.trainer import BlockSettings
-from ...training.blocks.tuner import head
 from ...training.joint import Variant
 from ...training.loop import train_whole
 from ...training.settings import ModelSettings
@@ -141,7 +140,7 @@ class Pieces(ClosedForms):
     @property
     def _nobody(self) -> Examples:
         """Examples of a loop that validates nothing."""
-        return head(self.train, 1)
+        return self.train.first(1)
 
     def _loop(self, batch_size: int) -> ModelSettings:
         """Settings of a few steps that cost what the recipe's do."""

@@ -8,14 +8,13 @@ depend on its address alone, whatever runs beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ...calibration.teacher import Teacher
 from ...progress import SILENT, Progress
 from ...scheme.graph import Node
 from ...scheme.layout import Block
-from ...tasks.task import Examples
 from ...tensors.capture import owned
 from ...tensors.masks import live_columns
 from .trainer import BlockSettings, BlockTrainer, Job, Tuned
@@ -89,15 +88,3 @@ def _rows(node: Node, tuned: Tuned) -> list[dict[str, Any]]:
     rates = " ".join(f"{rate:g}" for rate in node.rates.values())
     place = {"level": node.level, "path": node.path, "rates": rates, "node": node.hash}
     return [place | asdict(look) for look in tuned.looks]
-
-
-def head(examples: Examples, size: int) -> Examples:
-    """The first ``size`` examples, with a digest of their own."""
-    if size >= len(examples):
-        return examples
-    return replace(
-        examples,
-        features=examples.features[:size],
-        references=examples.references[:size],
-        digest=f"{examples.digest}[:{size}]",
-    )

@@ -29,7 +29,7 @@ from composer.tensors.masks import violations
 from composer.training.blocks.distill import Distill
 from composer.training.blocks.least_squares import LeastSquares
 from composer.training.blocks.trainer import BlockTrainer, Run
-from composer.training.blocks.tuner import BlockSettings, BlockTuner, BlockTuning, head
+from composer.training.blocks.tuner import BlockSettings, BlockTuner, BlockTuning
 from composer.training.blocks.waves import Waves
 from tests.conftest import VOCABULARY, make_folder
 from tests.reference import modules
@@ -231,7 +231,7 @@ def test_every_setting_is_part_of_the_address(t5: Place, tmp_path: Path, change:
 def test_the_data_is_part_of_the_address(t5: Place, tmp_path: Path) -> None:
     scheme = t5.scheme({"encoder.block.0.layer.1.DenseReluDense.wi": 0.5}, levels=("module",))
     first = t5.tune(scheme, tmp_path)[0].addresses
-    other = t5.tune(scheme, tmp_path, valid=head(t5.valid, 4))[0].addresses
+    other = t5.tune(scheme, tmp_path, valid=t5.valid.first(4))[0].addresses
     assert not set(first.values()) & set(other.values())
 
 
@@ -548,8 +548,8 @@ def test_padding_never_counts(t5: Place, tmp_path: Path) -> None:
 
 
 def test_the_first_examples_have_a_digest_of_their_own(t5: Place) -> None:
-    few = head(t5.valid, 3)
+    few = t5.valid.first(3)
     assert (len(few), few.features, few.references) == (3, t5.valid.features[:3], t5.valid.references[:3])
     assert few.digest != t5.valid.digest
-    assert head(t5.valid, 2).digest != few.digest
-    assert head(t5.valid, 8) == head(t5.valid, 99) == t5.valid
+    assert t5.valid.first(2).digest != few.digest
+    assert t5.valid.first(8) == t5.valid.first(99) == t5.valid
