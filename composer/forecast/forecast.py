@@ -207,7 +207,7 @@ class Plan:
     def _disk(self, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
         """Bytes that will be written: blocks, scores that a criterion keeps, what joint tuning shares, models."""
         setting, sizes, space = self.setting, self.setting.sizes, self.space
-        new = [path for path in setting.scheme.modules if path not in self.stock.scored] if setting.selects else []
+        new = [path for path in setting.scheme.modules if path in setting.keeping and path not in self.stock.scored]
         joint = space.recipe.trainer == "joint"
         names = [name.format(i) for i in range(self.n) for name in ("{}", "{}-finetuned", "{}-baseline")]
         models = [name for name in (*names, "dense") if not (space.folder / "models" / name).exists()]

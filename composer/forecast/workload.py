@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
+from ..pruning.criteria import CRITERIA
+from ..pruning.criteria.choice import criterion_of, looks_at_data
+from ..pruning.criteria.criterion import moves_weights
 from ..recipe import Recipe
 from ..scheme.graph import Node, Scheme
 from ..scheme.layout import Layout
@@ -56,9 +59,16 @@ class Setting:
     recipe: Recipe
     sizes: Footprint
     selects: bool
-    """Whether the criterion looks at moments (and keeps its scores)."""
+    """Whether a criterion looks at data."""
     valid: int
     """Validation examples that blocks are measured on."""
+
+    @cached_property
+    def keeping(self) -> frozenset[str]:
+        """Targets whose scores are stored: their criterion looks at data, and has scores as it moves no weights."""
+        default = CRITERIA.get(self.recipe.criterion)()
+        criteria = ((node.path, criterion_of(node, node.path, default)) for node in self.scheme.at("module"))
+        return frozenset(path for path, one in criteria if looks_at_data(one) and not moves_weights(one))
 
     @property
     def passes(self) -> int:
@@ -138,7 +148,7 @@ def pruning(nodes: Sequence[Node], setting: Setting, scored: Collection[str] = (
         effort = read.in_features**2 * (read.in_features + 70 * read.out_features * (target.kind == "linear"))
         yield Work("select", 1, (setting.target_like(path),), effort)
     files = [setting.sizes.pruned(node) for node in nodes]
-    yield from stored(files + [setting.sizes.scores(path) for path in new if setting.selects])
+    yield from stored(files + [setting.sizes.scores(path) for path in new if path in setting.keeping])
 
 
 def stored(files: Sequence[int]) -> Iterator[Work]:

@@ -165,6 +165,24 @@ def test_what_was_pruned_otherwise_is_found_again(
     assert sum(row["to_do"] for row in rows) == 0
 
 
+def test_scores_are_counted_of_the_criteria_that_keep_them(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path
+) -> None:
+    given = {"model": str(distilbert_folder), "data": str(classification_data), "folder": str(tmp_path)}
+    recipe = composer.load_recipe(given=given | {"calibration_size": 12, "criterion": "sparsegpt"}, file=False)
+    configuration = {"*.lin1": 0.5, "*.lin2": {"rate": 0.5, "criterion": "wanda"}, "*.out_lin": {"rate": 0.5}}
+    configuration["*.attention"] = {"rate": 0.5, "criterion": "l1"}
+    (tmp_path / "conf.json").write_text(json.dumps([configuration]))
+    composer.generate_scheme(recipe)
+    before = forecast(recipe)["disk"]["scores"]
+    composer.prune(recipe)
+    library = Library(tmp_path / "modules" / "pruned")
+    scores = [a for a in library.addresses() if library.header(a).lineage["stage"] == "scores"]
+    assert {library.header(a).lineage["criterion"]["name"] for a in scores} == {"wanda"}
+    assert before - len(scores) * BESIDE == tensors(library, scores) > 0
+    assert forecast(recipe)["disk"]["scores"] == 0
+
+
 def test_another_configuration_is_only_its_own_blocks(cases: dict[str, Case]) -> None:
     case = cases["t5, closed forms"]
     more = {"attention": [0.25, 0.5, 0.25], "linear": [0.3, 0.5, 0.6], "grid": False}
