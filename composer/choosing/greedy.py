@@ -93,8 +93,8 @@ def rate_of(removed: int, units: int) -> float:
     if removed == units:
         return 1 - 1 / (4 * units)
     exact = removed / units
-    found = (round(exact, digits) for digits in range(1, 17))
-    return next((rate for rate in found if rate < 1 and round(rate * units) == removed), exact)
+    rounded = (round(exact, digits) for digits in range(1, 17))
+    return next((rate for rate in rounded if rate < 1 and round(rate * units) == removed), exact)
 
 
 def _price(low: Point, high: Point) -> float:
