@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import composer
+from tests.reference.events import HANGING
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {"ComposerError", "InputError", "Outcome", "Progress", "Recipe", "Workspace"}
@@ -71,7 +72,7 @@ def revealed(tmp_path_factory: pytest.TempPathFactory) -> str:
         f"[mypy-{skipped}]\nfollow_imports = skip\nfollow_imports_for_stubs = True\nignore_missing_imports = True\n"
     )
     command = [sys.executable, "-m", "mypy", "--config-file", str(settings), "--cache-dir", str(folder / "cache")]
-    done = subprocess.run([*command, str(user)], capture_output=True, text=True, cwd=folder, timeout=300)
+    done = subprocess.run([*command, str(user)], capture_output=True, text=True, cwd=folder, timeout=HANGING)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

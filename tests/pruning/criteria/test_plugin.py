@@ -18,6 +18,7 @@ from composer.files.jsonfile import read_json
 from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.pruning.criteria import CRITERIA
+from tests.reference.events import HANGING
 
 SOURCE = '''
 from composer.plugin import MovingCriterion, statistic
@@ -158,6 +159,6 @@ def test_what_there_is_to_know_of_a_criterion_takes_no_torch() -> None:
         "import sys; from composer.pruning.criteria import CRITERIA; "
         "print(*(sorted(one.shapes) for one in CRITERIA.all()), 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGING, check=True)
     assert done.stdout.split()[-1] == "False"
     assert len(CRITERIA.names()) >= 8
