@@ -40,8 +40,7 @@ PLAIN = {
     "cli",
     "__init__",
 }
-"""Folders and files of plain data: none of their modules loads anything heavy at its top, but for these."""
-TENSORS_IN_PLAIN: set[str] = {"parallel.ranks"}
+"""Folders and files of plain data: none of their modules loads anything heavy at its top."""
 
 
 def sources() -> Iterator[tuple[str, Path]]:
@@ -125,8 +124,7 @@ def test_circles_inside_functions_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize("name", [n for n in MODULES if n.split(".")[0] in PLAIN or n.endswith("__init__")])
 def test_what_must_start_quickly_imports_nothing_heavy_at_its_top(name: str) -> None:
     top = {full.split(".")[0] for full in imports(name, MODULES[name], everywhere=False)}
-    if name not in TENSORS_IN_PLAIN:
-        assert not top & HEAVY
+    assert not top & HEAVY
     assert "networkx" not in top
 
 

@@ -28,21 +28,17 @@ def compose(
     Raises:
         LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
     """
-    import torch
-
     from ..tensors import masks
+    from ..tensors.parameters import parameters_of, set_values
 
-    parameters = dict(model.named_parameters())
+    parameters = parameters_of(model)
     keep: dict[str, Tensor] = {}
-    with torch.no_grad():
-        if SHARED in addresses:
-            for name, value in library.get(addresses[SHARED]).weights.items():
-                parameters[name].copy_(value)
-        for node in cover(scheme, i, addresses):
-            artefact = library.get(addresses[node.hash])
-            for name, value in artefact.weights.items():
-                parameters[name].copy_(value)
-            keep |= artefact.masks
+    if SHARED in addresses:
+        set_values(parameters, library.get(addresses[SHARED]).weights)
+    for node in cover(scheme, i, addresses):
+        artefact = library.get(addresses[node.hash])
+        set_values(parameters, artefact.weights)
+        keep |= artefact.masks
     masks.apply(parameters, keep)
     _check_counts(layout, scheme.root(i), keep, library)
     return keep

@@ -37,6 +37,7 @@ from ..tasks.task import Batch, Examples, Task
 from ..tensors.capture import Arguments, first_input, result_of
 from ..tensors.forward import answering, real_rows, to_device_of
 from ..tensors.masks import Masks
+from ..tensors.parameters import set_values
 from ..training.blocks.moments import Moments, kept, matrix, separated
 
 
@@ -151,8 +152,7 @@ def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs
         moments.add(rows, added + missing - F.linear(rows, weight, bias), added)
     solved = moments.solve(start, kept(masks, last, start.device), damping)
     made = Refit(block.path, moments.error(start), moments.error(solved))
-    for name, value in separated(solved, last).items():
-        parameters[name].copy_(value)
+    set_values(parameters, separated(solved, last))
     return made
 
 

@@ -1,11 +1,8 @@
-"""The processes that a launcher (torchrun) has started, and the model that each of them holds."""
+"""The processes that a launcher (torchrun) has started: which one this is, and waiting for the others."""
 
 from __future__ import annotations
 
 import os
-
-import torch
-from torch import Tensor, nn
 
 
 def is_main_process() -> bool:
@@ -20,16 +17,7 @@ def rank_and_size() -> tuple[int, int]:
 
 def wait_for_all() -> None:
     """Return when every process of a launcher has come here."""
+    import torch
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-def plain(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, also of a model that a launcher has wrapped."""
-    return dict(unwrapped(model).named_parameters())
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where a launcher has wrapped it."""
-    inner = getattr(model, "module", model)
-    return inner if isinstance(inner, torch.nn.Module) else model

@@ -100,9 +100,6 @@ def _layers(layout: Layout) -> list[set[str]]:
 
 def _copy_weights(model: nn.Module, library: Library, address: str) -> None:
     """Put the weights that are stored at ``address`` into the model."""
-    import torch
+    from ..tensors.parameters import parameters_of, set_values
 
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in library.get(address).weights.items():
-            parameters[name].copy_(value)
+    set_values(parameters_of(model), library.get(address).weights)

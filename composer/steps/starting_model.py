@@ -90,15 +90,14 @@ class StartingModel:
         import torch
 
         from ..composing.refit import sweep
+        from ..tensors.parameters import parameters_of, set_values
 
         library = Library(space.swept)
         lineage = {"stage": "swept", **self.inputs(space)}
         address = address_of(lineage)
-        parameters = dict(model.named_parameters())
+        parameters = parameters_of(model)
         if address in library:
-            with torch.no_grad():
-                for name, value in library.get(address).weights.items():
-                    parameters[name].copy_(value)
+            set_values(parameters, library.get(address).weights)
             return float(library.stats(address).get("seconds", 0.0))
         before = {name: value.detach().clone() for name, value in parameters.items()}
         done = sweep(

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..parallel.ranks import plain, rank_and_size
+from ..parallel.ranks import rank_and_size
 from ..progress import SILENT, Bar, Progress
 from ..tasks.loss import mean_loss
 from ..tasks.task import Examples, Task
 from ..tensors.batches import batch_indices
+from ..tensors.parameters import parameters_of, set_values
 from .distillation import Answers
 from .loop import Book, train_whole
 from .settings import ModelSettings, ModelTuning, finite
@@ -72,13 +73,6 @@ def put_on(parameters: Mapping[str, Tensor], configuration: Configuration) -> di
             if name in variant.masks:
                 parameters[name].masked_fill_(~variant.masks[name], 0.0)
     return before
-
-
-@torch.no_grad()
-def take_off(parameters: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
-    """Put ``θ`` back."""
-    for name, value in before.items():
-        parameters[name].copy_(value)
 
 
 def drawn(configurations: int, seed: int, step: int, rank: int = 0, size: int = 1) -> int:
@@ -151,7 +145,7 @@ class JointBook(Book):
         def masker(name: str) -> Any:
             return lambda gradient: gradient * self._masks[name] if name in self._masks else gradient
 
-        handles = [p.register_hook(masker(name)) for name, p in plain(model).items() if p.requires_grad]
+        handles = [p.register_hook(masker(name)) for name, p in parameters_of(model).items() if p.requires_grad]
         try:
             yield
         finally:
@@ -164,22 +158,22 @@ class JointBook(Book):
         self._drawn.append(number)
         configuration = self.configurations[number]
         self._masks = {name: mask for variant in configuration for name, mask in variant.masks.items()}
-        self._before = put_on(plain(model), configuration)
+        self._before = put_on(parameters_of(model), configuration)
 
     def settle(self, model: nn.Module) -> None:
         """``θ`` is what the optimiser moves."""
-        take_off(plain(model), self._before)
+        set_values(parameters_of(model), self._before)
         self._before, self._masks = {}, {}
 
     def measure(self, model: nn.Module, step: int) -> float:
         """The mean of all configurations' validation losses."""
         losses, learnt = [], self._learnt(model)
         for number, configuration in enumerate(self.configurations):
-            before = put_on(plain(model), configuration)
+            before = put_on(parameters_of(model), configuration)
             try:
                 losses.append(mean_loss(model, self.task, self.valid))
             finally:
-                take_off(plain(model), before)
+                set_values(parameters_of(model), before)
             valid = finite(losses[-1])
             self.extra["each"].append(
                 {"step": step, "configuration": number, "train_loss": finite(learnt[number]), "valid_loss": valid}

@@ -22,8 +22,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from ..errors import ModelError
 from ..files.atomic import replacing
 from ..files.jsonfile import write_json
-from ..parallel.ranks import is_main_process, plain, rank_and_size, unwrapped, wait_for_all
+from ..parallel.ranks import is_main_process, rank_and_size, wait_for_all
 from ..progress import Bar
+from ..tensors.parameters import parameters_of, set_values, unwrapped
 from .distillation import Answers
 from .settings import ModelSettings, ModelTuning, finite
 
@@ -180,11 +181,7 @@ class Book(TrainerCallback, ABC):
         """Load the best weights into ``model``; after a resume they may lie in the work folder only."""
         from safetensors.torch import load_file
 
-        best = self.best or load_file(self._best_file)
-        parameters = plain(model)
-        with torch.no_grad():
-            for name, value in best.items():
-                parameters[name].copy_(value)
+        set_values(parameters_of(model), self.best or load_file(self._best_file))
         model.eval()
 
     @property
@@ -201,7 +198,7 @@ class Book(TrainerCallback, ABC):
             raise ModelError(f"the model's validation loss before any step is {loss}; it cannot be fine-tuned")
         if loss < self.result.best_loss:
             self.result.best_loss, self.result.best_step, self.stale = loss, step, -1
-            self.best = {name: p.detach().to("cpu", copy=True) for name, p in plain(model).items()}
+            self.best = {name: p.detach().to("cpu", copy=True) for name, p in parameters_of(model).items()}
             self._save_best()
         self.stale += 1
         self.result.rows.append(

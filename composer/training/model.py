@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..parallel.ranks import plain
 from ..progress import SILENT, Bar, Progress
 from ..tasks.loss import mean_loss
 from ..tasks.task import Examples, Task
 from ..tensors import masks as keep_masks
+from ..tensors.parameters import parameters_of
 from .distillation import Answers
 from .loop import Book, train_whole
 from .settings import ModelSettings, ModelTuning
@@ -72,4 +72,4 @@ class MaskedBook(Book):
 
     def hold(self, model: nn.Module) -> None:
         """Removed weights are exactly 0 again."""
-        keep_masks.apply(plain(model), self.masks)
+        keep_masks.apply(parameters_of(model), self.masks)

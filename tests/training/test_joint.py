@@ -21,8 +21,9 @@ from composer.errors import ModelError
 from composer.models.folder import BaseModel
 from composer.progress import SILENT, Bar, Progress
 from composer.tasks import DataOptions, Task, open_task
+from composer.tensors.parameters import set_values
 from composer.training.distillation import Answers, divergence
-from composer.training.joint import Variant, drawn, put_on, take_off, tune_joint
+from composer.training.joint import Variant, drawn, put_on, tune_joint
 from composer.training.loop import Book
 from composer.training.settings import ModelSettings, ModelTuning
 
@@ -244,7 +245,7 @@ def test_what_is_put_on_is_the_sum_under_the_mask_and_comes_off_bit_for_bit(toy:
             assert not bits(parameters[name])[~mask].any(), name
     assert held.keys() == {name for v in configuration for name in (*v.offsets, *v.masks)}
     assert same(held, {name: before[name] for name in held})
-    take_off(parameters, held)
+    set_values(parameters, held)
     assert same(state(model), before)
 
 

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ...scheme.layout import Layout
 from ...tensors.batches import by_length
 from ...tensors.forward import answering, to_device_of
+from ...tensors.parameters import set_values
 
 if TYPE_CHECKING:
     from ...tasks.task import Batch, Examples, Task
@@ -206,13 +207,7 @@ def replaced(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
     """Within the body the parameters named in ``weights`` have these values; yields the paths of their modules."""
     kept = {name: parameters[name].detach().clone() for name in weights}
     try:
-        _copy(parameters, weights)
+        set_values(parameters, weights)
         yield list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
     finally:
-        _copy(parameters, kept)
-
-
-@torch.no_grad()
-def _copy(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    for name, value in values.items():
-        parameters[name].copy_(value)
+        set_values(parameters, kept)

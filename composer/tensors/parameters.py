@@ -1,0 +1,33 @@
+"""Parameters of a model by name, and values put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def parameters_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, as the model itself names them, also where a launcher has wrapped it."""
+    return dict(unwrapped(model).named_parameters())
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, where a launcher has wrapped it (``DistributedDataParallel.module``)."""
+    inner = getattr(model, "module", model)
+    # A model of one's own may have an attribute of this name that is something else.
+    return inner if isinstance(inner, nn.Module) else model
+
+
+@torch.no_grad()
+def set_values(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Put values into the parameters of these names, in place, whatever device they come from.
+
+    In place, because a tensor may be a parameter of several modules, and an optimiser or a hook holds it.
+
+    Raises:
+        KeyError: a name that no parameter has.
+    """
+    for name, value in values.items():
+        parameters[name].copy_(value)
