@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from composer.steps.outcome import Outcome
+from composer.tasks.metrics.table import metric_of
 
 from .format import NONE, duration, fraction, number, percent
 from .tables import Sheet, Shown, finished
@@ -49,9 +50,9 @@ def _configurations(told: dict[str, Any]) -> Sheet:
             _figure(row["pruned"], "loss"),
             _figure(row["composed"], "loss"),
             _figure(row["baseline"], "loss"),
-            _metric(row["baseline"]),
+            _metric(row["baseline"], metric),
             _figure(row["finetuned"], "loss"),
-            _metric(row["finetuned"]),
+            _metric(row["finetuned"], metric),
             _share(row),
         )
     return shown
@@ -65,7 +66,7 @@ def _dense(told: dict[str, Any]) -> Sheet:
         shown.add_row(
             {"untouched": "untouched", "finetuned": "fine-tuned"}[name],
             _figure(part, "loss"),
-            _metric(part),
+            _metric(part, told["metric"]),
             f"{steps:,}" if steps is not None else NONE,
             duration(seconds),
         )
@@ -120,9 +121,8 @@ def _figure(part: dict[str, Any] | None, name: str) -> str:
     return number((part or {}).get(name))
 
 
-def _metric(part: dict[str, Any] | None) -> str:
-    value = (part or {}).get("metric")
-    return number(value, 3 if value is not None and abs(value) <= 1 else 2)
+def _metric(part: dict[str, Any] | None, name: str) -> str:
+    return number((part or {}).get("metric"), metric_of(name).decimals)
 
 
 def _share(row: dict[str, Any]) -> str:

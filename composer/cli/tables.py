@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from composer.steps.outcome import Outcome
+from composer.tasks.metrics.table import metric_of
 
 from .format import NONE, duration, number, percent, plural, size
 
@@ -172,7 +173,7 @@ def results(outcome: Outcome) -> Shown:
         shown.add_row(
             str(row["model"]),
             number(row["loss"]),
-            *(number(row["metrics"].get(name), 3 if name in ("accuracy", "f1") else 2) for name in metrics),
+            *(number(row["metrics"].get(name), metric_of(name).decimals) for name in metrics),
             percent(row["sparsity"]),
             number(seconds * 1000 if seconds is not None else None, 1),
             size(row.get("memory_bytes")),

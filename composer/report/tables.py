@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..tasks.metrics.table import Metric, metric_of
 from .kit.components import DASH, Cell, Column, Table, amount, dig, fraction, number, pair, percent, seconds
 
-NAMES = {"bleu": "BLEU", "chrf": "chrF", "f1": "F1", "answer_f1": "F1"}
-UNITS = {"bleu": "points", "chrf": "points", "answer_f1": "per cent", "perplexity": "per token"}
-"""Metrics that are figures; the others are shares of one."""
-FALLING = {"perplexity"}
-"""Metrics of which less is better."""
 LOSS = "nats"
 
 Data = dict[str, Any]
@@ -22,19 +18,16 @@ def loss(value: Any) -> str:
     return number(value, 3)
 
 
-def metric_format(metric: Any) -> tuple[str, str, Callable[[Any], str]]:
-    """Name, unit and format of a task metric."""
-    name = str(metric or "metric")
-    if name.lower() in UNITS:
-        return NAMES.get(name.lower(), name), UNITS[name.lower()], lambda value: number(value, 1)
-    return NAMES.get(name.lower(), name), "share right" if name == "accuracy" else "", percent
+def metric_text(metric: Metric) -> Callable[[Any], str]:
+    """How a value of this metric is written in a report."""
+    return percent if metric.share else lambda value: number(value, 1)
 
 
 def result_table(comparison: Data) -> Table:
     """Per configuration: where both sides start, where they end, and what the composed side needs."""
-    name, unit, show = metric_format(comparison.get("metric"))
-    falling = str(comparison.get("metric")) in FALLING
-    start, end, scored = "loss before any model-level step", "final loss", f"final {name}"
+    metric = metric_of(comparison.get("metric"))
+    show = metric_text(metric)
+    start, end, scored = "loss before any model-level step", "final loss", f"final {metric.label}"
     columns = [
         Column("configuration", numeric=False),
         Column("sparsity", "of target weights"),
@@ -42,8 +35,8 @@ def result_table(comparison: Data) -> Table:
         Column("composed", LOSS, group=start),
         Column("baseline", LOSS, group=end),
         Column("composed", LOSS, group=end),
-        Column("baseline", unit, group=scored),
-        Column("composed", unit, group=scored),
+        Column("baseline", metric.unit, group=scored),
+        Column("composed", metric.unit, group=scored),
         Column("smallest share", "of the baseline's budget"),
     ]
     rows = []
@@ -51,7 +44,8 @@ def result_table(comparison: Data) -> Table:
         cells = [Cell(str(_or(row.get("configuration"), DASH))), Cell(percent(row.get("sparsity")))]
         cells += pair(dig(row, "pruned", "loss"), dig(row, "composed", "loss"), loss, lower=True)
         cells += pair(dig(row, "baseline", "loss"), dig(row, "finetuned", "loss"), loss, lower=True)
-        cells += pair(dig(row, "baseline", "metric"), dig(row, "finetuned", "metric"), show, lower=falling)
+        scores = dig(row, "baseline", "metric"), dig(row, "finetuned", "metric")
+        cells += pair(*scores, show, lower=not metric.higher_is_better)
         rows.append([*cells, share_cell(row)])
     caption = "Composed against baseline, at the same number of model-level steps. The better side is marked."
     return Table("results", caption, columns, rows)
@@ -66,11 +60,12 @@ def share_cell(row: Data) -> Cell:
 
 def dense_table(comparison: Data) -> Table:
     """The dense model, untouched and fine-tuned for the same steps."""
-    name, unit, show = metric_format(comparison.get("metric"))
+    metric = metric_of(comparison.get("metric"))
+    show = metric_text(metric)
     columns = [
         Column("dense model", numeric=False),
         Column("loss", LOSS),
-        Column(name, unit),
+        Column(metric.label, metric.unit),
         Column("steps"),
         Column("training time"),
     ]

@@ -18,6 +18,7 @@ from ...pruning.criteria import CRITERIA
 from ...scheme.configurations import Assignment, Configurations, Spec, resolve
 from ...scheme.layout import Layout
 from ...scheme.shapes import parse_shape
+from ...tasks.metrics.table import metric_of
 from .bench import Bench
 
 COLUMNS = (
@@ -45,8 +46,6 @@ class Point:
 
 def assess_curves(bench: Bench) -> dict[str, Any]:
     """Write ``curves.json`` and its CSV; returns what the first one holds."""
-    from ...report.tables import FALLING
-
     wished = list(points(bench))
     journal = bench.journal("curves", scored=bench.settings.scored)
     with bench.progress.bar("curves", len(wished) + 1) as bar:
@@ -58,7 +57,7 @@ def assess_curves(bench: Bench) -> dict[str, Any]:
             rows.append({**asdict(point), **journal.row(key, lambda point=point: _pruned(bench, point))})  # type: ignore[misc]
             bar.advance(f"{point.criterion} {point.rate:g}")
     name, timed = bench.space.task.main_metric, min(TIMED, len(bench.scored))
-    metric = {"name": name, "value": dense["metric"], "higher_is_better": name not in FALLING}
+    metric = {"name": name, "value": dense["metric"], "higher_is_better": metric_of(name).higher_is_better}
     content = {
         **bench.header("curves", criteria=list(bench.settings.criteria), scored=bench.settings.scored),
         "dense": {**dense, "metric": metric},

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...report.kit.components import Cell, Column, Figure, Section, Table, amount, dig, number, percent, seconds
-from ...report.tables import FALLING, metric_format
+from ...report.tables import metric_text
+from ...tasks.metrics.table import metric_of
 from . import grids, plots
 from .drawn import Drawing, Part, figure, table, unit_of
 from .grids import Grid
@@ -17,14 +18,14 @@ Row = Mapping[str, Any]
 def part(content: Row) -> Part:
     """The section of a ``curves.json``."""
     dense = content["dense"]
-    name, unit, show = metric_format(dig(dense, "metric", "name"))
+    metric = metric_of(dig(dense, "metric", "name"))
     wanted: list[tuple[str, str, str, Any, Callable[[float], str] | None]] = [
         (
             "metric",
-            f"{name} against the rate",
-            f"{name} ({unit})" if unit else name,
+            f"{metric.label} against the rate",
+            f"{metric.label} ({metric.unit})" if metric.unit else metric.label,
             dig(dense, "metric", "value"),
-            show,
+            metric_text(metric),
         ),
         ("loss", "Loss against the rate", f"loss ({unit_of(content)})", dense.get("loss"), None),
         ("seconds", "Time of a forward pass against the rate", "time (s)", dense.get("seconds"), None),
@@ -35,11 +36,11 @@ def part(content: Row) -> Part:
             picture = plots.curve_figure(content, value, axis, dense=amount(control), show=ticks)
             drawings.append(Drawing(f"curves-{value}", picture, label, _say(content, value)))
     higher = dig(dense, "metric", "higher_is_better")
-    falling = name in FALLING if higher is None else not higher
+    better = "more" if (metric.higher_is_better if higher is None else higher) else "less"
     shapes = list(dict.fromkeys(plots.granularity(row.get("granularity")) for row in content["rows"]))
     lost = f" Attention loses heads, linear targets: {shapes[0]}." if len(shapes) == 1 and shapes[0] else ""
     caption = (
-        f"Whole models, every target at the rate.{lost} {name}: {'less' if falling else 'more'} is better. Dotted: the "
+        f"Whole models, every target at the rate.{lost} {metric.label}: {better} is better. Dotted: the "
         "dense model, measured in the same way. Dashed: pruned only; solid: with what is left refitted."
     )
     parts: list[Table | Figure] = [figure("curves-figure", caption, drawings), curve_table(content)]
@@ -50,7 +51,8 @@ def part(content: Row) -> Part:
 def curve_table(content: Row) -> Table:
     """All points, the dense model's first."""
     dense = content["dense"]
-    name, unit, show = metric_format(dig(dense, "metric", "name"))
+    metric = metric_of(dig(dense, "metric", "name"))
+    show = metric_text(metric)
     columns = [
         Column("criterion", numeric=False),
         Column("granularity", numeric=False),
@@ -58,7 +60,7 @@ def curve_table(content: Row) -> Table:
         Column("rate"),
         Column("removed", "of target weights"),
         Column("loss", unit_of(content)),
-        Column(name, unit),
+        Column(metric.label, metric.unit),
         Column("time", "forward pass"),
         Column("time", "ms per example"),
     ]
@@ -125,10 +127,8 @@ def calibration_table(content: Row) -> Table:
     held = {(str(row["calibration"]), str(row["task"])): row for row in rows}
     columns = [Column("calibration", numeric=False)]
     for task, told in zip(tasks, _short(tasks), strict=True):
-        name, unit, _ = metric_format(
-            next((held[n, task].get("metric_name") for n in names if (n, task) in held), None)
-        )
-        columns += [Column("loss", unit_of(content), group=told), Column(name, unit, group=told)]
+        metric = metric_of(next((held[n, task].get("metric_name") for n in names if (n, task) in held), None))
+        columns += [Column("loss", unit_of(content), group=told), Column(metric.label, metric.unit, group=told)]
     lines = []
     for name, told in zip(names, _short(names), strict=True):
         cells: list[str | Cell] = [told]
@@ -136,7 +136,7 @@ def calibration_table(content: Row) -> Table:
             row = held.get((name, task), {})
             losses = [loss for n in names if (loss := _loss(held.get((n, task)))) is not None]
             mine = _loss(row)
-            show = metric_format(row.get("metric_name"))[2]
+            show = metric_text(metric_of(row.get("metric_name")))
             marked = len(losses) > 1 and mine is not None and mine == min(losses)
             cells += [Cell(number(mine, 3), better=marked, mark="best"), show(row.get("metric"))]
         lines.append(cells)
