@@ -72,7 +72,8 @@ def stored_name(name: str, folder: Path) -> str:
     """
     if name == DEMO or Path(name).is_absolute():
         return name
-    return os.path.relpath(name, folder)
+    # Through the real folders: `..` of a folder that is a link leads out of what it points to.
+    return os.path.relpath(os.path.realpath(name), os.path.realpath(folder))
 
 
 def located(name: str, folder: Path) -> str:

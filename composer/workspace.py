@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from .errors import LibraryError, ModelError, RecipeError, SchemeError
+from .errors import LibraryError, ModelError, OutputError, RecipeError, SchemeError
 from .files.jsonfile import digest_of
 from .library.store import Library
-from .models.folder import DEMO, BaseModel
+from .models.folder import DEMO, BaseModel, demo_folder
 from .progress import Progress
 from .recipe import Recipe
 from .run_folder import Kind, RunFolder, located, stored_name
@@ -43,6 +43,7 @@ class Workspace(RunFolder):
         super().__init__(recipe.folder)
         self.recipe = recipe
         self.chance_checked = False
+        self._assumed = False
         self._examples: dict[Split, Examples] = {}
         self._schemes: dict[Path, Scheme] = {}
         self._calibration: Calibration | None = None
@@ -68,8 +69,26 @@ class Workspace(RunFolder):
             self.__dict__.pop(name, None)
 
     def result_file(self, model: Path) -> Path:
-        """``results/<name of the model folder>.json``; ``results/base.json`` for the base model."""
-        return self.result_named("base" if model == self.base.folder else Path(os.path.abspath(model)).name)
+        """``results/<name of the model folder>.json``; ``results/base.json`` for what was said to be the base model."""
+        if model == self.base.folder and not self._assumed:
+            return self.result_named("base")
+        return self.result_named(DEMO if model == demo_folder() else Path(os.path.abspath(model)).name)
+
+    def check_output(self, output: Path, *inputs: Path) -> None:
+        """Refuse to write a folder over something that this run reads.
+
+        Args:
+            inputs: further files and folders that it reads.
+
+        Raises:
+            OutputError: an input is this folder, or lies in it.
+        """
+        data = [Path(self.recipe.data).expanduser()] if self.recipe.data else []
+        read = [self.base.folder, self.conf, self.conf_prune, self.pruned, self.finetuned, *data, *inputs]
+        place = output.resolve()
+        for path in read:
+            if path.exists() and (place == path.resolve() or place in path.resolve().parents):
+                raise OutputError(f"-o/--output: {output}: this run reads {path}; name a folder that it does not read")
 
     def stored_name(self, folder: Path) -> str:
         """How the base model is named in a file in ``folder``; see :func:`composer.run_folder.stored_name`."""
@@ -98,7 +117,7 @@ class Workspace(RunFolder):
     def assume_base(self, base: BaseModel) -> None:
         """Take ``base`` for the base model where neither the recipe nor ``conf.json`` names one."""
         if not self.has_base and not self.conf.is_file():
-            self.base = base
+            self.base, self._assumed = base, True
 
     @cached_property
     def task(self) -> Task:

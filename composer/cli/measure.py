@@ -87,7 +87,7 @@ def predict(
 
     with session(common, data, machine) as (recipe, console):
         asked = texts or _standard_input()
-        answers = predict(recipe, model, asked)
+        answers = predict(recipe, model, asked, progress=console.progress)
         pairs = [{"text": text, "prediction": answer} for text, answer in zip(asked, answers, strict=True)]
         console.lines({"model": model, "predictions": pairs}, answers)
 

@@ -28,6 +28,7 @@ def build_model(
     space = Workspace.of(recipe)
     start = starting_model(space, "composed", i, scheme, modules)
     folder, source = output or space.built_model(i), modules or space.finetuned
+    space.check_output(folder, source)
     inputs, sparsity = start.inputs(space), start.sparsity(space)
     summary = {"configuration": i, "sparsity": sparsity, "from": str(source), "swept": start.sweep is not None}
     if is_current(folder, inputs, force=force):

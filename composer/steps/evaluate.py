@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError
+from ..errors import DataError, InputError, RecipeError
 from ..files.jsonfile import write_json
 from ..files.records import is_current, record, recorded_result
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .outcome import Outcome
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..tasks.task import Task
 
 
 def evaluate(
@@ -32,45 +38,91 @@ def evaluate(
     space = Workspace.of(recipe)
     if output and len(models) > 1:
         raise RecipeError(f"-o/--output: one file for {len(models)} models; give it with one model only")
-    results, fresh = [], False
     bases = [BaseModel(name) for name in models]
     space.assume_base(bases[0])
+    paths = [output] if output else _result_files(space, bases)
+    inputs = [_inputs(space, base) for base in bases]
+    # Asked of all before any is measured: a refusal must not cost what was measured before it.
+    current = [is_current(path, said, force=force, renew=renew) for path, said in zip(paths, inputs, strict=True)]
+    results: dict[Path, dict[str, Any]] = {}
     with progress.bar("evaluate", len(bases)) as bar:
-        for base in bases:
-            path = output or space.result_file(base.folder)
-            result, measured = _evaluate_one(space, base, path, force, renew)
-            results.append(result)
-            fresh = fresh or measured
+        for base, path, said, is_there in zip(bases, paths, inputs, current, strict=True):
+            try:
+                if path not in results:  # a model may be named twice
+                    results[path] = (recorded_result(path) or {}) if is_there else _measure(space, base, path, said)
+            except InputError as bad:
+                raise type(bad)([*bad.problems, *(f"measured before that: {done}" for done in results)]) from None
             bar.advance(base.name)
-    return Outcome(output or space.folder / "results", fresh, {"results": results})
+    summary = {"results": [results[path] for path in paths]}
+    return Outcome(output or space.folder / "results", not all(current), summary)
 
 
-def _evaluate_one(
-    space: Workspace, base: BaseModel, path: Path, force: bool, renew: bool
-) -> tuple[dict[str, Any], bool]:
-    """The result of one model, and whether it was measured now."""
+def _result_files(space: Workspace, bases: Sequence[BaseModel]) -> list[Path]:
+    """A file for each model, named after its folder; where folders are called alike, after those above them too."""
+    named = [space.result_file(base.folder) for base in bases]
+    twice = {path for path in named if named.count(path) > 1}
+    wholes = [Path(os.path.abspath(base.folder)) for base in bases]
+    for depth in range(2, max((len(whole.parts) for whole in wholes), default=0) + 1):
+        if len(set(wholes)) < len(wholes) or len(set(named)) == len(named):
+            break
+        for i, path in enumerate(named):
+            if path in twice or space.result_file(bases[i].folder) in twice:
+                named[i] = space.result_named("-".join(wholes[i].parts[-depth:]).strip("/"))
+    return named
+
+
+def _inputs(space: Workspace, base: BaseModel) -> dict[str, Any]:
+    """What decides whether a result is current."""
+    data, task = space.examples("test"), space.task
+    return {"model": base.fingerprint, "data": data.digest, "task": task.name, **task.scoring}
+
+
+def _measure(space: Workspace, base: BaseModel, path: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Measure one model, and keep the result at ``path``."""
     from ..evaluation.measure import measure
 
-    data = space.examples("test")
-    inputs = {
-        "model": base.fingerprint,
-        "data": data.digest,
-        "task": space.task.name,
-        **space.task.scoring,
-    }
-    if is_current(path, inputs, force=force, renew=renew):
-        return recorded_result(path) or {}, False
     model = base.load().to(space.device)
-    result = {"model": base.name, **measure(model, base.layout, space.task, data)}
+    result = {"model": base.name, **measure(model, base.layout, space.task, space.examples("test"))}
     write_json(path, record(inputs, result=result, device=space.device, recipe=space.resolved()))
-    return result, True
+    return result
 
 
-def predict(recipe: Given, model: str | Path, texts: Sequence[str]) -> list[str]:
-    """What ``model`` makes of each text."""
+def predict(recipe: Given, model: str | Path, texts: Sequence[str], *, progress: Progress = SILENT) -> list[str]:
+    """What ``model`` makes of each text; of a blank one nothing.
+
+    A text that it cannot read gives an empty answer and a note, so that one bad line of a file costs one line.
+
+    Raises:
+        DataError: none of the texts can be read.
+    """
     from ..tasks import DataOptions, open_task
 
     space, base = Workspace.of(recipe), BaseModel(model)
     options = DataOptions(**{n: getattr(space.recipe, n) for n in DataOptions.model_fields if n != "data"}, data="demo")
     task = open_task(options, base.folder, base.config, base.task)
-    return task.predict(base.load().to(space.device), texts)
+    loaded = base.load().to(space.device)
+    asked = [i for i, text in enumerate(texts) if text.strip()]
+    answers = [""] * len(texts)
+    try:
+        found = task.predict(loaded, [texts[i] for i in asked]) if asked else []
+    except DataError:
+        found = _one_by_one(task, loaded, [texts[i] for i in asked], progress)
+    for i, answer in zip(asked, found, strict=True):
+        answers[i] = answer
+    return answers
+
+
+def _one_by_one(task: Task, model: nn.Module, texts: Sequence[str], progress: Progress) -> list[str]:
+    answers: list[str] = []
+    problems: list[str] = []
+    for text in texts:
+        try:
+            answers += task.predict(model, [text])
+        except DataError as bad:
+            answers.append("")
+            problems += bad.problems
+    if len(problems) == len(texts):
+        raise DataError(problems)
+    for problem in problems:
+        progress.note(problem)
+    return answers

@@ -50,6 +50,7 @@ def finetune_model(
     if learning_rate is not None:
         settings = replace(settings, learning_rate=learning_rate)
     folder = output or space.model_folder(kind, start.i)
+    space.check_output(folder, *([modules] if modules else []))
     csv = space.stats_file(kind, start.i)
     inputs = _inputs(space, start, settings)
     if is_current(folder, inputs, force=force) and csv.is_file():
