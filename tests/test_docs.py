@@ -14,6 +14,7 @@ import pytest
 
 from composer.cli.app import call
 from tests.conftest import install
+from tests.test_imports import ORDER
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,3 +85,11 @@ def test_the_tutorial_of_the_python_api_does_what_it_shows(tmp_path: Path, monke
             assert got == pytest.approx(wanted, rel=0.2), "another machine rounds otherwise"
             shown += 1
     assert shown >= 10
+
+
+def test_the_design_lists_the_rooms_in_their_order() -> None:
+    section = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("## The house")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
+    order = [name for name in ORDER if not name.startswith("__")]
+    assert named == order
