@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from . import shelved
+from . import catalogue as shown
 from .options import COMMON, Common
 from .session import session
 
 if TYPE_CHECKING:
-    from composer.library.catalogue import Shelf
+    from composer.library.catalogue import Catalogue
 
     from .console import Console
 
@@ -51,9 +51,9 @@ def list_blocks(*, modules: Paths = None, folder: Folder = None, common: Common 
         compose library list
         compose library list -p modules/finetuned --json
     """
-    with _opened(common, folder, modules) as (shelf, console):
-        items = shelf.items()
-        console.show({"blocks": [vars(item) for item in items]}, shelved.listed(shelf, items))
+    with _opened(common, folder, modules) as (catalogue, console):
+        items = catalogue.items()
+        console.show({"blocks": [vars(item) for item in items]}, shown.listed(catalogue, items))
 
 
 def verify(*, modules: Paths = None, folder: Folder = None, common: Common = COMMON) -> None:
@@ -68,13 +68,13 @@ def verify(*, modules: Paths = None, folder: Folder = None, common: Common = COM
         compose library verify --folder t5-run
     """
     from composer.errors import LibraryError
-    from composer.library import maintenance as upkeep
+    from composer.library import maintenance
 
-    with _opened(common, folder, modules) as (shelf, console):
-        wrong = upkeep.problems(shelf, console.progress)
-        counts = {library.folder: sum(1 for _ in library.addresses()) for library in shelf.libraries}
+    with _opened(common, folder, modules) as (catalogue, console):
+        wrong = maintenance.problems(catalogue, console.progress)
+        counts = {library.folder: sum(1 for _ in library.addresses()) for library in catalogue.libraries}
         libraries = [{"library": place, "blocks": count} for place, count in counts.items()]
-        console.show({"libraries": libraries, "problems": wrong}, () if wrong else shelved.whole(counts))
+        console.show({"libraries": libraries, "problems": wrong}, () if wrong else shown.whole(counts))
         if wrong:
             raise LibraryError(wrong)
 
@@ -103,23 +103,23 @@ def prune_unused(
         compose library prune-unused --older-than 1
     """
     from composer.errors import RecipeError
-    from composer.library import maintenance as upkeep
+    from composer.library import maintenance
 
-    hours = upkeep.HOURS if older_than is None else older_than
+    hours = maintenance.HOURS if older_than is None else older_than
     if not 0 <= hours < float("inf"):
         raise RecipeError(f"--older-than: got {hours:g}; allowed: hours, 0 or more")
-    with _opened(common, folder, modules) as (shelf, console):
-        found = upkeep.unused(shelf, hours)
+    with _opened(common, folder, modules) as (catalogue, console):
+        going = maintenance.unused(catalogue, hours)
         if not dry_run:
-            upkeep.discard(found)
+            maintenance.discard(going)
         value = {
             "dry_run": dry_run,
-            "blocks": [vars(item) for item in found.blocks],
-            "leftovers": found.leftovers,
-            "bytes": found.bytes,
-            "young": found.young,
+            "blocks": [vars(item) for item in going.blocks],
+            "leftovers": going.leftovers,
+            "bytes": going.bytes,
+            "young": going.young,
         }
-        console.show(value, shelved.unused(found, hours, dry_run=dry_run))
+        console.show(value, shown.unused(going, hours, dry_run=dry_run))
 
 
 def size(*, modules: Paths = None, folder: Folder = None, common: Common = COMMON) -> None:
@@ -131,11 +131,11 @@ def size(*, modules: Paths = None, folder: Folder = None, common: Common = COMMO
 
         compose library size
     """
-    from composer.library import maintenance as upkeep
+    from composer.library import maintenance
 
-    with _opened(common, folder, modules) as (shelf, console):
-        told = upkeep.sizes(shelf)
-        console.show(told, shelved.sizes(told))
+    with _opened(common, folder, modules) as (catalogue, console):
+        summary = maintenance.sizes(catalogue)
+        console.show(summary, shown.sizes(summary))
 
 
 def show(
@@ -156,14 +156,14 @@ def show(
         compose library show 3fa2
         compose library show 3fa2 -p modules/finetuned --json
     """
-    with _opened(common, folder, modules) as (shelf, console):
-        told = shelf.describe(address)
-        console.show(told, shelved.block(told))
+    with _opened(common, folder, modules) as (catalogue, console):
+        summary = catalogue.describe(address)
+        console.show(summary, shown.block(summary))
 
 
 @contextmanager
-def _opened(common: Common, folder: Path | None, modules: list[Path] | None) -> Iterator[tuple[Shelf, Console]]:
-    from composer.library.catalogue import Shelf
+def _opened(common: Common, folder: Path | None, modules: list[Path] | None) -> Iterator[tuple[Catalogue, Console]]:
+    from composer.library.catalogue import Catalogue
 
     with session(common, folder=folder) as (recipe, console):
-        yield Shelf.open(recipe.folder, modules or ()), console
+        yield Catalogue.open(recipe.folder, modules or ()), console

@@ -1,1 +1,1 @@
-"""Stored blocks: the store, its manifests, its catalogue and its upkeep."""
+"""Stored blocks: the store, its manifests, its catalogue and its maintenance."""

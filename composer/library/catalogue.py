@@ -1,4 +1,4 @@
-"""What is stored in libraries, told without torch: sizes, shapes and masks are read from the files as they are.
+"""What is stored in libraries, found out without torch: sizes, shapes and masks are read from the files as they are.
 
 A block is *used* when the record of a scheme (``scheme-….json``) names its address, in its own library or in
 one beside it: tuned blocks start from pruned ones. What no record names lives as long as what it belongs to: a
@@ -51,7 +51,7 @@ class Item:
     schemes: tuple[str, ...]
 
 
-class Shelf:
+class Catalogue:
     """Libraries that are looked at together.
 
     Args:
@@ -64,7 +64,7 @@ class Shelf:
         self._schemes = list(dict.fromkeys(schemes))
 
     @classmethod
-    def open(cls, folder: Path, paths: Sequence[Path] = ()) -> Shelf:
+    def open(cls, folder: Path, paths: Sequence[Path] = ()) -> Catalogue:
         """The libraries at ``paths``, or those of the run in ``folder``.
 
         Raises:
@@ -95,7 +95,7 @@ class Shelf:
             head = library.header(address)
         with suppress(LibraryError):
             stats = library.stats(address)
-        level, path, rates = self._told(library, address, head, stats)
+        level, path, rates = self._place(library, address, head, stats)
         seconds = stats.get("seconds")
         return Item(
             address,
@@ -116,12 +116,13 @@ class Shelf:
         Raises:
             LibraryError: a record that cannot be read.
         """
-        found: dict[str, dict[str, None]] = {}
+        # Every text of a record counts: addresses stand under several keys, and a text that is none does no harm.
+        naming: dict[str, dict[str, None]] = {}
         for library in self._around:
             for name, record in library.manifests().items():
                 for word in _words(record):
-                    found.setdefault(word, {})[name] = None
-        return {word: tuple(names) for word, names in found.items()}
+                    naming.setdefault(word, {})[name] = None
+        return {word: tuple(names) for word, names in naming.items()}
 
     def find(self, prefix: str) -> tuple[Library, str]:
         """The block whose address begins so, in the first library that has it.
@@ -129,10 +130,11 @@ class Shelf:
         Raises:
             LibraryError: none, or several.
         """
-        found = {address: library for library in reversed(self.libraries) for address in library.addresses()}
-        matching = sorted(address for address in found if address.startswith(prefix.lower()))
+        # Reversed, so that of two libraries with one address the first is kept.
+        holder = {address: library for library in reversed(self.libraries) for address in library.addresses()}
+        matching = sorted(address for address in holder if address.startswith(prefix.lower()))
         if len(matching) == 1:
-            return found[matching[0]], matching[0]
+            return holder[matching[0]], matching[0]
         if not matching:
             places = ", ".join(str(library.folder) for library in self.libraries)
             raise LibraryError(f"ADDRESS: no block in {places} has an address that begins with {prefix!r}")
@@ -163,16 +165,16 @@ class Shelf:
 
     def ancestry(self, address: str) -> dict[str, Any]:
         """The blocks that this one started from, down to the pruned ones; one that is not stored has no library."""
-        library = next((held for held in self._around if address in held), None)
+        library = next((library for library in self._around if address in library), None)
         if library is None:
             return {"address": address, "library": None, "start": []}
         item = self.item(library, address)
-        told = {name: getattr(item, name) for name in ("address", "library", "stage", "level", "path", "rates")}
+        about = {name: getattr(item, name) for name in ("address", "library", "stage", "level", "path", "rates")}
         lineage: dict[str, Any] = {}
         with suppress(LibraryError):
             lineage = library.header(address).lineage
         start = [self.ancestry(below) for key in ("start", "blocks") for below in _words(lineage.get(key))]
-        return {**told, "base": lineage.get("base"), "start": start}
+        return {**about, "base": lineage.get("base"), "start": start}
 
     @cached_property
     def _around(self) -> list[Library]:
@@ -193,14 +195,14 @@ class Shelf:
     @cached_property
     def _selections(self) -> dict[str, tuple[str, ...]]:
         """Base and criterion of scores -> records that name a block which was pruned so."""
-        found: dict[str, set[str]] = {}
+        selections: dict[str, set[str]] = {}
         for library in self._around:
             for address in library.addresses():
                 with suppress(LibraryError):
                     if address in self.users:
                         key = _selection(library.header(address).lineage)
-                        found.setdefault(key, set()).update(self.users[address])
-        return {key: tuple(sorted(names)) for key, names in found.items()}
+                        selections.setdefault(key, set()).update(self.users[address])
+        return {key: tuple(sorted(names)) for key, names in selections.items()}
 
     @cached_property
     def _nodes(self) -> dict[str, Node]:
@@ -211,16 +213,21 @@ class Shelf:
                 nodes |= load_scheme(path).nodes
         return nodes
 
-    def _told(
+    def _place(
         self, library: Library, address: str, head: Header | None, stats: dict[str, Any]
     ) -> tuple[str | None, str | None, tuple[float, ...]]:
-        """Level, path and rates: from a scheme, from the block's history, or from its masks."""
+        """Level, path and rates, from the best source that is there.
+
+        That is a scheme which has the node; else the rows of statistics beside a tuned block; else the masks, which
+        say how much is gone but not why: a module's path is what its masked parameters have in common.
+        """
         names = [head.lineage.get(key) for key in ("node", "configuration")] if head else []
         node = next((self._nodes[name] for name in names if name in self._nodes), None)
         if node:
             return node.level, node.path, tuple(sorted(set(node.rates.values())))
         if rows := stats.get("rows"):
             return rows[0]["level"], rows[0]["path"], tuple(sorted({float(r) for r in rows[0]["rates"].split()}))
+        # A tuned block's masks do not tell a variant from a sublayer or a layer with one pruned target.
         if head is None or head.lineage.get("stage") == "tuned":
             return None, None, ()
         kept = _kept(library, address, head)

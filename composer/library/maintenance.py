@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import InputError
 from ..files.atomic import abandoned
 from ..progress import SILENT, Progress
-from .catalogue import Item, Shelf, bytes_of
+from .catalogue import Catalogue, Item, bytes_of
 from .store import Library, address_of
 
 HOURS = 24.0
@@ -24,7 +24,15 @@ HOURS = 24.0
 
 @dataclass
 class Unused:
-    """What can go: blocks, and files that killed writers left. ``young`` blocks are unused too, but stay."""
+    """What can go.
+
+    Attributes:
+        blocks: those that no record names and nobody has used for a while.
+        leftovers: files that killed writers left.
+        young: how many blocks are in no record either, but were used lately and stay.
+        bytes: of blocks and leftovers together.
+        seen: when this was found out (seconds since the epoch); what has been used since does not go.
+    """
 
     blocks: list[Item] = field(default_factory=list)
     leftovers: list[Path] = field(default_factory=list)
@@ -33,24 +41,24 @@ class Unused:
     seen: float = field(default_factory=time.time)
 
 
-def problems(shelf: Shelf, progress: Progress = SILENT) -> list[str]:
+def problems(catalogue: Catalogue, progress: Progress = SILENT) -> list[str]:
     """One line for each block that is damaged or misnamed, or that a record names and nobody finds."""
-    found: list[str] = []
-    everything = [(library, address) for library in shelf.libraries for address in library.addresses()]
+    lines: list[str] = []
+    everything = [(library, address) for library in catalogue.libraries for address in library.addresses()]
     with progress.bar("verify", len(everything)) as bar:
         for library, address in everything:
-            found += _wrong(library, address)
+            lines += _wrong(library, address)
             bar.advance(address[:12])
-    for library in shelf.libraries:
-        found += _missing(library)
-    return found
+    for library in catalogue.libraries:
+        lines += _missing(library)
+    return lines
 
 
-def sizes(shelf: Shelf) -> dict[str, Any]:
+def sizes(catalogue: Catalogue) -> dict[str, Any]:
     """Blocks and bytes of each library and each scheme; ``alone``: what no other scheme uses."""
-    items = shelf.items()
+    items = catalogue.items()
     libraries = []
-    for library in shelf.libraries:
+    for library in catalogue.libraries:
         own = [item for item in items if item.library == library.folder]
         unused = _total([item for item in own if not item.schemes])
         disk = bytes_of(path for path in library.folder.iterdir() if path.is_file())
@@ -62,37 +70,37 @@ def sizes(shelf: Shelf) -> dict[str, Any]:
     return {"libraries": libraries, "schemes": schemes}
 
 
-def unused(shelf: Shelf, hours: float = HOURS, *, now: float | None = None) -> Unused:
+def unused(catalogue: Catalogue, hours: float = HOURS, *, now: float | None = None) -> Unused:
     """What no record names and nobody has written or relied on for ``hours`` before ``now``.
 
     Raises:
         LibraryError: a record that cannot be read; what it names is not known, so nothing can go.
     """
-    found = Unused()
+    going = Unused()
     before = (time.time() if now is None else now) - hours * 3600
-    # Blocks first, records second: a run that ends in between is in the records.
-    stored = [(library, address) for library in shelf.libraries for address in library.addresses()]
+    # Blocks are listed first, records read second: a run that ends in between is in the records, so its blocks stay.
+    stored = [(library, address) for library in catalogue.libraries for address in library.addresses()]
     for library, address in stored:
-        if address in shelf.users or (item := shelf.item(library, address)).schemes:
+        if address in catalogue.users or (item := catalogue.item(library, address)).schemes:
             continue
         if library.last_used(address) > before:
-            found.young += 1
+            going.young += 1
         else:
-            found.blocks.append(item)
-    for library in shelf.libraries:
-        found.leftovers += _orphans(library, before)
-        found.leftovers += abandoned(library.folder)
-    found.bytes = sum(item.bytes for item in found.blocks) + bytes_of(found.leftovers)
-    return found
+            going.blocks.append(item)
+    for library in catalogue.libraries:
+        going.leftovers += _orphans(library, before)
+        going.leftovers += abandoned(library.folder)
+    going.bytes = sum(item.bytes for item in going.blocks) + bytes_of(going.leftovers)
+    return going
 
 
-def discard(what: Unused) -> None:
+def discard(unused: Unused) -> None:
     """Remove these blocks and files, but no block that somebody has relied on since it was looked at."""
-    for path in what.leftovers:
+    for path in unused.leftovers:
         path.unlink(missing_ok=True)
-    for item in what.blocks:
+    for item in unused.blocks:
         library = Library(item.library)
-        if library.last_used(item.address) <= what.seen:
+        if library.last_used(item.address) <= unused.seen:
             library.remove(item.address)
 
 

@@ -186,11 +186,11 @@ class Library:
 
     def manifests(self) -> dict[str, dict[str, Any]]:
         """All records of schemes, by file name."""
-        found = {path.name: read_json(path, LibraryError) for path in sorted(self.folder.glob("scheme-*.json"))}
-        for name, content in found.items():
+        records = {path.name: read_json(path, LibraryError) for path in sorted(self.folder.glob("scheme-*.json"))}
+        for name, content in records.items():
             if not isinstance(content, dict):
                 raise LibraryError(f"{self.folder / name}: not a record of a scheme")
-        return found
+        return records
 
     def _manifest(self, scheme_digest: str) -> Path:
         return self.folder / f"scheme-{scheme_digest[:16]}.json"
@@ -208,8 +208,9 @@ class Library:
         """
         path = self._checksum(address)
         with suppress(OSError):
-            held = path.stat()
-            os.utime(path, ns=(held.st_atime_ns, held.st_mtime_ns))
+            times = path.stat()
+            # Setting times to what they are changes only the ctime, which a copy of the file does not take with it.
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def _is_whole(self, address: str) -> bool:
         try:
@@ -224,8 +225,8 @@ class Library:
             data = path.read_bytes()
         except FileNotFoundError:
             raise LibraryError(f"{path}: no such block in this library") from None
-        wanted = checksum.read_text("utf-8", "replace").strip() if checksum.is_file() else "(no checksum file)"
-        if hashlib.sha256(data).hexdigest() != wanted:
+        stated = checksum.read_text("utf-8", "replace").strip() if checksum.is_file() else "(no checksum file)"
+        if hashlib.sha256(data).hexdigest() != stated:
             raise LibraryError(f"{path}: damaged: its sha256 is not the one in {checksum.name}; {MEND}")
         return data
 

@@ -71,7 +71,7 @@ def finetune_blocks(
 def _inputs(phase: BlockPhase) -> dict[str, Any]:
     """What decides whether a library is current."""
     from ..training.blocks import TRAINERS
-    from ..training.settings import told_of
+    from ..training.settings import identity_of
 
     recipe = phase.space.recipe
     trainer = TRAINERS.get(recipe.trainer)
@@ -85,7 +85,7 @@ def _inputs(phase: BlockPhase) -> dict[str, Any]:
     if not trainer.in_context:
         return inputs
     # What is not said of blocks is as for one whole model; so what a recipe says of both is named once, as that.
-    whole = told_of(joint_settings(phase.space))
+    whole = identity_of(joint_settings(phase.space))
     return inputs | {
         "settings": {name: value for name, value in settings.items() if name not in whole},
         "finetune": whole,

@@ -18,7 +18,7 @@ from ..parallel.ranks import is_main_process, wait_for_all
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED
 from ..training.joint import Variant, tune_joint
-from ..training.settings import told_of
+from ..training.settings import identity_of
 from .settings import joint_settings
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Joint:
             "base": self.scheme.fingerprint,
             "configurations": configurations,
             "start": start,
-            "settings": {**told_of(self.settings), "patience": self.space.recipe.block.patience},
+            "settings": {**identity_of(self.settings), "patience": self.space.recipe.block.patience},
             "data": data,
         }
 

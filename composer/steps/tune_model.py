@@ -205,7 +205,7 @@ def _keep(
 
 
 def _inputs(space: Workspace, start: StartingModel, settings: ModelSettings) -> dict[str, Any]:
-    from ..training.settings import told_of
+    from ..training.settings import identity_of
 
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}
-    return {**start.inputs(space), "kind": start.kind, "settings": told_of(settings), "data": data}
+    return {**start.inputs(space), "kind": start.kind, "settings": identity_of(settings), "data": data}

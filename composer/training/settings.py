@@ -25,14 +25,14 @@ class ModelSettings:
     distill: float = 0.0
 
 
-def told_of(settings: ModelSettings) -> dict[str, Any]:
+def identity_of(settings: ModelSettings) -> dict[str, Any]:
     """What identifies a run: the settings, and how many processes learn together, each a batch of its own.
 
     An option that is off is as if it did not exist.
     """
     processes = rank_and_size()[1]
-    told = {name: value for name, value in asdict(settings).items() if name != "distill" or value}
-    return told | ({"processes": processes} if processes > 1 else {})
+    identity = {name: value for name, value in asdict(settings).items() if name != "distill" or value}
+    return identity | ({"processes": processes} if processes > 1 else {})
 
 
 @dataclass

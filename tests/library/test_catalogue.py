@@ -13,8 +13,8 @@ import torch
 
 from composer.errors import InputError, LibraryError
 from composer.files.atomic import replacing
-from composer.library import maintenance as upkeep
-from composer.library.catalogue import Shelf
+from composer.library import maintenance
+from composer.library.catalogue import Catalogue
 from composer.library.store import Library
 from composer.scheme.graph import Scheme, build_scheme
 from composer.scheme.layout import Block, Layout, Projection, Target
@@ -67,11 +67,11 @@ class Run:
         made = {name: address for name, address in self.addresses.items() if address in library}
         library.write_manifest(plan.digest, {"inputs": inputs, "addresses": made})
 
-    def shelf(self) -> Shelf:
-        return Shelf.open(self.folder)
+    def catalogue(self) -> Catalogue:
+        return Catalogue.open(self.folder)
 
     def address(self, stage: str, path: str) -> str:
-        (found,) = [item.address for item in self.shelf().items() if (item.stage, item.path) == (stage, path)]
+        (found,) = [item.address for item in self.catalogue().items() if (item.stage, item.path) == (stage, path)]
         return found
 
 
@@ -92,13 +92,13 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def told(shelf: Shelf) -> list[tuple[Any, ...]]:
-    return [(i.library.name, i.stage, i.level, i.path, i.rates, i.seconds) for i in shelf.items()]
+def listed(catalogue: Catalogue) -> list[tuple[Any, ...]]:
+    return [(i.library.name, i.stage, i.level, i.path, i.rates, i.seconds) for i in catalogue.items()]
 
 
 def test_items_tell_level_path_and_rates(run: Run) -> None:
     scheme(0.5).save(run.folder / "conf_prune.json")
-    assert told(run.shelf()) == [
+    assert listed(run.catalogue()) == [
         ("pruned", "pruned", "module", "a", (0.3,), None),
         ("pruned", "pruned", "module", "a.o", (0.5,), None),
         ("finetuned", "tuned", "sublayer", "a", (0.3, 0.5), 1.5),
@@ -106,7 +106,7 @@ def test_items_tell_level_path_and_rates(run: Run) -> None:
 
 
 def test_without_the_scheme_masks_and_histories_are_asked(run: Run) -> None:
-    assert told(run.shelf()) == [
+    assert listed(run.catalogue()) == [
         ("pruned", "pruned", "module", "a.o", (0.5,), None),
         ("pruned", "pruned", None, "a", (0.25,), None),  # 1 of 4 heads: 0.3 was asked
         ("finetuned", "tuned", "sublayer", "a", (0.3, 0.5), 1.5),
@@ -116,7 +116,7 @@ def test_without_the_scheme_masks_and_histories_are_asked(run: Run) -> None:
 def test_items_tell_bytes_and_users(run: Run) -> None:
     run.prune(scheme(0.5, 0.7))
     one, two = sorted(f"scheme-{scheme(*rates).digest[:16]}.json" for rates in ([0.5], [0.5, 0.7]))
-    items = {(item.library.name, item.path, item.rates[-1]): item for item in run.shelf().items()}
+    items = {(item.library.name, item.path, item.rates[-1]): item for item in run.catalogue().items()}
     assert set(items["pruned", "a.o", 0.5].schemes) == {one, two}
     assert items["pruned", "a.o", 0.7031].schemes == (f"scheme-{scheme(0.5, 0.7).digest[:16]}.json",)
     assert items["finetuned", "a", 0.5].schemes == (f"scheme-{scheme(0.5).digest[:16]}.json",)
@@ -128,47 +128,47 @@ def test_items_tell_bytes_and_users(run: Run) -> None:
 
 def test_a_scheme_that_cannot_be_read_is_done_without(run: Run) -> None:
     (run.folder / "conf_prune.json").write_text("{")
-    assert len(told(run.shelf())) == 3
+    assert len(listed(run.catalogue())) == 3
 
 
 def test_a_tuned_block_without_scheme_and_history_has_no_name(run: Run) -> None:
     address = run.address("tuned", "a")
     (run.tuned.folder / f"{address}.stats.json").unlink()
-    assert told(run.shelf())[-1] == ("finetuned", "tuned", None, None, (), None)
+    assert listed(run.catalogue())[-1] == ("finetuned", "tuned", None, None, (), None)
 
 
 def test_a_damaged_block_does_not_spoil_the_list(run: Run) -> None:
     address = run.address("pruned", "a")
     run.pruned.path(address).write_bytes(b"\xff" * 20)
-    damaged = run.shelf().items()[-2]  # without a level it comes last of its library
+    damaged = run.catalogue().items()[-2]  # without a level it comes last of its library
     assert (damaged.address, damaged.stage, damaged.level, damaged.rates) == (address, "damaged", None, ())
 
 
 def test_which_libraries(run: Run, tmp_path: Path) -> None:
-    assert [library.folder.name for library in run.shelf().libraries] == ["pruned", "finetuned"]
-    one = Shelf.open(Path("nowhere"), [run.tuned.folder])
+    assert [library.folder.name for library in run.catalogue().libraries] == ["pruned", "finetuned"]
+    one = Catalogue.open(Path("nowhere"), [run.tuned.folder])
     assert [item.stage for item in one.items()] == ["tuned"]
     with pytest.raises(LibraryError, match=r"nowhere/modules: no library here; `compose prune` makes one"):
-        Shelf.open(tmp_path / "nowhere")
+        Catalogue.open(tmp_path / "nowhere")
     with pytest.raises(LibraryError, match=r"x: no such folder; a library is needed here"):
-        Shelf.open(tmp_path, [tmp_path / "x"])
+        Catalogue.open(tmp_path, [tmp_path / "x"])
 
 
 def test_a_block_is_found_by_its_first_digits(run: Run) -> None:
-    shelf = run.shelf()
-    every = [item.address for item in shelf.items()]
+    catalogue = run.catalogue()
+    every = [item.address for item in catalogue.items()]
     for address in every:
-        assert shelf.find(address)[1] == address
-        assert shelf.find(address[:10].upper())[1] == address
+        assert catalogue.find(address)[1] == address
+        assert catalogue.find(address[:10].upper())[1] == address
     with pytest.raises(LibraryError, match=r"ADDRESS: '' begins 3 addresses: .*; give more digits"):
-        shelf.find("")
+        catalogue.find("")
     with pytest.raises(LibraryError, match=r"ADDRESS: no block in .*pruned, .*finetuned has an address .* 'xyz'"):
-        shelf.find("xyz")
+        catalogue.find("xyz")
 
 
 def test_a_block_is_described_down_to_the_base_model(run: Run) -> None:
     address = run.address("tuned", "a")
-    got = run.shelf().describe(address[:8])
+    got = run.catalogue().describe(address[:8])
     assert (got["address"], got["stage"], got["lineage"]["steps"]) == (address, "tuned", 1)
     assert [(below["path"], below["stage"], below["base"]) for below in got["made_from"]] == [
         ("a", "pruned", "f" * 64),
@@ -185,13 +185,13 @@ def test_a_block_is_described_down_to_the_base_model(run: Run) -> None:
     assert got["tensors"][0] == {"name": "a.k.weight", "dtype": "F32", "shape": [WIDTH, WIDTH]}
     assert len(got["tensors"]) == 4
     # The library of pruned variants beside it is read even when only the other one is asked for.
-    assert Shelf.open(run.folder, [run.tuned.folder]).describe(address)["made_from"] == got["made_from"]
+    assert Catalogue.open(run.folder, [run.tuned.folder]).describe(address)["made_from"] == got["made_from"]
 
 
 def test_an_ancestor_that_is_gone_is_told(run: Run) -> None:
     gone = run.address("pruned", "a.o")
     run.pruned.remove(gone)
-    below = run.shelf().describe(run.address("tuned", "a"))["made_from"]
+    below = run.catalogue().describe(run.address("tuned", "a"))["made_from"]
     assert below[1] == {"address": gone, "library": None, "start": []}
 
 
@@ -200,11 +200,11 @@ def test_a_damaged_block_is_not_described(run: Run) -> None:
     data = run.tuned.path(address).read_bytes()
     run.tuned.path(address).write_bytes(data[:-1])
     with pytest.raises(LibraryError, match=rf"{address}.safetensors: damaged"):
-        run.shelf().describe(address)
+        run.catalogue().describe(address)
 
 
 def test_nothing_is_wrong_with_whole_libraries(run: Run) -> None:
-    assert upkeep.problems(run.shelf()) == []
+    assert maintenance.problems(run.catalogue()) == []
 
 
 def test_everything_that_is_wrong_is_named_at_once(run: Run) -> None:
@@ -214,7 +214,7 @@ def test_everything_that_is_wrong_is_named_at_once(run: Run) -> None:
     for path in run.tuned.files(moved):
         path.rename(path.with_name(path.name.replace(moved, "0" * 40)))
     record = next(run.pruned.folder.glob("scheme-*.json")).name
-    assert upkeep.problems(run.shelf()) == [
+    assert maintenance.problems(run.catalogue()) == [
         f"{run.pruned.path(damaged)}: damaged: its sha256 is not the one in {damaged}.sha256; "
         "delete the block and run the command that made it again",
         f"{run.tuned.path('0' * 40)}: misnamed: the address of its lineage is {moved}; delete the block",
@@ -222,14 +222,16 @@ def test_everything_that_is_wrong_is_named_at_once(run: Run) -> None:
         f"{run.tuned.path(moved)}: missing, but {record} names it; run the command that made it again",
     ]
     (run.tuned.folder / record).write_text("{")
-    assert upkeep.problems(run.shelf())[-1].startswith(f"{run.tuned.folder / record}: line 1, column 2: not valid JSON")
+    assert maintenance.problems(run.catalogue())[-1].startswith(
+        f"{run.tuned.folder / record}: line 1, column 2: not valid JSON"
+    )
 
 
 def test_sizes(run: Run) -> None:
     run.prune(scheme(0.5, 0.7))
     run.tuned.put({"stage": "tuned", "node": "x"}, {"a": torch.ones(100)}, {})
-    sizes = upkeep.sizes(run.shelf())
-    items = run.shelf().items()
+    sizes = maintenance.sizes(run.catalogue())
+    items = run.catalogue().items()
 
     pruned, tuned = sizes["libraries"]
     assert (pruned["blocks"], pruned["unused"]) == (3, {"blocks": 0, "bytes": 0})
@@ -254,22 +256,22 @@ def paths(run: Run) -> set[str]:
 
 
 def test_what_a_record_names_is_never_unused(run: Run) -> None:
-    found = upkeep.unused(run.shelf(), now=later())
+    found = maintenance.unused(run.catalogue(), now=later())
     assert (found.blocks, found.leftovers, found.young, found.bytes) == ([], [], 0, 0)
 
 
 def test_what_no_record_names_goes_with_all_its_files(run: Run) -> None:
     before = paths(run)
     run.tune(scheme(0.5), steps=2)  # the record is replaced: the blocks of one step are in none
-    found = upkeep.unused(run.shelf(), now=later())
+    found = maintenance.unused(run.catalogue(), now=later())
     assert [(item.stage, item.path) for item in found.blocks] == [("tuned", "a")]
     freed = sum(path.stat().st_size for path in run.tuned.files(found.blocks[0].address))
     assert found.bytes == freed > 0
     assert before < paths(run)
-    upkeep.discard(found)
+    maintenance.discard(found)
     assert {name for name in before if found.blocks[0].address not in name} < paths(run)
     assert not [name for name in paths(run) if found.blocks[0].address in name]
-    assert upkeep.problems(run.shelf()) == []
+    assert maintenance.problems(run.catalogue()) == []
 
 
 def test_pruned_blocks_that_tuned_ones_started_from_stay(run: Run) -> None:
@@ -277,21 +279,21 @@ def test_pruned_blocks_that_tuned_ones_started_from_stay(run: Run) -> None:
     plan = scheme(0.5)
     other = Run(run.folder)
     other.prune(plan, criterion="obs")  # the record of the pruned library no longer names the old ones
-    for shelf in (run.shelf(), Shelf.open(run.folder, [run.pruned.folder])):
-        assert upkeep.unused(shelf, now=later()).blocks == []
+    for catalogue in (run.catalogue(), Catalogue.open(run.folder, [run.pruned.folder])):
+        assert maintenance.unused(catalogue, now=later()).blocks == []
     next(run.tuned.folder.glob("scheme-*.json")).unlink()
-    assert old in {item.address for item in upkeep.unused(run.shelf(), now=later()).blocks}
+    assert old in {item.address for item in maintenance.unused(run.catalogue(), now=later()).blocks}
 
 
 def test_scores_stay_as_long_as_a_block_that_was_pruned_by_them(run: Run) -> None:
     for criterion in ("l1", "obs"):
         lineage = {"stage": "scores", "target": "a.o", "base": "f" * 64, "criterion": criterion}
         run.pruned.put(lineage, {"scores": torch.ones(3)}, {})
-    items = {(item.stage, item.path, item.schemes) for item in run.shelf().items() if item.stage == "scores"}
+    items = {(item.stage, item.path, item.schemes) for item in run.catalogue().items() if item.stage == "scores"}
     assert items == {("scores", "a.o", (f"scheme-{scheme(0.5).digest[:16]}.json",)), ("scores", "a.o", ())}
-    (gone,) = upkeep.unused(run.shelf(), now=later()).blocks
+    (gone,) = maintenance.unused(run.catalogue(), now=later()).blocks
     assert run.pruned.header(gone.address).lineage["criterion"] == "obs"
-    assert run.shelf().describe(gone.address)["made_from"] == []
+    assert run.catalogue().describe(gone.address)["made_from"] == []
 
 
 def test_the_weights_of_a_sweep_stay_as_long_as_all_blocks_of_the_model(run: Run) -> None:
@@ -301,13 +303,13 @@ def test_the_weights_of_a_sweep_stay_as_long_as_all_blocks_of_the_model(run: Run
     for blocks in ([block], [block, "0" * 40], []):
         lineage = {"stage": "swept", "configuration": plan.roots[0], "blocks": dict(enumerate(blocks)), "base": "f"}
         swept.put(lineage, *weights("a.o", 0.5))
-    shelf = run.shelf()
-    items = [item for item in shelf.items() if item.library == swept.folder]
+    catalogue = run.catalogue()
+    items = [item for item in catalogue.items() if item.library == swept.folder]
     assert {(item.level, item.path, item.rates) for item in items} == {("model", "", (0.3, 0.5))}
-    gone = upkeep.unused(shelf, now=later()).blocks
+    gone = maintenance.unused(catalogue, now=later()).blocks
     assert {len(swept.header(item.address).lineage["blocks"]) for item in gone} == {0, 2}
     (kept,) = {item.address for item in items} - {item.address for item in gone}
-    assert [below["address"] for below in shelf.describe(kept)["made_from"]] == [block]
+    assert [below["address"] for below in catalogue.describe(kept)["made_from"]] == [block]
 
 
 def test_a_scheme_is_given_up_with_its_record(run: Run) -> None:
@@ -315,7 +317,7 @@ def test_a_scheme_is_given_up_with_its_record(run: Run) -> None:
     run.tune(scheme(0.5, 0.7))
     for library in (run.pruned, run.tuned):
         (library.folder / f"scheme-{scheme(0.5, 0.7).digest[:16]}.json").unlink()
-    gone = upkeep.unused(run.shelf(), now=later()).blocks
+    gone = maintenance.unused(run.catalogue(), now=later()).blocks
     assert [(item.stage, item.path, item.rates[-1]) for item in gone] == [
         ("pruned", "a.o", 0.7031),
         ("tuned", "a", 0.7),
@@ -325,17 +327,17 @@ def test_a_scheme_is_given_up_with_its_record(run: Run) -> None:
 def test_young_blocks_stay(run: Run) -> None:
     address = run.tuned.put({"stage": "tuned", "node": "x"}, {"a": torch.ones(3)}, {})
     for hours, now, young in [(24, time.time(), 1), (24, later(23), 1), (1, later(2), 0), (24, later(25), 0)]:
-        found = upkeep.unused(run.shelf(), hours, now=now)
+        found = maintenance.unused(run.catalogue(), hours, now=now)
         assert (found.young, [item.address for item in found.blocks]) == (young, [] if young else [address])
-    assert upkeep.unused(run.shelf(), 0, now=later(0.001)).young == 0
+    assert maintenance.unused(run.catalogue(), 0, now=later(0.001)).young == 0
 
 
 def test_a_block_that_somebody_begins_to_rely_on_stays(run: Run) -> None:
     address = run.tuned.put({"stage": "tuned", "node": "x"}, {"a": torch.ones(3)}, {})
-    found = upkeep.unused(run.shelf(), now=later())
+    found = maintenance.unused(run.catalogue(), now=later())
     found.seen = time.time() - 1
     run.tuned.verify(address)  # as a run does with a block that it finds
-    upkeep.discard(found)
+    maintenance.discard(found)
     run.tuned.verify(address)
 
 
@@ -345,11 +347,11 @@ def test_what_killed_writers_left_goes(run: Run) -> None:
         path.write_bytes(b"left")
     with replacing(run.pruned.folder / "c.safetensors") as living:
         living.write_bytes(b"so far")
-        assert upkeep.unused(run.shelf()).leftovers == left[:1]  # the others are young
-        found = upkeep.unused(run.shelf(), now=later())
+        assert maintenance.unused(run.catalogue()).leftovers == left[:1]  # the others are young
+        found = maintenance.unused(run.catalogue(), now=later())
         assert sorted(found.leftovers) == sorted(left)
         assert found.bytes == 12
-        upkeep.discard(found)
+        maintenance.discard(found)
         assert living.exists()
     assert not any(path.exists() for path in left)
 
@@ -358,7 +360,7 @@ def test_nothing_goes_when_a_record_cannot_be_read(run: Run) -> None:
     run.tuned.put({"stage": "tuned", "node": "x"}, {"a": torch.ones(3)}, {})
     next(run.pruned.folder.glob("scheme-*.json")).write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):
-        upkeep.unused(run.shelf(), now=later())
+        maintenance.unused(run.catalogue(), now=later())
 
 
 def test_other_folders_beside_are_no_libraries(run: Run) -> None:
@@ -366,6 +368,6 @@ def test_other_folders_beside_are_no_libraries(run: Run) -> None:
     (run.folder / "modules" / "notes" / "a.json").write_text(json.dumps({"x": run.address("tuned", "a")}))
     (run.folder / "modules" / "file").write_text("")
     os.mkdir(run.folder / "modules" / "empty")
-    assert {users for item in run.shelf().items() for users in item.schemes} == {
+    assert {users for item in run.catalogue().items() for users in item.schemes} == {
         f"scheme-{scheme(0.5).digest[:16]}.json"
     }

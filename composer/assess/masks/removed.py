@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import LibraryError, ModelError
-from ...library.catalogue import Shelf
+from ...library.catalogue import Catalogue
 from ...library.store import Library
 from ...models.folder import BaseModel
 from ..measure.reading import Weights, layers, numbered
@@ -73,8 +73,8 @@ class LibrarySource:
         self.name, self.library = name, Library(name)
         self._addresses: dict[str, str] = {}
         self.pieces: dict[str, Piece] = {}
-        shelf = Shelf.open(Path(name), [Path(name)])
-        for item in shelf.items():
+        catalogue = Catalogue.open(Path(name), [Path(name)])
+        for item in catalogue.items():
             head = self.library.header(item.address)
             shapes = {n: mask.shape for n, mask in head.tensors.items() if n.startswith("mask:")}
             if item.stage != "pruned" or not item.path:

@@ -12,7 +12,7 @@ from .format import NONE, duration, percent, plural, size
 from .tables import Sheet, Shown
 
 if TYPE_CHECKING:
-    from composer.library.catalogue import Item, Shelf
+    from composer.library.catalogue import Catalogue, Item
     from composer.library.maintenance import Unused
 
 DIGITS = 12
@@ -24,9 +24,9 @@ MADE_OF = ("stage", "node", "configuration", "start", "blocks", "base")
 WHOLE = "(whole model)"
 
 
-def listed(shelf: Shelf, items: Sequence[Item]) -> Shown:
+def listed(catalogue: Catalogue, items: Sequence[Item]) -> Shown:
     """`library list`."""
-    for library in shelf.libraries:
+    for library in catalogue.libraries:
         own = [item for item in items if item.library == library.folder]
         if own:
             yield _blocks(str(library.folder), own)
@@ -52,58 +52,58 @@ def unused(found: Unused, hours: float, *, dry_run: bool) -> Shown:
         yield f"{plural(found.young, 'block')} in no scheme {stay}: made or used within {hours:g} h (--older-than)"
 
 
-def sizes(told: Mapping[str, Any]) -> Shown:
+def sizes(summary: Mapping[str, Any]) -> Shown:
     """`library size`."""
     libraries = Sheet("Libraries", ["library"], ["blocks", "bytes", "unused\nblocks", "unused\nbytes", "on disk"])
-    for row in told["libraries"]:
+    for row in summary["libraries"]:
         idle = row["unused"]
         figures = f"{row['blocks']:,}", size(row["bytes"]), f"{idle['blocks']:,}", size(idle["bytes"])
         libraries.add_row(str(row["library"]), *figures, size(row["on_disk"]))
     yield libraries
-    if told["schemes"]:
+    if summary["schemes"]:
         schemes = Sheet("Schemes", ["scheme"], ["blocks", "bytes", "alone:\nblocks", "alone:\nbytes"])
-        for row in told["schemes"]:
+        for row in summary["schemes"]:
             alone = row["alone"]
             figures = f"{row['blocks']:,}", size(row["bytes"]), f"{alone['blocks']:,}", size(alone["bytes"])
             schemes.add_row(_scheme(row["scheme"]), *figures)
         yield schemes
 
 
-def block(told: Mapping[str, Any]) -> Shown:
+def block(summary: Mapping[str, Any]) -> Shown:
     """`library show`."""
-    yield f"{told['address']} in {told['library']}"
-    yield f"{told['stage']} {_label(told)}, {size(told['bytes'])}, made in {duration(told['seconds'])}"
-    yield f"used by: {' '.join(map(_scheme, told['schemes'])) or NONE}"
-    for name, value in told["lineage"].items():
+    yield f"{summary['address']} in {summary['library']}"
+    yield f"{summary['stage']} {_label(summary)}, {size(summary['bytes'])}, made in {duration(summary['seconds'])}"
+    yield f"used by: {' '.join(map(_scheme, summary['schemes'])) or NONE}"
+    for name, value in summary["lineage"].items():
         if name not in MADE_OF:
             yield f"{name}: {_flat(value)}"
-    base = told["lineage"].get("base", NONE)
-    tree = Tree(f"{told['stage']} {_label(told)}")
-    for below in told["made_from"]:
+    base = summary["lineage"].get("base", NONE)
+    tree = Tree(f"{summary['stage']} {_label(summary)}")
+    for below in summary["made_from"]:
         _grow(tree, below)
-    if not told["made_from"]:
+    if not summary["made_from"]:
         tree.add(f"base model {base[:DIGITS]}")
     yield tree
     masks = Sheet("Masks", ["parameter"], ["weights", "kept", "removed"])
-    for row in told["masks"]:
+    for row in summary["masks"]:
         masks.add_row(row["parameter"], f"{row['weights']:,}", f"{row['kept']:,}", percent(row["rate"]))
-    if told["masks"]:
+    if summary["masks"]:
         yield masks
     tensors = Sheet("Tensors", ["name"], ["kind", "shape"])
-    for row in told["tensors"]:
+    for row in summary["tensors"]:
         tensors.add_row(row["name"], row["dtype"], " x ".join(map(str, row["shape"])))
     yield tensors
 
 
-def _grow(tree: Tree, told: Mapping[str, Any]) -> None:
-    if told["library"] is None:
-        tree.add(f"{told['address'][:DIGITS]} is not stored here")
+def _grow(tree: Tree, summary: Mapping[str, Any]) -> None:
+    if summary["library"] is None:
+        tree.add(f"{summary['address'][:DIGITS]} is not stored here")
         return
-    branch = tree.add(f"{told['stage']} {_label(told)} ({told['address'][:DIGITS]} in {told['library']})")
-    for below in told["start"]:
+    branch = tree.add(f"{summary['stage']} {_label(summary)} ({summary['address'][:DIGITS]} in {summary['library']})")
+    for below in summary["start"]:
         _grow(branch, below)
-    if not told["start"]:
-        branch.add(f"base model {(told['base'] or NONE)[:DIGITS]}")
+    if not summary["start"]:
+        branch.add(f"base model {(summary['base'] or NONE)[:DIGITS]}")
 
 
 def _blocks(title: str, items: Sequence[Item]) -> Sheet:
@@ -117,10 +117,10 @@ def _blocks(title: str, items: Sequence[Item]) -> Sheet:
     return shown
 
 
-def _label(told: Mapping[str, Any]) -> str:
+def _label(summary: Mapping[str, Any]) -> str:
     """Level, path and rates, as far as they are known."""
-    words = [told["level"] or "block", told["path"] or ""] if told["level"] != "model" else [WHOLE]
-    return " ".join(filter(None, words)) + (f" at {_rates(told['rates'])}" if told["rates"] else "")
+    words = [summary["level"] or "block", summary["path"] or ""] if summary["level"] != "model" else [WHOLE]
+    return " ".join(filter(None, words)) + (f" at {_rates(summary['rates'])}" if summary["rates"] else "")
 
 
 def _rates(rates: Sequence[float]) -> str:
