@@ -16,7 +16,7 @@ from ..workspace import Given, Workspace
 from .block_workload import memory_of_blocks, shared_files, tuning
 from .footprint import LEARNING, Footprint, levels_of
 from .planned_scheme import planned_scheme
-from .stored import Stock, stock_of
+from .stored import stored_blocks
 from .verdict import Costs, Share, verdict_of
 from .workload import Blocks, Key, Setting, Work, pruning, summed
 
@@ -57,7 +57,7 @@ class Plan:
         comparison = space.folder / "results" / "comparison.json"
         self.share = Share.of(share, comparison, learnt=self.steps is not None and together >= self.steps)
         self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), needs, valid)
-        self.stock: Stock = stock_of(space, scheme)
+        self.stored = stored_blocks(space, scheme)
         self.n = len(scheme.roots)
 
     def told(self) -> dict[str, Any]:
@@ -123,9 +123,9 @@ class Plan:
     def _work(self) -> list[tuple[str, str, list[Work], list[Work]]]:
         """What, on which side, all of it, and what of it is to do."""
         leaves, left = (_missing(*some) for some in self._nodes())
-        pruning_left = list(pruning(leaves, self.setting, self.stock.scored))
+        pruning_left = list(pruning(leaves, self.setting, self.stored.scored))
         gathered = any(work.unit == "gather" for work in pruning_left)
-        tuning_left = list(tuning(Blocks(left, self.n, gathered, self.stock.joint), self.setting))
+        tuning_left = list(tuning(Blocks(left, self.n, gathered, self.stored.joint), self.setting))
         rows = [
             ("prune every variant", "both", list(pruning(self.setting.pruned_nodes(), self.setting)), pruning_left),
             ("block-level fine-tuning, once for all", "composed", self._tuning(self.n), tuning_left),
@@ -145,8 +145,8 @@ class Plan:
 
     def _nodes(self) -> list[tuple[list[Node], frozenset[str] | None]]:
         """What the two libraries need, and hold."""
-        pruned = self.setting.pruned_nodes(), self.stock.pruned
-        return [pruned, (self.setting.tuned_nodes(), self.stock.tuned)]
+        pruned = self.setting.pruned_nodes(), self.stored.pruned
+        return [pruned, (self.setting.tuned_nodes(), self.stored.tuned)]
 
     def _tuning(self, k: int) -> list[Work]:
         """All blocks of the first ``k`` configurations."""
@@ -207,14 +207,14 @@ class Plan:
     def _disk(self, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
         """Bytes that will be written: blocks, scores that a criterion keeps, what joint tuning shares, models."""
         setting, sizes, space = self.setting, self.setting.sizes, self.space
-        new = [path for path in setting.scheme.modules if path in setting.keeping and path not in self.stock.scored]
+        new = [path for path in setting.scheme.modules if path in setting.keeping and path not in self.stored.scored]
         joint = space.recipe.trainer == "joint"
         names = [name.format(i) for i in range(self.n) for name in ("{}", "{}-finetuned", "{}-baseline")]
         models = [name for name in (*names, "dense") if not (space.folder / "models" / name).exists()]
         parts = {
             "blocks": sum(row["bytes"] for row in rows),
             "scores": sum(map(sizes.scores, new)),
-            "shared": sum(shared_files(Blocks([], self.n, False, self.stock.joint), setting)) if joint else 0,
+            "shared": sum(shared_files(Blocks([], self.n, False, self.stored.joint), setting)) if joint else 0,
             "models": len(models) * sizes.model,
         }
         return {**parts, "total": sum(parts.values())}

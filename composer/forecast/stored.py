@@ -1,4 +1,4 @@
-"""What the libraries of a workspace hold of a scheme already, by the addresses that the stages themselves would use."""
+"""What the libraries of a workspace hold of a scheme already, by the addresses that the steps themselves would use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stock:
+class StoredBlocks:
     """Hashes of the nodes whose blocks are stored, and targets whose scores are; None where nobody can tell.
 
     ``joint``: what joint tuning has stored beside the blocks that it begins from
@@ -30,7 +30,7 @@ class Stock:
     joint: frozenset[str] = frozenset()
 
 
-def stock_of(space: Workspace, plan: Scheme) -> Stock:
+def stored_blocks(space: Workspace, scheme: Scheme) -> StoredBlocks:
     """Look what is there.
 
     Digests of the data take part in addresses, so where something is stored the data are read. No model is loaded.
@@ -43,48 +43,38 @@ def stock_of(space: Workspace, plan: Scheme) -> Stock:
 
     pruned, tuned = Library(space.pruned), Library(space.finetuned)
     if not any(True for library in (pruned, tuned) for _ in library.addresses()):
-        return Stock()
+        return StoredBlocks()
     named = bool(space.recipe.data) or space.base.name == DEMO
     criterion = CRITERIA.get(space.recipe.criterion)()
-    used = criteria_of(plan, criterion)
+    used = criteria_of(scheme, criterion)
     if not named and looks_at_data(*used):
-        return Stock(None, None)
-    settings = criterion_settings(space, plan, used)
+        return StoredBlocks(None, None)
+    settings = criterion_settings(space, scheme, used)
     dead_columns = space.recipe.dead_columns
-    addresses = variant_addresses(plan, space.base.layout, criterion, settings, dead_columns=dead_columns)
-    held = frozenset(name for name, address in addresses.items() if address in pruned)
-    scored = _scored(pruned, plan, [identity_of(one, settings) for one in used if looks_at_data(one)])
+    addresses = variant_addresses(scheme, space.base.layout, criterion, settings, dead_columns=dead_columns)
+    variants = frozenset(name for name, address in addresses.items() if address in pruned)
+    scored = _scored(pruned, scheme, [identity_of(one, settings) for one in used if looks_at_data(one)])
     if not named:
-        return Stock(held, None, scored)
-    every = BlockPhase(space, plan, _Everything(space.pruned), _Everything(space.finetuned), addresses)
-    blocks = every.run(lambda *_: 0).addresses
-    found = frozenset(name for name, address in blocks.items() if address in tuned)
-    return Stock(held, found, scored, _joint(BlockPhase(space, plan, pruned, tuned, addresses), blocks))
+        return StoredBlocks(variants, None, scored)
+    phase = BlockPhase(space, scheme, pruned, tuned, addresses)
+    blocks = phase.addresses
+    present = frozenset(name for name, address in blocks.items() if address in tuned)
+    return StoredBlocks(variants, present, scored, _joint(phase))
 
 
-class _Everything(Library):
-    """Claims to hold every address: a stage that makes what is missing makes nothing, and says where it would lie."""
-
-    def __contains__(self, address: object) -> bool:
-        return True
-
-    def verify(self, address: str, *, use: bool = True) -> None:
-        """Nobody looks."""
-
-
-def _scored(library: Library, plan: Scheme, criteria: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+def _scored(library: Library, scheme: Scheme, criteria: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     """Targets whose scores by these criteria are kept; where there are none, no file is looked into."""
     if not criteria:
         return frozenset()
     lineages = (library.header(address).lineage for address in library.addresses())
-    scores = (x for x in lineages if x.get("stage") == "scores" and x.get("base") == plan.fingerprint)
+    scores = (x for x in lineages if x.get("stage") == "scores" and x.get("base") == scheme.fingerprint)
     return frozenset(x["target"] for x in scores if x.get("criterion") in criteria)
 
 
-def _joint(phase: BlockPhase, blocks: Mapping[str, str]) -> frozenset[str]:
+def _joint(phase: BlockPhase) -> frozenset[str]:
     """What is stored of joint tuning, where the trainer is one that does it."""
     from ..steps.tune_joint import Joint
     from ..training.blocks import TRAINERS
 
     in_context = TRAINERS.get(phase.space.recipe.trainer).in_context
-    return Joint(phase, blocks).stored() if in_context else frozenset()
+    return Joint(phase, phase.addresses).stored() if in_context else frozenset()

@@ -43,6 +43,11 @@ class BlockPhase:
         self.waves = self._waves()
         self._tuner: BlockTuner | None = None
 
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Node hash -> address of every block that the waves tune, stored or not; empty where there are none."""
+        return self.waves.addresses if self.waves else {}
+
     def run(self, make: Make, only: Mapping[str, str] | None = None) -> BlockTuning:
         """Let ``make`` tune what each wave lacks.
 

@@ -53,7 +53,7 @@ class Bench:
         self.sample = self.few()
         self.scale = _tokens(full) / _tokens(self.sample)
         valid = space.examples("valid").first(r.block.valid_size)
-        self.lecturer = Teacher(self.model, self.layout, space.task, self.train, valid, self.sample)
+        self.teacher = Teacher(self.model, self.layout, space.task, self.train, valid, self.sample)
 
     def few(self) -> Calibration:
         """A few batches of the calibration sample, with none of their moments gathered yet."""

@@ -61,9 +61,9 @@ class ClosedForms(Bench):
     def show(self) -> Sequence[float]:
         """A pass up to the last sublayer; the very first batch still runs to the model's end."""
         batches = list(self.sample.batches())
-        with self.lecturer.watching(list(self.layout.at("sublayer")) or list(self.layout.blocks)):
-            self.lecturer.show(batches[-1])
-            return [self.scale * sum(self.took(partial(self.lecturer.show, batch)) for batch in batches)]
+        with self.teacher.watching(list(self.layout.at("sublayer")) or list(self.layout.blocks)):
+            self.teacher.show(batches[-1])
+            return [self.scale * sum(self.took(partial(self.teacher.show, batch)) for batch in batches)]
 
     def probe(self, name: str, k: int) -> Sequence[float]:
         """One variant's moments of what its ``k``-th sublayer's last projection reads, over the whole sample."""
@@ -72,16 +72,16 @@ class ClosedForms(Bench):
         end, seconds = self.layout.ends(block)[k], []
         moments = Moments(end.last, matrix(weights, end.last))
         inside = [b for b in self.layout.at("sublayer") if set(b.targets) <= set(block.targets)]
-        with self.lecturer.watching([block, *inside]), torch.no_grad():
+        with self.teacher.watching([block, *inside]), torch.no_grad():
             for batch in self.sample.batches():
-                self.lecturer.show(batch)
+                self.teacher.show(batch)
                 seconds.append(self.took(lambda: self._look_inside(block, end, weights, moments)))
         return [self.scale * sum(seconds)]
 
     def _look_inside(self, block: Block, end: End, weights: dict[str, Tensor], moments: Moments) -> None:
-        lesson = self.lecturer.lesson(block)
+        lesson = self.teacher.lesson(block)
         inputs, stream = lesson.probe(weights, end)
-        moments.add(inputs, self.lecturer.stream(end, block) - stream, lesson.wanted)
+        moments.add(inputs, self.teacher.stream(end, block) - stream, lesson.wanted)
 
     # Closed forms ----------------------------------------------------------------------------------------
 

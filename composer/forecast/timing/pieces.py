@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...calibration.teacher import Lesson
 from ...composing.refit import sweep
 from ...library.store import Library
 from ...progress import SILENT, Bar, Progress
@@ -21,6 +22,7 @@ from ...steps.settings import model_settings
 from ...tasks.task import Examples
 from ...tensors import masks
 from ...training.blocks import TRAINERS
+from ...training.blocks.stepping import Stepping
 from ...training.blocks.trainer import BlockSettings
 from ...training.joint import Variant
 from ...training.loop import train_whole
@@ -74,43 +76,60 @@ def _tried(pieces: Pieces, work: Work) -> Seconds:
     """Seconds of one piece; what is over in no time is tried more often: a hiccup would be taken for all pieces."""
     tries: list[float] = []
     while len(tries) < LEAST or (len(tries) < SAMPLE and sum(tries) < SHORT):
-        tries += getattr(pieces, work.unit)(*work.of)
+        tries += pieces.units[work.unit](*work.of)
     return Seconds(min(tries), median(tries), max(tries))
 
 
 class Pieces(ClosedForms):
-    """One method for each unit of :class:`.workload.Work`: takes its ``of``, returns the seconds of one try or more."""
+    """One method for each unit of :class:`~..workload.Work`: takes its ``of``, returns seconds of one try or more."""
+
+    @cached_property
+    def units(self) -> Mapping[str, Callable[..., Sequence[float]]]:
+        """Unit -> what tries a piece of it."""
+        return {
+            "gather": self.gather,
+            "show": self.show,
+            "probe": self.probe,
+            "select": self.select,
+            "solve": self.solve,
+            "prepare": self.prepare,
+            "teach": self.teach,
+            "learn": self.learn,
+            "look": self.look,
+            "step": self.step,
+            "joint": self.joint,
+            "file": self.file,
+            "byte": self.byte,
+            "compose": self.compose,
+            "sweep": self.sweep,
+        }
 
     # Steps -----------------------------------------------------------------------------------------------
 
     def teach(self) -> Sequence[float]:
         """A pass over one batch of blocks."""
-        with self.lecturer.watching(list(self.layout.at("sublayer")) or list(self.layout.blocks)):
-            return self.repeated(lambda step: self.lecturer.teach("train", self.batch(step)))
+        with self.teacher.watching(list(self.layout.at("sublayer")) or list(self.layout.blocks)):
+            return self.repeated(lambda step: self.teacher.teach("train", self.batch(step)))
 
     def learn(self, name: str) -> Sequence[float]:
         """One block's step."""
-        return self._lesson(name, "step")
+        return self._with_lesson(name, lambda block, lesson: block.step(lesson, lesson.wanted))
 
     def look(self, name: str) -> Sequence[float]:
         """One block's validation on one batch."""
-        return self._lesson(name, "error")
+        return self._with_lesson(name, lambda block, lesson: block.error(lesson, lesson.wanted))
 
-    def _lesson(self, name: str, what: str) -> Sequence[float]:
+    def _with_lesson(self, name: str, work: Callable[[Stepping, Lesson], float]) -> Sequence[float]:
+        """Seconds of ``work`` on a block that has begun to learn, with what the base model did on one batch."""
         node = self.scheme.nodes[name]
         block = self.block(node)
-        trainer: Any = TRAINERS.get(self.space.recipe.trainer)
         r = self.space.recipe.block
         settings = BlockSettings(self.space.recipe.trainer, r.steps, r.batch_size, r.learning_rate, r.patience, 0)
-        pupil = trainer.start(self.weights(node), self.masks(node), settings)
-        with self.lecturer.watching([block]):
-            self.lecturer.teach("train", self.batch(0))
-
-            def once(_: int) -> None:
-                lesson = self.lecturer.lesson(block)
-                getattr(pupil, what)(lesson, lesson.wanted)
-
-            return self.repeated(once)
+        trainer: Any = TRAINERS.get(settings.trainer)  # one that learns by steps: others have no such work
+        learning = trainer.start(self.weights(node), self.masks(node), settings)
+        with self.teacher.watching([block]):
+            self.teacher.teach("train", self.batch(0))
+            return self.repeated(lambda _: work(learning, self.teacher.lesson(block)))
 
     def step(self, batch_size: int) -> Sequence[float]:
         """A step of the middle configuration, by the real training loop."""

@@ -1,4 +1,4 @@
-"""Which blocks of a scheme a library lacks, wave by wave, and where each one starts; no model is needed.
+"""Which blocks of a scheme a library lacks, wave by wave; no model is needed.
 
 The blocks of a wave depend on earlier waves only, never on each other, and a block's bytes depend on its address
 alone: who tunes which of them, in which process and in which order, changes nothing.
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import WorkerError
-from ...files.jsonfile import digest_of
-from ...library.store import Library, address_of
+from ...library.store import Library
 from ...scheme.graph import Node, NodeLevel, Scheme
 from ...scheme.layout import Layout
+from .addresses import BlockAddresses
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BlockTuning:
 
 
 class Waves:
-    """The waves of one scheme against one library; ``addresses`` fills as they are run."""
+    """The waves of one scheme against one library; ``addresses`` are those of all its blocks, stored or not."""
 
     def __init__(
         self,
@@ -54,14 +54,12 @@ class Waves:
 
         Args:
             libraries: that of pruned variants, and that of tuned blocks.
-            pruned: node hash -> address in the pruned library.
-            settings: those that take part in an address.
-            data: digests of the splits that blocks are tuned on.
+            pruned, settings, data: as for :class:`.addresses.BlockAddresses`.
         """
         self.scheme, self.layout = scheme, layout
         self.pruned, self.tuned = libraries
-        self.starts, self.settings, self.data = pruned, dict(settings), dict(data)
-        self.addresses: dict[str, str] = {}
+        self._places = BlockAddresses(scheme, layout, pruned, settings=settings, data=data)
+        self.addresses = self._places.addresses
 
     def run(self, tune: Callable[[Sequence[Missing], str], None], only: Mapping[str, str] | None = None) -> None:
         """Call ``tune`` with what each wave lacks, and a label; it returns when all of that is stored.
@@ -78,13 +76,11 @@ class Waves:
     def _missing(self, wave: Sequence[Node], only: Mapping[str, str] | None) -> Iterator[Missing]:
         """Blocks that are not stored yet; heads and neurons alone are stored as they are."""
         for node in wave:
-            if node.is_whole_leaf(self.layout):  # nothing to tune
-                self.addresses[node.hash] = self.starts[node.hash]
+            address, lineage = self.addresses[node.hash], self._places.lineages.get(node.hash)
+            if lineage is None:  # nothing to tune
                 if only is None:
-                    self._copy(self.starts[node.hash])
+                    self._copy(address)
                 continue
-            lineage = self._lineage(node)
-            address = self.addresses[node.hash] = address_of(lineage)
             if only is not None:
                 if node.hash not in only:
                     continue
@@ -94,41 +90,17 @@ class Waves:
             else:
                 yield Missing(node, lineage, address)
 
-    def _lineage(self, node: Node) -> dict[str, Any]:
-        return {
-            "stage": "tuned",
-            "node": node.hash,
-            "base": self.scheme.fingerprint,
-            "start": [address for _, address in self.below(node)],
-            "settings": self.settings,
-            "data": self.data,
-        }
-
     def below(self, node: Node) -> list[tuple[Library, str]]:
-        """Where the block starts: its tuned children, else what is pruned below them; then its own pruned masks."""
-        found = []
-        for child in node.children:
-            if child in self.addresses:
-                found.append((self.tuned, self.addresses[child]))
-            else:
-                found += self.below(self.scheme.nodes[child])
-        if node.hash in self.starts:
-            found.append((self.pruned, self.starts[node.hash]))
-        return found
+        """The artefacts that the block starts from, in the order in which they are laid over each other."""
+        libraries = {"pruned": self.pruned, "tuned": self.tuned}
+        return [(libraries[start.library], start.address) for start in self._places.starts(node)]
 
     def upstream(self, node: Node) -> str:
-        """What decides the inputs of the block's last projection: all below it but the target that it is."""
-        last = node.block(self.layout).targets[-1]
-        before = [child for child in node.children if last not in self.scheme.nodes[child].rates]
-        found = [
-            [self.addresses[child]]
-            if child in self.addresses
-            else [address for _, address in self.below(self.scheme.nodes[child])]
-            for child in before
-        ]
-        return digest_of(found)
+        """What decides the inputs of the block's last projection (:meth:`.addresses.BlockAddresses.upstream`)."""
+        return self._places.upstream(node)
 
     def _copy(self, address: str) -> None:
+        """Store a variant beside the tuned blocks as it was pruned."""
         if address in self.tuned:
             self.tuned.verify(address)
         else:

@@ -26,6 +26,7 @@ from composer.tasks import DataOptions, Examples, Task, open_task
 from composer.tensors import masks
 from composer.tensors.capture import recording, run_block
 from composer.tensors.masks import violations
+from composer.training.blocks.addresses import BlockAddresses
 from composer.training.blocks.distill import Distill
 from composer.training.blocks.least_squares import LeastSquares
 from composer.training.blocks.trainer import BlockTrainer, Run
@@ -208,6 +209,19 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(t5: Place, t
     leaves = {node.hash for node in trained(scheme, t5)}
     assert len(set(other) - set(first)) == len(leaves)
     assert not set(other.values()) & {first[address] for address in set(first) - set(other)}
+
+
+@pytest.mark.parametrize("levels", [("module",), ("sublayer",), LEVELS])
+def test_addresses_are_known_before_there_is_a_library(t5: Place, tmp_path: Path, levels: tuple[Level, ...]) -> None:
+    scheme = t5.scheme(A, B, levels=levels)
+    result, tuned, pruned = t5.tune(scheme, tmp_path, settings=replace(SETTINGS, steps=1))
+    data = {name: split.digest for name, split in (("train", t5.train), ("valid", t5.valid))}
+    settings = replace(SETTINGS, steps=1).lineage(Distill.fields)
+    places = BlockAddresses(scheme, t5.base.layout, pruned, settings=settings, data=data)
+    assert places.addresses == result.addresses
+    assert places.lineages.keys() == {node.hash for node in trained(scheme, t5)}
+    for name, lineage in places.lineages.items():
+        assert tuned.header(result.addresses[name]).lineage == lineage
 
 
 @pytest.mark.parametrize(
