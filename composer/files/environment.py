@@ -25,13 +25,13 @@ PACKAGES = (
 def versions() -> dict[str, str]:
     """Versions of Python, of Composer (the package that runs, however it was installed) and of the packages that shape
     results, those among them whose family, task, criterion or trainer is used."""
-    found = {"python": platform.python_version(), "composer": __version__}
+    numbers = {"python": platform.python_version(), "composer": __version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {**found, **plugin_versions()}
+    return {**numbers, **plugin_versions()}
 
 
 def machine() -> dict[str, Any]:

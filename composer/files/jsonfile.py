@@ -63,11 +63,11 @@ def read_json(path: Path, error: type[InputError] = InputError, problems: list[s
         raise error(f"{path}: not valid JSON: nested too deeply") from None
     except ValueError as bad:  # an integer with more digits than Python reads
         raise error(f"{path}: not valid JSON: {str(bad).partition(';')[0]}") from None
-    found = [f"{path}: key {key!r} is given twice in one object; give it once" for key in twice]
+    repeated = [f"{path}: key {key!r} is given twice in one object; give it once" for key in twice]
     if problems is not None:
-        problems += found
-    elif found:
-        raise error(found)
+        problems += repeated
+    elif repeated:
+        raise error(repeated)
     return value
 
 

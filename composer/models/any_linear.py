@@ -67,10 +67,10 @@ def skeleton(config: ModelConfig, where: str) -> nn.Module:
         )
     try:
         # A dictionary of its own: the class takes keys out of what it is given.
-        made = CONFIG_MAPPING[model_type].from_dict(dict(config))
+        parsed = CONFIG_MAPPING[model_type].from_dict(dict(config))
         with torch.device("meta"):
             kind = model_class(config)
-            return kind.from_config(made) if kind is AutoModel else kind(made)
+            return kind.from_config(parsed) if kind is AutoModel else kind(parsed)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError) as bad:
         reason = (str(bad).splitlines() or [type(bad).__name__])[0]
         raise ModelError(f"{where}: transformers cannot make this model: {reason}") from bad

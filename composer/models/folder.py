@@ -125,9 +125,9 @@ def check_layout(model: nn.Module, layout: Layout, name: str) -> None:
 def _mismatch(modules: set[str], shapes: dict[str, tuple[int, ...]], projection: Projection) -> str | None:
     if projection.path not in modules:
         return f"the model has no module {projection.path!r} that its family's table names"
-    shape, wanted = shapes.get(projection.weight), projection.stored
-    if shape != wanted:
-        return f"{projection.path!r} has a weight of shape {shape}; its family's table says {wanted}"
+    shape, stored = shapes.get(projection.weight), projection.stored
+    if shape != stored:
+        return f"{projection.path!r} has a weight of shape {shape}; its family's table says {stored}"
     bias = projection.held[1] if projection.held else f"{projection.path}.bias"
     if (bias in shapes) != projection.bias:
         has, says = ("no bias", "one") if projection.bias else ("a bias", "none")

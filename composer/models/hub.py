@@ -57,18 +57,18 @@ def download(
     """
     repo, endpoint = repo_id(model), _endpoint()
     folder = Path(output).expanduser().resolve()
-    held = _held(folder, output, repo, force)
-    if held is not None and _settled(held, revision):
-        return _result(repo, held["commit"], output, held["files"], fetched=False)
+    earlier = _earlier_download(folder, output, repo, force)
+    if earlier is not None and _is_asked_for(earlier, revision):
+        return _result(repo, earlier["commit"], output, earlier["files"], fetched=False)
     with _plain_errors(repo, revision, endpoint, output):
         snapshot = cached_snapshot(repo, revision) if offline() else remote_snapshot(repo, revision, endpoint)
-    if held is not None:
-        if held["commit"] != snapshot.commit:
+    if earlier is not None:
+        if earlier["commit"] != snapshot.commit:
             raise OutputError(
-                f"{output} holds {repo} at {held['commit'][:12]}, asked for was {revision or 'main'}, "
+                f"{output} holds {repo} at {earlier['commit'][:12]}, asked for was {revision or 'main'}, "
                 f"which is {snapshot.commit[:12]}: --force replaces it"
             )
-        return _result(repo, snapshot.commit, output, held["files"], fetched=False)
+        return _result(repo, snapshot.commit, output, earlier["files"], fetched=False)
     small = select(snapshot, repo, endpoint)
     with _staged(folder) as staging, _plain_errors(repo, revision, endpoint, output), _bars(quiet):
         files = fill(snapshot, small, staging)
@@ -113,7 +113,7 @@ def _result(repo: str, commit: str, output: Path, files: dict[str, int], *, fetc
 # The output folder
 
 
-def _held(folder: Path, output: Path, repo: str, force: bool) -> dict[str, Any] | None:
+def _earlier_download(folder: Path, output: Path, repo: str, force: bool) -> dict[str, Any] | None:
     """Return the record of an intact download of ``repo``, or None where ``folder`` may be written."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{output} is a file: a model needs a folder")
@@ -140,9 +140,9 @@ def _held(folder: Path, output: Path, repo: str, force: bool) -> dict[str, Any] 
     return {"repo": repo, "commit": commit, "revision": record.get("revision"), "files": files}
 
 
-def _settled(held: dict[str, Any], revision: str | None) -> bool:
-    """Whether ``held`` is what is asked for, as far as can be told without asking the hub."""
-    return revision == held["commit"] or (offline() and revision in (None, held["revision"]))
+def _is_asked_for(earlier: dict[str, Any], revision: str | None) -> bool:
+    """Whether the ``earlier`` download is what is asked for, as far as can be told without asking the hub."""
+    return revision == earlier["commit"] or (offline() and revision in (None, earlier["revision"]))
 
 
 @contextmanager

@@ -97,8 +97,8 @@ def select(snapshot: Snapshot, repo: str, endpoint: str) -> list[str]:
 
 
 def _no_weights(snapshot: Snapshot, repo: str, endpoint: str) -> str:
-    found = sorted(name for name in snapshot.sizes if name.endswith(_FOREIGN) and "/" not in name)
-    got = f"only {', '.join(found[:4])}" if found else "no weights"
+    foreign = sorted(name for name in snapshot.sizes if name.endswith(_FOREIGN) and "/" not in name)
+    got = f"only {', '.join(foreign[:4])}" if foreign else "no weights"
     advice = _converted(repo, endpoint) or (
         "convert it with https://huggingface.co/spaces/safetensors/convert or transformers' save_pretrained"
     )

@@ -20,16 +20,16 @@ def executor_of(jobs: int, cluster: str | None, *, device: str, progress: Progre
     if cluster is None and jobs == 1:
         yield None
         return
-    made: Executor
+    executor: Executor
     if cluster is None:
-        made = Processes(jobs, progress)
+        executor = Processes(jobs, progress)
     else:
         from .ray import Cluster
 
-        made = Cluster(cluster, jobs, device=device)
+        executor = Cluster(cluster, jobs, device=device)
     try:
-        yield made
+        yield executor
     except BaseException:
-        made.close(at_once=True)
+        executor.close(at_once=True)
         raise
-    made.close()
+    executor.close()

@@ -32,7 +32,7 @@ class Processes:
             left = [i for i in range(len(shares)) if i not in results]
             if self._round(work, {i: shares[i] for i in left}, results, watch):
                 break
-            died = self._mourn()
+            died = self._drop_broken_pool()
             if again == RESTARTS:
                 raise WorkerError(f"--jobs: {RESTARTS + 1} times {died}; finished work is kept")
             self.progress.note(f"{died}; what it had not finished is started again ({again + 1} of {RESTARTS})")
@@ -60,20 +60,22 @@ class Processes:
         pool = self._pool = self._pool or self._new()
         futures: dict[Future[Answer], int] = {}
         try:
-            with _deaf():
+            with _interrupts_blocked():
                 for i, share in left.items():
                     futures[pool.submit(answer, work, share)] = i
+            # The pool has no public way to its processes, and their exit statuses are all that says how one died.
             self._started = list((pool._processes or {}).values())
             pending = set(futures)
             while pending:
                 done, pending = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
                 for future in done:
-                    results[futures[future]] = future.result().given()
+                    results[futures[future]] = future.result().value()
                 watch()
         except BrokenProcessPool:
+            # What others had finished when the pool broke counts; the rest is run again.
             for future, i in futures.items():
                 if i not in results and future.done() and future.exception() is None:
-                    results[i] = future.result().given()
+                    results[i] = future.result().value()
             return False
         return True
 
@@ -81,8 +83,8 @@ class Processes:
         threads = threads_for(self.jobs)
         return ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn"), _prepare, (threads,))
 
-    def _mourn(self) -> str:
-        """Let go of a pool that broke; says how its worker died."""
+    def _drop_broken_pool(self) -> str:
+        """Close a pool that broke; says how its worker died."""
         self.close()
         # The pool ends the others by SIGTERM as soon as one is dead.
         status = next((p.exitcode for p in self._started if p.exitcode not in (None, 0, -signal.SIGTERM)), None)
@@ -95,8 +97,12 @@ class Processes:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started in the body never hear Ctrl-C, which reaches all of a terminal; this one does afterwards."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started in the body inherit that Ctrl-C is blocked; this one gets it when the body ends.
+
+    A terminal sends Ctrl-C to all its processes: workers would die in the middle of a block, each with a traceback of
+    its own, where the parent alone is to decide what becomes of them.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -111,10 +117,10 @@ def _prepare(threads: int) -> None:
     """What a worker process does first."""
     limit_threads(threads)
     os.dup2(2, 1)  # standard output belongs to the result
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _outlive_nobody() -> None:
+def _end_with_parent() -> None:
     """End this process with its parent: a killed one cannot end its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -50,7 +50,8 @@ class Answer(NamedTuple):
     result: Any
     error: BaseException | None
 
-    def given(self) -> Any:
+    def value(self) -> Any:
+        """The result; the error is raised instead, where there is one."""
         if self.error is not None:
             raise self.error
         return self.result
@@ -61,12 +62,12 @@ def answer(work: Callable[[Share], Result], share: Share) -> Answer:
     try:
         return Answer(work(share), None)
     except Exception as bad:
-        told = "".join(traceback.format_exception(bad))
-        bad.add_note(f"In a worker:\n{told}")
+        trace = "".join(traceback.format_exception(bad))
+        bad.add_note(f"In a worker:\n{trace}")
         try:
             pickle.loads(pickle.dumps(bad))
         except Exception:  # not every exception survives that; its words do
-            return Answer(None, RuntimeError(told))
+            return Answer(None, RuntimeError(trace))
         return Answer(None, bad)
 
 

@@ -40,7 +40,7 @@ class Cluster:
             while left:
                 done, left = ray.wait(left, num_returns=1, timeout=POLL)
                 for one in done:
-                    results[one] = ray.get(one).given()
+                    results[one] = ray.get(one).value()
                 watch()
         except BaseException as bad:
             if not self._ours:

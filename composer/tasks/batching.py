@@ -34,8 +34,8 @@ def tokenise(
     """
     if not texts:
         return [], []
-    given = {"text_target": list(texts)} if target else {"text": list(texts), "text_pair": seconds and list(seconds)}
-    encoded = tokenizer(**given, truncation=True, max_length=max_length)
+    inputs = {"text_target": list(texts)} if target else {"text": list(texts), "text_pair": seconds and list(seconds)}
+    encoded = tokenizer(**inputs, truncation=True, max_length=max_length)
     empty = next((text for text, ids in zip(texts, encoded["input_ids"], strict=True) if not ids), None)
     if empty is not None:
         raise DataError(f"text {shown(empty)}: the tokenizer makes no token of it; leave it out")

@@ -150,11 +150,11 @@ class ClassificationTask:
         return logits.float()
 
     def _pick(self, table: Table) -> list[Row]:
-        found = [*self._text_columns(table), find_column(table, self.options.label_column, LABEL_COLUMNS, "label")]
-        missing = [problem for error in found if isinstance(error, DataError) for problem in error.problems]
+        columns = [*self._text_columns(table), find_column(table, self.options.label_column, LABEL_COLUMNS, "label")]
+        missing = [problem for column in columns if isinstance(column, DataError) for problem in column.problems]
         if missing:
             raise DataError(missing)
-        *texts, label = (str(name) for name in found)
+        *texts, label = (str(name) for name in columns)
         checks = (text_problem(table, text, row) for row in range(len(table)) for text in texts)
         problems = few([problem for problem in checks if problem])
         names, wrong = self.labels.resolve(table, label)

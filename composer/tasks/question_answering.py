@@ -96,26 +96,27 @@ class QuestionAnsweringTask:
         start = time.perf_counter()
         numbers = list(dict.fromkeys(_numbers(data.features)))
         by_number = dict(zip(_numbers(data.features), data.references, strict=True))
-        held = [json.loads(by_number[number]) for number in numbers]
-        wanted = [[text for text, _ in json.loads(row["answers"])] for row in held]
-        may_refuse = not all(wanted)
-        answers, loss = self._answers(model, data.features, [row["context"] for row in held], may_refuse, batch_size)
+        questions = [json.loads(by_number[number]) for number in numbers]
+        golds = [[text for text, _ in json.loads(row["answers"])] for row in questions]
+        may_refuse = not all(golds)
+        contexts = [row["context"] for row in questions]
+        answers, loss = self._answers(model, data.features, contexts, may_refuse, batch_size)
         seconds = time.perf_counter() - start
-        samples = zip(held, wanted, answers, strict=True)
+        samples = zip(questions, golds, answers, strict=True)
         details = {
             "examples": len(data),
-            "questions": len(held),
-            "questions_without_answer": sum(not golds for golds in wanted),
+            "questions": len(questions),
+            "questions_without_answer": sum(not own for own in golds),
             "seconds": seconds,
             "seconds_per_example": seconds / max(1, len(data)),
             **self.scoring,
             "may_refuse": may_refuse,
             "samples": [
-                {"source": row["question"], "reference": " | ".join(dict.fromkeys(golds)), "hypothesis": answer}
-                for row, golds, answer in list(samples)[:SHOWN_SAMPLES]
+                {"source": row["question"], "reference": " | ".join(dict.fromkeys(own)), "hypothesis": answer}
+                for row, own, answer in list(samples)[:SHOWN_SAMPLES]
             ],
         }
-        return Score(squad_metrics(answers, wanted), details, loss)
+        return Score(squad_metrics(answers, golds), details, loss)
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """Answers to texts that are a question, a tab and its context; ``(no answer)`` where there is none."""
@@ -148,8 +149,8 @@ class QuestionAnsweringTask:
                 total += _loss(start, end, batch).item() * len(chosen)
                 starts: list[Any] = [feature["starts"] for feature in window]
                 spans = best_spans(start.cpu(), end.cpu(), pad(starts, -1) >= 0, self.options.max_answer_length)
-                found = zip(chosen, *(part.tolist() for part in spans), _null(start, end, window), strict=True)
-                for number, first, last, value, nothing in found:
+                results = zip(chosen, *(part.tolist() for part in spans), _null(start, end, window), strict=True)
+                for number, first, last, value, nothing in results:
                     feature: Any = features[number]
                     i = index[feature["question"]]
                     text = contexts[i][feature["starts"][first] : feature["ends"][last]].strip()
@@ -163,8 +164,8 @@ class QuestionAnsweringTask:
 
     def _pick(self, table: Table) -> list[Row]:
         table = unfold(table)
-        found = [find_column(table, None, (name,), name) for name in ("question", "context", "answers")]
-        missing = [problem for error in found if isinstance(error, DataError) for problem in error.problems]
+        columns = [find_column(table, None, (name,), name) for name in ("question", "context", "answers")]
+        missing = [problem for column in columns if isinstance(column, DataError) for problem in column.problems]
         if missing:
             raise DataError(missing)
         checks = (text_problem(table, name, row) for row in range(len(table)) for name in ("question", "context"))

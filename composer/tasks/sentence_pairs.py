@@ -146,14 +146,14 @@ class SentencePairsTask(ABC):
     def _pick(self, table: Table) -> list[Row]:
         table = _unfold(table, self.options)
         languages = self.options.source_lang, self.options.target_lang
-        found = [
+        columns = [
             find_column(table, self.options.source_column, (languages[0], "source", "src"), "source"),
             find_column(table, self.options.target_column, (languages[1], "target", "tgt"), "target"),
         ]
-        missing = [problem for error in found if isinstance(error, DataError) for problem in error.problems]
+        missing = [problem for column in columns if isinstance(column, DataError) for problem in column.problems]
         if missing:
             raise DataError(missing)
-        names = [str(name) for name in found]
+        names = [str(name) for name in columns]
         checks = (text_problem(table, name, row) for row in range(len(table)) for name in names)
         problems = [problem for problem in checks if problem]
         if problems:

@@ -21,13 +21,13 @@ def pad_id(tokenizer: Any, config: dict[str, Any]) -> int:
         ModelError: neither has one, or the model has no such token.
     """
     said = config.get("pad_token_id")
-    found = said if said is not None and said >= 0 else tokenizer.pad_token_id
-    if found is None:
+    token = said if said is not None and said >= 0 else tokenizer.pad_token_id
+    if token is None:
         raise ModelError("the tokenizer has no padding token and config.json no pad_token_id")
     size = config.get("vocab_size")
-    if size is not None and not 0 <= found < size:
-        raise ModelError(f"config.json: pad_token_id: got {found}; allowed: 0 to {size - 1}, as vocab_size is {size}")
-    return int(found)
+    if size is not None and not 0 <= token < size:
+        raise ModelError(f"config.json: pad_token_id: got {token}; allowed: 0 to {size - 1}, as vocab_size is {size}")
+    return int(token)
 
 
 def settle_padding(model: nn.Module, pad: int) -> None:

@@ -63,20 +63,26 @@ def obs_groups(W: Tensor, G: Tensor, groups: Tensor, counts: Iterable[int], *, d
     Raises:
         ValueError: ``A`` is singular to working precision (no damping, and inputs that depend on each other).
     """
-    wanted = set(counts)
-    state = _Surgeon(W, G, groups, damping)
+    stops = set(counts)
+    state = _GreedyPass(W, G, groups, damping)
     removed: list[tuple[int, float]] = []
     snapshots: dict[int, Snapshot] = {}
-    for count in range(max(wanted, default=0) + 1):
+    for count in range(max(stops, default=0) + 1):
         if count:
             removed.append(state.remove_cheapest())
-        if count in wanted:
+        if count in stops:
             snapshots[count] = Snapshot(state.kept(), state.weight())
     return Removal(tuple(group for group, _ in removed), tuple(cost for _, cost in removed), snapshots)
 
 
-class _Surgeon:
-    """Columns in the order: groups still in play, then columns of no group. Removed groups leave at each flush."""
+class _GreedyPass:
+    """State of :func:`obs_groups`: ``W`` and ``H`` over the columns that are left.
+
+    Columns stand in the order: groups still in play, each with its columns side by side, then columns of no group.
+    One removal needs only the rows of ``H`` of one group, and the blocks ``H_SS`` of all. So the blocks are kept up to
+    date (``diagonal``), ``H`` itself lags behind by the updates in ``pending``, and at a rank of :data:`PENDING`
+    :meth:`_flush` applies them by one matrix product and drops the columns of removed groups.
+    """
 
     def __init__(self, W: Tensor, G: Tensor, groups: Tensor, damping: float) -> None:
         self.like, self.columns = W, W.shape[1]
@@ -97,15 +103,17 @@ class _Surgeon:
         size = self.groups.shape[1]
         own = slice(g * size, (g + 1) * size)
         rows = self.H[own]
-        if self.pending:
+        if self.pending:  # bring these rows, and no others, up to date
             late = torch.cat(self.pending)
             rows = rows - late[:, own].T @ late
+        # With H_SS = L Lᵀ and U = L⁻¹ H_S,: the steps are W −= W_S L⁻ᵀ U and H −= Uᵀ U, without an inverse.
         lower = torch.linalg.cholesky(self.diagonal[g])
         update = torch.linalg.solve_triangular(lower, rows, upper=False)  # (size, columns)
         self.W -= torch.linalg.solve_triangular(lower.T, self.W[:, own], upper=True, left=False) @ update
         parts = update[:, : len(self.gone) * size].reshape(size, -1, size)
         self.diagonal -= torch.einsum("tga,tgb->gab", parts, parts)
         self.gone[g] = True
+        # What is left of a removed group's own block is 0, which no Cholesky takes; its cost is not looked at again.
         self.diagonal[g] = torch.eye(size, dtype=torch.float64, device=self.W.device)
         self.pending.append(update)
         number = int(self.alive[g])
@@ -152,6 +160,7 @@ class _Surgeon:
         self._settle()
 
     def _settle(self) -> None:
+        """Read the blocks of ``H``, which is up to date, anew; nothing is pending."""
         size, groups = self.groups.shape[1], len(self.gone)
         inner = self.H[: groups * size, : groups * size].reshape(groups, size, groups, size)
         self.diagonal = inner.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()  # (groups, size, size)
@@ -237,7 +246,7 @@ def sparsegpt(
         keep-mask (out, in) bool, and the matrix, exactly 0 outside it.
     """
     rows, columns = W.shape
-    weight, U = _swept_from(W, G, damping, dead)
+    weight, U = _sparsegpt_start(W, G, damping, dead)
     keep = torch.ones(rows, columns, dtype=torch.bool, device=W.device)
     kept, size = pattern or (0, columns)
     blocksize = max(blocksize - blocksize % size, size) if pattern else blocksize  # no group across two blocks
@@ -261,7 +270,7 @@ def sparsegpt(
     return keep, weight.masked_fill(~keep, 0.0).to(W)
 
 
-def _swept_from(W: Tensor, G: Tensor, damping: float, dead: float | None) -> tuple[Tensor, Tensor]:
+def _sparsegpt_start(W: Tensor, G: Tensor, damping: float, dead: float | None) -> tuple[Tensor, Tensor]:
     """Where SparseGPT starts: ``W`` without the weights of dead columns, and ``U``."""
     H = G.to(W.device, torch.float64, copy=True)
     lost = H.diagonal() == 0

@@ -18,7 +18,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class _Enough(Exception):  # noqa: N818  (no error)
-    """Ends a pass early."""
+    """Ends a pass when all that is to be recorded has been: a hook cannot stop a model in another way."""
 
 
 @dataclass
@@ -50,7 +50,12 @@ class Recording:
         self.fired.clear()
 
     def _enough(self, path: str) -> None:
-        """What comes after the last recorded value, the classifier over a vocabulary for one, is not computed."""
+        """Note that the module at ``path`` has run, and end the pass where nothing is left to record.
+
+        The first pass tells where that is: which module was recorded last, and at which of its calls (one module may
+        be called more than once in a pass). What comes after it, the classifier over a vocabulary for one, is then
+        not computed.
+        """
         self.fired[path] += 1
         if self.passes == 0:
             self.last = path, self.fired[path]
@@ -121,7 +126,7 @@ def run_block(
     tapped: list[Tensor] = []
     handle = None
     if block.tap:
-        handle = modules[block.tap].register_forward_pre_hook(lambda _, inputs: tapped.append(inputs[0]))
+        handle = modules[block.tap].register_forward_pre_hook(lambda _, args: tapped.append(args[0]))
     try:
         output: Any = None
         for i, path in enumerate(block.chain):
@@ -130,8 +135,8 @@ def run_block(
                 for name, value in parameters.items()
                 if name.startswith(f"{path}.")
             }
-            given = (args, kwargs) if i == 0 else ((result_of(output),), {})
-            output = functional_call(modules[path], local, *given, strict=False)
+            inputs = (args, kwargs) if i == 0 else ((result_of(output),), {})
+            output = functional_call(modules[path], local, *inputs, strict=False)
     finally:
         if handle:
             handle.remove()

@@ -31,13 +31,13 @@ def first_module_not_finite(model: nn.Module, run: Callable[[], Any]) -> str | N
 
     A module inside another one ends before it, so the innermost is named.
     """
-    found: list[str] = []
+    paths: list[str] = []
 
     def watch(path: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             tensors = output if isinstance(output, (tuple, list)) else (output,)
-            if not found and any(isinstance(one, Tensor) and not is_finite(one) for one in tensors):
-                found.append(path)
+            if not paths and any(isinstance(one, Tensor) and not is_finite(one) for one in tensors):
+                paths.append(path)
 
         return hook
 
@@ -48,4 +48,4 @@ def first_module_not_finite(model: nn.Module, run: Callable[[], Any]) -> str | N
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else None
+    return paths[0] if paths else None

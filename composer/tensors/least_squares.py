@@ -100,8 +100,8 @@ def masked_least_squares(
     A.diagonal().add_(strength)
     start = W.masked_fill(~mask, 0.0)
     # A product of differences: where nothing is removed it is exactly 0, and so is the step.
-    wanted = (W - start) @ A if target is None else target.to(W) - start @ A
-    residual = wanted.masked_fill(~mask, 0.0)
+    right = (W - start) @ A if target is None else target.to(W) - start @ A
+    residual = right.masked_fill(~mask, 0.0)
     scale = (residual + (start @ A) * mask).norm(dim=1).clamp_min(torch.finfo(W.dtype).tiny)
     step, iterations, unconverged = conjugate_gradients(
         A, preconditioner(A) if inverse is None else inverse, residual, mask, tolerance * scale, max_iterations

@@ -66,7 +66,7 @@ def apply(parameters: Mapping[str, Tensor], masks: Masks) -> None:
 
 
 @contextmanager
-def held(model: nn.Module, masks: Masks) -> Iterator[None]:
+def gradients_masked(model: nn.Module, masks: Masks) -> Iterator[None]:
     """Within the body gradients of removed weights are 0, so clipping and moments never see them.
 
     The caller applies the masks after each optimiser step (weight decay and momentum from before could

@@ -46,7 +46,7 @@ def tune_model(
     Returns:
         The rows and the best loss; step 0 counts as a candidate, so the result is never worse than the start.
     """
-    with progress.bar(label, settings.steps) as bar, keep_masks.held(model, masks):
+    with progress.bar(label, settings.steps) as bar, keep_masks.gradients_masked(model, masks):
         book = MaskedBook(task, valid, masks, settings, work, bar)
         return train_whole(model, task, train, book, answers)
 

@@ -186,7 +186,7 @@ def test_a_removed_head_is_gone_from_what_the_out_projection_reads(base: BaseMod
         assert len(alive) == a.queries // 2
         dead = [h * a.keys // a.queries for h in range(a.queries) if h not in alive]
         assert sorted(set(dead)) == heads.lowest_groups(model, a, a.keys // 2)
-    with masks.held(pruned, keep):
+    with masks.gradients_masked(pruned, keep):
         task.loss(pruned, batch)[0].backward()
     parameters = dict(pruned.named_parameters())
     for name, mask in keep.items():

@@ -142,7 +142,7 @@ def test_held_masks_gradients_only_of_removed_weights() -> None:
     model(inputs).pow(2).sum().backward()
     free = model.weight.grad.clone()
     model.zero_grad()
-    with masks.held(model, mask):
+    with masks.gradients_masked(model, mask):
         model(inputs).pow(2).sum().backward()
 
     assert torch.equal(model.weight.grad, free * keep)
@@ -155,7 +155,7 @@ def test_held_ends_with_its_body() -> None:
     model, mask = training(keep)
 
     def fail() -> None:
-        with masks.held(model, mask):
+        with masks.gradients_masked(model, mask):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -169,7 +169,7 @@ def test_held_and_applied_masks_survive_training(optimizer: type[torch.optim.Opt
     keep = torch.rand(3, 4, generator=torch.Generator().manual_seed(1)) > 0.5
     model, mask = training(keep)
     stepper = optimizer(model.parameters(), lr=0.1, weight_decay=0.1)  # type: ignore[call-arg]
-    with masks.held(model, mask):
+    with masks.gradients_masked(model, mask):
         for _ in range(5):
             stepper.zero_grad()
             model(torch.randn(5, 4)).pow(2).sum().backward()

@@ -134,7 +134,7 @@ class Pieces(ClosedForms):
     def step(self, batch_size: int) -> Sequence[float]:
         """A step of the middle configuration, by the real training loop."""
         keep = self.masks(self._middle)
-        with TemporaryDirectory() as folder, masks.held(self.model, keep):
+        with TemporaryDirectory() as folder, masks.gradients_masked(self.model, keep):
             loop = self._loop(batch_size), Path(folder), Bar()
             book = TimedAlone(self.space.task, self._nobody, keep, *loop, synchronised=self.synchronised)
             return self._trained(book)

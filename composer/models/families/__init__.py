@@ -33,8 +33,8 @@ def family_of(config: ModelConfig, where: str) -> Family | None:
     """
     for family in FAMILIES.all():
         if config.get("model_type") in family.model_types:
-            given = (key for key in family.optional if config.get(key) is not None)
-            wrong = [key for key in (*family.sizes, *given) if not _is_size(config.get(key))]
+            stated = (key for key in family.optional if config.get(key) is not None)
+            wrong = [key for key in (*family.sizes, *stated) if not _is_size(config.get(key))]
             if wrong:
                 raise ModelError(f"{where}: a {family.name} model needs whole numbers for: {', '.join(wrong)}")
             return family

@@ -98,8 +98,8 @@ def read_parallel(paths: dict[str, Path]) -> Table:
     columns = {language: read_lines(path) for language, path in paths.items()}
     counts = {str(paths[language]): len(lines) for language, lines in columns.items()}
     if len(set(counts.values())) > 1:
-        given = ", ".join(f"{path} has {count}" for path, count in counts.items())
-        raise DataError(f"parallel files need equal numbers of lines; {given}")
+        numbers = ", ".join(f"{path} has {count}" for path, count in counts.items())
+        raise DataError(f"parallel files need equal numbers of lines; {numbers}")
     rows = next(iter(counts.values()))
     return Table(" + ".join(counts), " + ".join(path.name for path in paths.values()), columns, range(1, rows + 1))
 

@@ -78,12 +78,12 @@ class Labels:
             ]
         own = [self.find(name) for name in table.label_names.get(column, [])]
         by_name = bool(own) and None not in own
-        found: list[str | None] = []
+        names: list[str | None] = []
         for value in table.columns[column]:
             named = by_name and isinstance(value, int) and 0 <= value < len(own)
-            found.append(own[value] if named else self.find(value))
-        wrong = [self._problem(table, column, row) for row, name in enumerate(found) if name is None]
-        return [name or "" for name in found], wrong
+            names.append(own[value] if named else self.find(value))
+        wrong = [self._problem(table, column, row) for row, name in enumerate(names) if name is None]
+        return [name or "" for name in names], wrong
 
     def _problem(self, table: Table, column: str, row: int) -> str:
         value = table.columns[column][row]

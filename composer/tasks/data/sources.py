@@ -42,7 +42,7 @@ class Source(Protocol):
         """What was looked for to find the split ``stem``, for messages."""
         ...
 
-    def found(self) -> str:
+    def listing(self) -> str:
         """What there is, for messages."""
         ...
 
@@ -68,7 +68,7 @@ class FolderSource:
         source, target = self._languages
         return f"{stem}.{source} with {stem}.{target}, {tables}"
 
-    def found(self) -> str:
+    def listing(self) -> str:
         shown = list(self._files)[:12]
         rest = len(self._files) - len(shown)
         return f"files there: {', '.join(shown) or 'none'}" + (f" and {rest} more" if rest else "")
@@ -82,18 +82,18 @@ class FolderSource:
         tables = [path for suffix in self._readers for path in files if path.suffix == suffix]
         if not tables:
             missing = " and ".join(file for language, file in parallel.items() if language not in there)
-            found = ", ".join(path.name for path in there.values())
-            raise DataError(f"{self.place}: {found} is there, {missing} is missing")
+            present = ", ".join(path.name for path in there.values())
+            raise DataError(f"{self.place}: {present} is there, {missing} is missing")
         if shards := [path for path in tables if SHARD.fullmatch(path.stem)]:
             tables = self._whole(name, tables, shards)
         elif len(tables) > 1:
-            found = ", ".join(path.name for path in tables)
-            raise DataError(f"{self.place}: several files hold the split {name!r}: {found}; keep one")
+            several = ", ".join(path.name for path in tables)
+            raise DataError(f"{self.place}: several files hold the split {name!r}: {several}; keep one")
         read = [self._readers[path.suffix](path) for path in tables]
         if len(read) == 1:
             return read[0]
-        told = f"{tables[0].name} to {tables[-1].name}"
-        return joined(read, f"{self.place}: {told}", told)
+        span = f"{tables[0].name} to {tables[-1].name}"
+        return joined(read, f"{self.place}: {span}", span)
 
     def _whole(self, name: str, tables: list[Path], shards: list[Path]) -> list[Path]:
         """The shards of a split in order: ``test-00000-of-00002.parquet`` and so on.
@@ -103,14 +103,14 @@ class FolderSource:
         """
         count = int(SHARD.fullmatch(shards[0].stem)["count"])  # type: ignore[index]
         suffix = shards[0].suffix
-        wanted = [f"{name}-{i:05}-of-{count:05}{suffix}" for i in range(count)]
-        if missing := [file for file in wanted if file not in self._files]:
+        shard_names = [f"{name}-{i:05}-of-{count:05}{suffix}" for i in range(count)]
+        if missing := [file for file in shard_names if file not in self._files]:
             raise DataError(
                 f"{self.place}: the split {name!r} has {count} shards, and {', '.join(missing)} is missing; bring it"
             )
-        if more := ", ".join(path.name for path in tables if path.name not in wanted):
+        if more := ", ".join(path.name for path in tables if path.name not in shard_names):
             raise DataError(f"{self.place}: several files hold the split {name!r}: its shards, {more}; keep one")
-        return [self._files[file] for file in wanted]
+        return [self._files[file] for file in shard_names]
 
 
 class HubSource:
@@ -127,7 +127,7 @@ class HubSource:
     def expected(self, stem: str) -> str:
         return stem
 
-    def found(self) -> str:
+    def listing(self) -> str:
         return f"splits there: {', '.join(self.names()) or 'none'}"
 
     def read(self, name: str) -> Table:
@@ -164,7 +164,7 @@ class DemoSource:
     def expected(self, stem: str) -> str:
         return stem
 
-    def found(self) -> str:
+    def listing(self) -> str:
         return f"splits there: {', '.join(self.names()) or 'none'}"
 
     def read(self, name: str) -> Table:

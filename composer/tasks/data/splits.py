@@ -102,8 +102,8 @@ def find_column(table: Table, asked: str | None, usual: tuple[str, ...], what: s
 
     The error is returned, so that a caller with several columns can report all of them.
     """
-    wanted = (asked,) if asked is not None else usual
-    for name in wanted:
+    names = (asked,) if asked is not None else usual
+    for name in names:
         if name in table.columns:
             return name
     there = ", ".join(table.columns)
@@ -111,7 +111,7 @@ def find_column(table: Table, asked: str | None, usual: tuple[str, ...], what: s
     hint = f"; name it with {option}" if option in DataOptions.model_fields else ""
     if asked is not None:
         hint = did_you_mean(asked, table.columns)
-    looked_for = " or ".join(repr(name) for name in wanted)
+    looked_for = " or ".join(repr(name) for name in names)
     return DataError(f"{table.place}: no {what} column {looked_for}; columns: {there}{hint}")
 
 
@@ -143,10 +143,10 @@ class _Reader:
             return self._read(name)
         if self._train_name() is None:
             looked_for = "; ".join(self.source.expected(stem) for stem in (*VALID, *TRAIN))
-            raise self._problem(f"no validation and no training data; looked for {looked_for}; {self.source.found()}")
-        held = self._train_and_held_out()[1]
-        assert held is not None
-        return held
+            raise self._problem(f"no validation and no training data; looked for {looked_for}; {self.source.listing()}")
+        held_out = self._train_and_held_out()[1]
+        assert held_out is not None
+        return held_out
 
     def test(self) -> Rows:
         """The test split; without one, validation."""
@@ -163,7 +163,7 @@ class _Reader:
         name = self._train_name()
         if name is None:
             looked_for = self.source.expected("train")
-            raise self._problem(f"no training data; looked for {looked_for}; {self.source.found()}")
+            raise self._problem(f"no training data; looked for {looked_for}; {self.source.listing()}")
         train = self._read(name)
         return (train, None) if self._valid_name() else _hold_out(train, self.options.seed)
 
@@ -178,16 +178,16 @@ class _Reader:
             return self._asked("valid_split", self.options.valid_split)
         return self._one(_named(self.source.names(), VALID), "validation", "keep one, or name it with valid_split")
 
-    def _one(self, found: list[str], what: str, advice: str) -> str | None:
-        if len(found) > 1:
-            raise self._problem(f"several splits for {what}: {', '.join(found)}; {advice}")
-        return found[0] if found else None
+    def _one(self, names: list[str], what: str, advice: str) -> str | None:
+        if len(names) > 1:
+            raise self._problem(f"several splits for {what}: {', '.join(names)}; {advice}")
+        return names[0] if names else None
 
-    def _asked(self, field: str, wanted: str) -> str:
+    def _asked(self, field: str, name: str) -> str:
         names = self.source.names()
-        if wanted not in names:
-            raise self._problem(f"{field} {wanted!r} is not there; {self.source.found()}{did_you_mean(wanted, names)}")
-        return wanted
+        if name not in names:
+            raise self._problem(f"{field} {name!r} is not there; {self.source.listing()}{did_you_mean(name, names)}")
+        return name
 
     def _problem(self, text: str) -> DataError:
         return DataError(f"{self.source.place}: {text}")
@@ -215,14 +215,15 @@ def _named(names: list[str], stems: tuple[str, ...]) -> list[str]:
 
 
 def _hold_out(train: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Training rows without a drawn twentieth (at most 2,000), and those; blank rows are not drawn."""
     candidates = [i for i, row in enumerate(train.rows) if any(cell.strip() for cell in row)]
     count = min(HELD_OUT_MOST, max(1, round(HELD_OUT * len(candidates))))
     drawn = sorted(random.Random(seed).sample(candidates, count))
-    held = [train.rows[i] for i in drawn]
+    held_out = [train.rows[i] for i in drawn]
     # Repeats of a held-out row would let training see it.
-    seen = set(held)
+    seen = set(held_out)
     rest = [row for row in train.rows if row not in seen]
     if not any(cell.strip() for row in rest for cell in row):
         raise DataError(f"{train.source}: too few different rows to hold some out for validation")
     note = f"{count:,} rows held out for validation with seed {seed}"
-    return Rows(rest, f"{train.source}; without {note}"), Rows(held, f"{train.source}; {note}")
+    return Rows(rest, f"{train.source}; without {note}"), Rows(held_out, f"{train.source}; {note}")

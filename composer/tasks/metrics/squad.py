@@ -21,30 +21,30 @@ def normalise(text: str) -> str:
     return " ".join(ARTICLES.sub(" ", plain).split())
 
 
-def exact_match(answer: str, wanted: str) -> float:
+def exact_match(answer: str, gold: str) -> float:
     """1.0 where both are the same after :func:`normalise`, else 0.0."""
-    return float(normalise(answer) == normalise(wanted))
+    return float(normalise(answer) == normalise(gold))
 
 
-def token_f1(answer: str, wanted: str) -> float:
+def token_f1(answer: str, gold: str) -> float:
     """Harmonic mean of precision and recall over the bags of words; no answer only equals no answer.
 
     >>> token_f1("the old man", "a man")
     0.6666666666666666
     """
-    given, gold = normalise(answer).split(), normalise(wanted).split()
-    if not given or not gold:
-        return float(given == gold)
-    same = sum((Counter(given) & Counter(gold)).values())
-    return 2 * same / (len(given) + len(gold))
+    words, right = normalise(answer).split(), normalise(gold).split()
+    if not words or not right:
+        return float(words == right)
+    same = sum((Counter(words) & Counter(right)).values())
+    return 2 * same / (len(words) + len(right))
 
 
-def squad_metrics(answers: Sequence[str], wanted: Sequence[Sequence[str]]) -> dict[str, float]:
+def squad_metrics(answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float]:
     """Means in per cent: over all questions, over those with an answer and over those without.
 
     Args:
         answers: one per question; empty says that there is none.
-        wanted: per question every answer that counts as right; none where the question has no answer. The best of
+        golds: per question every answer that counts as right; none where the question has no answer. The best of
             them counts. One of which :func:`normalise` leaves nothing is not looked at.
 
     Returns:
@@ -52,10 +52,10 @@ def squad_metrics(answers: Sequence[str], wanted: Sequence[Sequence[str]]) -> di
         ``no_answer_f1``, where there are such questions.
     """
     scores = []
-    for answer, golds in zip(answers, wanted, strict=True):
-        right = [gold for gold in golds if normalise(gold)] or [""]
+    for answer, own in zip(answers, golds, strict=True):
+        right = [gold for gold in own if normalise(gold)] or [""]
         best = max(exact_match(answer, gold) for gold in right), max(token_f1(answer, gold) for gold in right)
-        scores.append((bool(golds), *best))
+        scores.append((bool(own), *best))
     groups = {
         ("exact_match", "answer_f1"): scores,
         ("has_answer_exact", "has_answer_f1"): [score for score in scores if score[0]],
