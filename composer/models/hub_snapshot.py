@@ -26,6 +26,7 @@ _EXTRAS = (
 
 _PAPERS = ("README.md", "LICENSE*", "NOTICE*")
 _PAPER_BYTES = 1_000_000
+# With .safetensors: weights under another name than transformers', as those of other libraries.
 _FOREIGN = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".safetensors")
 
 

@@ -113,11 +113,13 @@ def _knock(address: str) -> None:
 
 
 def _within(threads: int, work: Callable[[Any], Any], share: Any) -> Any:
+    """A task of the cluster: one share, with so many threads."""
     limit_threads(threads)
     return answer(work, share)
 
 
 def _said(ray: Any, bad: Exception) -> str:
+    """What Ray says in its last line: those before it are its own stack."""
     if isinstance(bad, ray.exceptions.WorkerCrashedError):
         return f"{RESTARTS + 1} times a worker died"
     lines = [line.strip() for line in str(bad).splitlines() if line.strip()]

@@ -21,7 +21,7 @@ from .data.labels import Labels
 from .data.options import SENTENCE, DataOptions
 from .data.splits import Row, find_column, read_split, text_problem
 from .special_tokens import pad_id, settle_padding
-from .task import Batch, Examples, Feature, Score, Split
+from .task import Batch, Examples, Feature, Score, Split, input_lengths
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
 LABEL_COLUMNS = ("label", "labels", "gold_label", "sentiment", "target", "is_duplicate", "Quality", "score")
@@ -136,7 +136,7 @@ class ClassificationTask:
 
     def _probabilities(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> Tensor:
         out = torch.zeros(len(features), len(self.labels))
-        lengths = [len(feature["input_ids"]) for feature in features]  # type: ignore[arg-type]
+        lengths = input_lengths(features)
         with answering(model):
             for chosen in by_length(lengths, batch_size):
                 batch = to_device_of(model, self.collate([features[i] for i in chosen]))

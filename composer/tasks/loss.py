@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
-from .task import Examples, Task
+from .task import Examples, Task, input_lengths
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ def loss_and_count(model: nn.Module, task: Task, data: Examples, *, batch_size: 
     Every token counts once, however the batches fall (a mean of batch means would weigh short ones more).
     """
     total, count = 0.0, 0
-    lengths = [len(feature["input_ids"]) for feature in data.features]  # type: ignore[arg-type]
+    lengths = input_lengths(data.features)
     with answering(model):
         for indices in by_length(lengths, batch_size):
             batch = to_device_of(model, task.collate([data.features[i] for i in indices]))

@@ -22,7 +22,7 @@ from .data.squad_files import answers_of, locate, unfold
 from .metrics.squad import squad_metrics
 from .spans import Question, Windows, best_spans
 from .special_tokens import pad_id
-from .task import Batch, Examples, Feature, Score, Split
+from .task import Batch, Examples, Feature, Score, Split, input_lengths
 
 LENGTH = 384
 SHOWN_SAMPLES = 3
@@ -140,7 +140,7 @@ class QuestionAnsweringTask:
         best = [(-torch.inf, 0, "")] * len(contexts)
         null = [torch.inf] * len(contexts)
         total = 0.0
-        lengths = [len(feature["input_ids"]) for feature in features]  # type: ignore[arg-type]
+        lengths = input_lengths(features)
         with answering(model):
             for chosen in by_length(lengths, batch_size):
                 window = [features[i] for i in chosen]

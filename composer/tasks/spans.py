@@ -15,8 +15,11 @@ from .data.options import DataOptions
 from .task import Feature
 
 LONGEST_QUESTION = 64
+"""Tokens at which a question is cut."""
 OVERLAP = 128
+"""Tokens of the context that neighbouring windows share where nothing is said: those of the published runs on SQuAD."""
 AT_ONCE = 256
+"""Questions that are tokenised in one call."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def best_spans(start: Tensor, end: Tensor, allowed: Tensor, longest: int) -> tup
     """
     length = start.shape[1]
     scores = start[:, :, None] + end[:, None, :]  # (windows, first, last)
+    # Above the diagonal the last token comes after the first, and the band ends where the span has ``longest`` tokens.
     band = torch.ones(length, length, dtype=torch.bool, device=start.device).triu().tril(longest - 1)
     scores = scores.masked_fill(~(band & allowed[:, :, None] & allowed[:, None, :]), -torch.inf)
     best = scores.flatten(1).max(dim=1)

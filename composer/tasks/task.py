@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +39,11 @@ class Examples:
             return self
         digest = f"{self.digest}[:{count}]"
         return replace(self, features=self.features[:count], references=self.references[:count], digest=digest)
+
+
+def input_lengths(features: Sequence[Feature]) -> list[int]:
+    """How many tokens each example has as its input, without padding: batches are made by it."""
+    return [len(cast("list[int]", feature["input_ids"])) for feature in features]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,11 @@ from .special_tokens import pad_id
 from .task import Batch, Examples, Feature, Score, Split
 
 COLUMNS = ("text", "content", "document", "sentence", "review")
+"""Columns that hold the texts where none is named; the first that is there counts."""
 SEPARATOR = "\n\n"
+"""What stands between two texts."""
 LONGEST = 1024
+"""Tokens of a window where neither options nor model ask for fewer."""
 Window = tuple[int, list[int]]
 """Number of a window within its split, and its tokens."""
 
@@ -57,7 +60,11 @@ class TextTask(ABC):
 
     @staticmethod
     def _padding(tokenizer: Any, config: dict[str, Any]) -> int:
-        """As :func:`.special_tokens.pad_id`; a model that never pads may have none, and nobody looks at it."""
+        """As :func:`.special_tokens.pad_id`, or 0 where neither tokenizer nor configuration has one, as GPT-2's.
+
+        Windows are equally long, so nothing is padded but the only window of a short text, and there the attention
+        mask and the labels leave out what the padding holds.
+        """
         nameless = tokenizer.pad_token_id is None and config.get("pad_token_id") is None
         return 0 if nameless else pad_id(tokenizer, config)
 

@@ -76,6 +76,7 @@ def gradients_masked(model: nn.Module, masks: Masks) -> Iterator[None]:
     handles = []
     for name, mask in masks.items():
         local = mask.to(parameters[name].device)
+        # The mask is bound as a default: a closure would see the last one of the loop.
         handles.append(parameters[name].register_hook(lambda gradient, keep=local: gradient * keep))
     try:
         yield

@@ -44,6 +44,7 @@ class Keep:
         return [keep_by_rank(one, self.rate) for one in scores]
 
     def _spent(self, scores: Tensor) -> Tensor:
+        """The scores, with those of dead columns below all others; rows, heads and neurons have no column to go by."""
         if self.dead is None or self.shape.kind not in {*SINGLE, "column"}:
             return scores
         return scores.masked_fill(self.dead.to(scores.device), -math.inf)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ...scheme.layout import Layout
+from ...tasks.task import input_lengths
 from ...tensors.batches import by_length
 from ...tensors.forward import answering, to_device_of
 from ...tensors.parameters import set_values
@@ -56,7 +57,7 @@ class Measure:
             memory: most bytes of recorded outputs.
         """
         batch_size = batch_size_on(next(model.parameters()).device)
-        lengths = [len(feature["input_ids"]) for feature in data.features]  # type: ignore[arg-type]
+        lengths = input_lengths(data.features)
         chosen = by_length(lengths, batch_size)
         self.model, self.task = model, task
         self.batches: list[Batch] = [

@@ -28,7 +28,9 @@ TRAIN = ("train",)
 VALID = ("validation", "valid", "val", "dev")
 TEST = ("test",)
 HELD_OUT = 0.05
+"""Share of the training rows that is held out where there is no validation split."""
 HELD_OUT_MOST = 2000
+"""Most rows that are held out."""
 
 
 @dataclass(frozen=True)
