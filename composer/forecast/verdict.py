@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import RecipeError
 from ..files.jsonfile import read_json
 from ..report.ledger import pays_from
+from ..report.records import Comparison
 
 ASSUMED = 0.25
 """Share of the baseline's steps that composed models need, where nobody has measured it."""
@@ -40,12 +41,12 @@ class Share:
                 raise RecipeError(f"--share: got {given:g}; allowed: 0 to 1")
             return cls(given, "given")
         result = (read_json(comparison).get("result") or {}) if comparison.is_file() else {}
-        rows = [row for row in result.get("rows", []) if row.get("budgets")]
+        rows = [row for row in Comparison.read(result).rows if row.budgets]
         if not rows and learnt:
             return cls(LEARNT, "measured on T5 after as many joint steps; --share says otherwise")
         if not rows:
             return cls(ASSUMED, "assumed; --share says otherwise")
-        shares = [row["share"] for row in rows]
+        shares = [row.share for row in rows]
         never = f", of which {shares.count(None)} never reached it" if None in shares else ""
         mean = sum(1.0 if share is None else share for share in shares) / len(shares)
         return cls(mean, f"mean of {len(shares)} in {comparison.name}{never}")

@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from .kit import canvas
 from .kit.canvas import GREY, INK, MARKERS, PALETTE, SURFACE
+from .records import Ledger, Side
 
-SIDES = {"baseline": "each alone (baseline)", "composed": "composed"}
+LABELS = {"baseline": "each alone (baseline)", "composed": "composed"}
 WORK = "all work (s)"
 SHOWN = 4
 """Numbers of configurations of which the picture shows the way: more lines are a tangle."""
@@ -21,14 +22,14 @@ SHOWN = 4
 Data = dict[str, Any]
 
 
-def draw(ledger: Data, output: Path) -> None:
+def draw(ledger: Ledger, output: Path) -> None:
     """Both pictures side by side, as PNG or SVG by suffix."""
     with canvas.style():
         figure = Figure(figsize=(10.4, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         draw_growth(left, ledger)
         left.legend(fontsize=8)
-        if ledger["lines"]:
+        if ledger.lines:
             draw_quality(right, ledger)
             right.legend(fontsize=8)
         else:
@@ -36,17 +37,17 @@ def draw(ledger: Data, output: Path) -> None:
     canvas.save(figure, output)
 
 
-def growth_figure(ledger: Data) -> Figure:
+def growth_figure(ledger: Ledger) -> Figure:
     """All work of both sides against the number of configurations."""
     return _alone(draw_growth, ledger)
 
 
-def quality_figure(ledger: Data) -> Figure:
+def quality_figure(ledger: Ledger) -> Figure:
     """Mean validation loss against all work, for several numbers of configurations."""
     return _alone(draw_quality, ledger)
 
 
-def _alone(drawn: Any, ledger: Data) -> Figure:
+def _alone(drawn: Any, ledger: Ledger) -> Figure:
     with canvas.style():
         figure = Figure(figsize=(4.6, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -56,13 +57,13 @@ def _alone(drawn: Any, ledger: Data) -> Figure:
     return figure
 
 
-def draw_growth(axes: Axes, ledger: Data) -> None:
+def draw_growth(axes: Axes, ledger: Ledger) -> None:
     """Seconds on the left, the same in dense training steps on the right; a mark where composing begins to pay."""
-    counts = [k["configurations"] for k in ledger["growth"]]
+    counts = [k.configurations for k in ledger.growth]
     for side, look in _looks().items():
-        spent = [k[side]["seconds"] for k in ledger["growth"]]
-        axes.plot(counts, spent, **look, label=SIDES[side])
-    pays = ledger["pays_from"]
+        spent = [k.of(side).seconds for k in ledger.growth]
+        axes.plot(counts, spent, **look, label=LABELS[side])
+    pays = ledger.pays_from
     if pays is not None and pays <= counts[-1]:
         axes.axvline(pays, color=INK, linewidth=1, linestyle=(0, (1, 2)), label=f"pays from {pays}")
     axes.set_ylim(bottom=0)
@@ -73,17 +74,17 @@ def draw_growth(axes: Axes, ledger: Data) -> None:
     _steps_beside(axes.secondary_yaxis("right", functions=_in_steps(ledger)).set_ylabel)
 
 
-def draw_quality(axes: Axes, ledger: Data) -> None:
+def draw_quality(axes: Axes, ledger: Ledger) -> None:
     """A pair of lines for each number of configurations that is shown, ending at what the ledger adds up to."""
     drawn: list[float] = []
-    known = {k["configurations"]: k for k in ledger["lines"]}
+    known = {line.configurations: line for line in ledger.lines}
     for i, count in enumerate(shown(list(known))):
         colour, marker = PALETTE[i], MARKERS[i]
         for side, look in _looks(colour, marker).items():
-            points = known[count][side]
-            losses = [point["loss"] for point in points]
+            points = known[count].of(side)
+            losses = [point.loss for point in points]
             label = f"{count} {'alone' if side == 'baseline' else 'composed'}"
-            axes.plot([point["seconds"] for point in points], losses, **look, label=label)
+            axes.plot([point.seconds for point in points], losses, **look, label=label)
             drawn += losses
     canvas.loss_axis(axes, drawn, "mean validation loss (nats)")
     axes.set_xlim(left=0)
@@ -102,15 +103,15 @@ def shown(counts: Sequence[int]) -> list[int]:
     return doubling[-SHOWN:]
 
 
-def _looks(colour: str = PALETTE[0], marker: str = MARKERS[0]) -> dict[str, Data]:
+def _looks(colour: str = PALETTE[0], marker: str = MARKERS[0]) -> dict[Side, Data]:
     """The control greyer, dashed, with open markers, as in all pictures."""
     line: Data = {"linewidth": 1.8, "marker": marker, "markersize": 4.5}
     control = {"color": canvas.blend(colour, GREY, 0.6), "linestyle": "--", "markerfacecolor": SURFACE}
     return {"baseline": {**line, **control}, "composed": {**line, "color": colour, "linestyle": "-"}}
 
 
-def _in_steps(ledger: Data) -> Any:
-    step = ledger["step_seconds"]
+def _in_steps(ledger: Ledger) -> Any:
+    step = ledger.step_seconds or 1.0
     return lambda seconds: seconds / step, lambda steps: steps * step
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ..scheme.graph import Scheme
 from ..scheme.layout import Layout
 from . import costs, graph, plots
 from .curves import Curve
 from .kit import canvas
-from .kit.components import Figure, Table, amount, dig, number, seconds
+from .kit.components import Figure, Table, amount, number, seconds
+from .records import Comparison
 
 
-def curve_figures(comparison: dict[str, Any], runs: Mapping[str, Curve]) -> list[Table | Figure]:
+def curve_figures(comparison: Comparison, runs: Mapping[str, Curve]) -> list[Table | Figure]:
     """A panel per configuration against steps, then all runs against seconds."""
-    tuned, untouched = (dig(comparison, "dense", key, "loss") for key in ("finetuned", "untouched"))
-    dense, which = (tuned, "fine-tuned") if amount(tuned) is not None else (untouched, "untouched")
+    untouched, tuned = comparison.dense.untouched, comparison.dense.finetuned
+    dense, which = (tuned.loss, "fine-tuned") if tuned else (untouched.loss if untouched else None, "untouched")
     numbers = sorted({int(name.split("-")[1]) for name in runs if _whole(name) and name != "dense"})
     panels = [plots.Panel(i, runs.get(f"model-{i}"), runs.get(f"baseline-{i}")) for i in numbers]
     svgs = []
@@ -53,25 +53,24 @@ def _say(panel: plots.Panel) -> str:
     return " ".join(text)
 
 
-def cost_figures(comparison: dict[str, Any]) -> list[Table | Figure]:
+def cost_figures(comparison: Comparison) -> list[Table | Figure]:
     """Work against the number of configurations, and quality against work."""
-    ledger = comparison.get("ledger") or {}
+    ledger = comparison.ledger
     found: list[Table | Figure] = []
-    if amount(ledger.get("step_seconds")) is None:
+    if ledger.step_seconds is None:
         return found
-    if dig(ledger, "growth"):
+    if ledger.growth:
         caption = (
             "All work of both sides for the first 1, 2, … configurations, until the baseline's final loss; where the "
             "lines cross, composing begins to pay. Masks, searches and the joint phase count in full from the first on."
         )
         said = [
-            f"{k['configurations']}: baseline {seconds(k['baseline']['seconds'])}, "
-            f"composed {seconds(k['composed']['seconds'])}."
-            for k in ledger["growth"]
+            f"{k.configurations}: baseline {seconds(k.baseline.seconds)}, composed {seconds(k.composed.seconds)}."
+            for k in ledger.growth
         ]
         label = " ".join(["All work against the number of configurations.", *said])
         found.append(Figure("growth", caption, [canvas.inline(costs.growth_figure(ledger), "growth", label)]))
-    if dig(ledger, "lines"):
+    if ledger.lines:
         caption = (
             "Mean validation loss of the first N configurations against all work for them. Composed: masks, blocks, "
             "joint steps where there are some, then each model's finish; baseline: masks, then N models side by side."

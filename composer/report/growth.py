@@ -1,95 +1,154 @@
 """How work and quality grow with the number of configurations: what the ledger's picture is drawn from.
 
-Everything is plain data, so that a reader of ``results/comparison.json`` can do the sums again.
+Everything is also in ``results/comparison.json``, so that a reader of that file can do the sums again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
-Data = dict[str, Any]
-Points = list[tuple[float, float]]
+from .records import SIDES, Budget, Growth, Line, Masks, Point, PrunedRun, Row, Search, Side, Spent
+
+Losses = list[tuple[float, float]]
 """Seconds, and the mean validation loss that was reached by then."""
 
 
-def totals(work: Data, search: dict[str, float], step: float) -> list[Data]:
+@dataclass(frozen=True)
+class JointPoint:
+    """One validation of the joint phase: the mean loss, and each configuration's where it was there already."""
+
+    seconds: float
+    mean: float | None
+    losses: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class JointPhase:
+    """What all configurations learnt together as one network, and how many they were then."""
+
+    seconds: float
+    steps: int
+    configurations: int
+    curve: Sequence[JointPoint]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both sides did.
+
+    Attributes:
+        prune: seconds of pruning all variants.
+        blocks: for each configuration the seconds of its nodes by hash, the joint phase's among them.
+        rows: the table's, in the scheme's order.
+        variants, blocks_made: how many, where that is known.
+        block_steps: optimiser steps of all blocks; None for a trainer that takes none.
+    """
+
+    prune: float
+    blocks: Sequence[Mapping[str, float]]
+    rows: Sequence[Row]
+    search: Search
+    joint: JointPhase | None = None
+    variants: int | None = None
+    blocks_made: int | None = None
+    block_steps: int | None = None
+    masks: Masks | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A configuration with both of its whole runs."""
+
+    row: Row
+    baseline: PrunedRun
+    composed: PrunedRun
+
+    @property
+    def charged(self) -> Budget | PrunedRun:
+        """The run that the composed side pays for: the smallest budget that reached, else the whole one."""
+        if self.row.share is None:
+            return self.composed
+        return next(budget for budget in self.row.budgets if budget.share == self.row.share)
+
+
+def pairs(rows: Sequence[Row]) -> list[Pair]:
+    """The rows of which both sides are trained."""
+    return [Pair(row, row.baseline, row.finetuned) for row in rows if row.baseline and row.finetuned]
+
+
+def totals(work: Work, searched: Mapping[Side, float], step: float) -> list[Growth]:
     """All work of both sides for the first 1, 2, … configurations, in the scheme's order; ``blocks`` is a part of it.
 
     Masks, searches and the joint phase count in full from the first configuration on; blocks when the first
     configuration that has them comes.
 
     Args:
-        work: as :func:`composer.report.ledger.ledger_of` takes it.
-        search: side -> seconds of its learning-rate search.
+        searched: seconds of each side's learning-rate search.
         step: seconds of a dense training step.
     """
-    rows, own = work["rows"], {"baseline": 0.0, "composed": 0.0}
-    found = []
-    for k, (row, blocks) in enumerate(zip(rows, block_seconds(work), strict=True), 1):
-        own["baseline"] += row["baseline"]["seconds"]
-        own["composed"] += row["finetuned"]["compose_seconds"] + charged(row)["seconds"]
-        spent = {side: work["prune"] + search[side] + own[side] + blocks * (side == "composed") for side in own}
-        told = {side: {"seconds": seconds, "steps": seconds / step} for side, seconds in spent.items()}
-        found.append({"configurations": k, "blocks": blocks, **told})
-    return found
+    own: dict[Side, float] = dict.fromkeys(SIDES, 0.0)
+    growth = []
+    for k, (pair, blocks) in enumerate(zip(pairs(work.rows), block_seconds(work), strict=True), 1):
+        own["baseline"] += pair.baseline.seconds
+        own["composed"] += pair.composed.compose_seconds + pair.charged.seconds
+        spent = {side: work.prune + searched[side] + own[side] + blocks * (side == "composed") for side in SIDES}
+        both = {side: Spent(seconds=seconds, steps=seconds / step) for side, seconds in spent.items()}
+        growth.append(Growth(configurations=k, blocks=blocks, baseline=both["baseline"], composed=both["composed"]))
+    return growth
 
 
-def block_seconds(work: Data) -> list[float]:
+def block_seconds(work: Work) -> list[float]:
     """Seconds of all blocks, and of the joint phase, of the first 1, 2, … configurations."""
-    spent: Iterable[dict[str, float]] = accumulate(work["blocks"], lambda a, b: {**a, **b})
+    spent: Iterable[Mapping[str, float]] = accumulate(work.blocks, lambda a, b: {**a, **b})
     return [sum(seconds.values()) for seconds in spent]
 
 
-def charged(row: Data) -> Data:
-    """The run that the composed side pays for: the smallest budget that reached, else the whole one."""
-    if row["share"] is None:
-        return {"share": 1.0, **row["finetuned"]}
-    found: Data = next(budget for budget in row["budgets"] if budget["share"] == row["share"])
-    return found
-
-
-def lines(work: Data, search: dict[str, float], step: float) -> list[Data]:
+def lines(work: Work, searched: Mapping[Side, float], step: float) -> list[Line]:
     """For the first 1, 2, … configurations: mean validation loss of both sides against all of their work.
 
     The ends are those of :func:`totals`; in between, a side's models are trained side by side, and the best weights so
     far count, as they are what would be kept.
     """
-    found: list[Data] = []
+
+    def points(losses: Losses) -> tuple[Point, ...]:
+        return tuple(Point(seconds=at, steps=at / step, loss=loss) for at, loss in losses)
+
+    found, known = [], pairs(work.rows)
     for k, blocks in enumerate(block_seconds(work), 1):
-        rows = work["rows"][:k]
-        alone = _together([row["baseline"]["curve"] for row in rows], work["prune"] + search["baseline"])
-        ours = _ours(work, rows, blocks, search["composed"])
-        sides = {"baseline": alone, "composed": ours}
-        told = {
-            side: [{"seconds": at, "steps": at / step, "loss": loss} for at, loss in points]
-            for side, points in sides.items()
-        }
-        found.append({"configurations": k, **told})
+        alone = _together([pair.baseline.curve for pair in known[:k]], work.prune + searched["baseline"])
+        ours = _composed(work, known[:k], blocks, searched["composed"])
+        found.append(Line(configurations=k, baseline=points(alone), composed=points(ours)))
     return found
 
 
-def _ours(work: Data, rows: Sequence[Data], blocks: float, search: float) -> Points:
-    """Pruned; blocks made; joint steps; composed and finished."""
-    points = [(work["prune"], _mean([row["pruned"]["loss"] for row in rows]))]
-    joint = work.get("joint") or {"seconds": 0.0, "curve": []}
-    made = work["prune"] + blocks - joint["seconds"]
-    best = float("inf")
-    for place in joint["curve"]:
-        here = [place["losses"][i] for i in range(len(rows))]
+def _composed(work: Work, some: Sequence[Pair], blocks: float, searched: float) -> Losses:
+    """The composed side's way: pruned; blocks made; joint steps; composed and finished."""
+    points = [(work.prune, _mean([pair.row.pruned.loss for pair in some]))]
+    if work.joint:
+        points += _joint(work.joint, len(some), work.prune + blocks - work.joint.seconds)
+    start = work.prune + blocks + searched + sum(pair.composed.compose_seconds for pair in some)
+    runs = [pair.charged for pair in some]
+    return points + _together([run.curve or ((0.0, run.loss),) for run in runs], start)
+
+
+def _joint(joint: JointPhase, count: int, start: float) -> Losses:
+    """The mean loss of the first ``count`` configurations, at the weights whose mean over all was lowest so far."""
+    points: Losses = []
+    best, kept = float("inf"), None
+    for point in joint.curve:
+        here = point.losses[:count]
         if None in here:
             break  # a configuration that was added afterwards
-        if place["mean"] is not None and place["mean"] < best:
-            best, kept = place["mean"], _mean(here)
-        points.append((made + place["seconds"], kept))
-    composed = work["prune"] + blocks + search + sum(row["finetuned"]["compose_seconds"] for row in rows)
-    runs = [charged(row) for row in rows]
-    curves = [run.get("curve") or [[0.0, run["loss"]]] for run in runs]
-    return points + _together(curves, composed)
+        if point.mean is not None and point.mean < best:
+            best, kept = point.mean, _mean(here)
+        if kept is not None:
+            points.append((start + point.seconds, kept))
+    return points
 
 
-def _together(curves: Sequence[Sequence[Sequence[float]]], start: float) -> Points:
+def _together(curves: Sequence[Sequence[tuple[float, float]]], start: float) -> Losses:
     """Runs side by side: the seconds of all added up, the mean of their best losses so far.
 
     A run with fewer points than others waits at its end.
@@ -103,5 +162,6 @@ def _together(curves: Sequence[Sequence[Sequence[float]]], start: float) -> Poin
     return points
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known)

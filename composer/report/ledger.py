@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from .growth import block_seconds, charged, lines, totals
+from .growth import Work, block_seconds, lines, pairs, totals
+from .records import SIDES, Entry, Ledger, Row, Run, Search, Side, Training, Trial
 
 JOINT = "joint tuning, all configurations together"
 """The row of what all configurations learn as one network."""
 
 
-def ledger_of(work: dict[str, Any], dense: dict[str, Any]) -> dict[str, Any]:
+def ledger_of(work: Work, dense: Run | None) -> Ledger:
     """Add up what each side did.
 
     The composed side pays for pruning, the block phase with its joint steps, its learning-rate search, composing, and
@@ -21,71 +21,67 @@ def ledger_of(work: dict[str, Any], dense: dict[str, Any]) -> dict[str, Any]:
     the smaller budgets that were tried on the way, are measurements and count for neither.
 
     Args:
-        work: ``prune`` (seconds), ``blocks`` (per configuration: node hash -> seconds, the joint phase's among them),
-            ``rows``, ``search``; where they are known, ``joint`` (``seconds``, ``steps``, ``configurations``,
-            ``curve``), ``counts`` (how many ``variants`` and ``blocks``), ``block_steps`` and ``masks``.
-        dense: the dense row; its run says what one step costs.
-
-    Returns:
-        ``rows``: ``work``, ``side``, ``seconds``, ``steps`` (the same in dense training steps, by the measured
-        seconds of one in the same run), ``trained`` (optimiser steps that were made; None where none are) and ``of``
-        (how many models, blocks, trials). Then totals per side; ``growth`` (totals for the first 1, 2, …
-        configurations), ``lines`` (losses on the way there); ``pays_from``, ``here`` and ``masks``.
+        dense: the base model's run, which says what one step costs; without it there is nothing to count in.
     """
-    rows, search = work["rows"], work["search"]
-    told = {"here": len(rows), "masks": work.get("masks")}
-    control = dense.get("finetuned")
-    if not control or any(not row["baseline"] or not row["finetuned"] for row in rows):
-        empty = dict.fromkeys(("step_seconds", "baseline", "composed", "pays_from"))
-        return {**empty, "rows": [], "growth": [], "lines": [], **told}
-    step = control["seconds"] / control["steps"]
-    trials = {side: _trials(side, search, rows) for side in ("baseline", "composed")}
-    searched = {side: sum(float(trial["seconds"]) for trial in some) for side, some in trials.items()}
-    entries = [
-        {**entry, "steps": entry["seconds"] / step} for entry in _entries(work, trials, searched) if entry["seconds"]
-    ]
+    rows, known = work.rows, pairs(work.rows)
+    if dense is None or len(known) < len(rows):
+        return Ledger(here=len(rows), masks=work.masks)
+    step = dense.seconds / dense.steps
+    trials = {side: _trials(side, work.search, rows) for side in SIDES}
+    searched = {side: sum(trial.seconds for trial in some) for side, some in trials.items()}
     growth = totals(work, searched, step)
-    return {
-        "step_seconds": step,
-        "rows": entries,
-        "baseline": growth[-1]["baseline"],
-        "composed": growth[-1]["composed"],
-        "growth": growth,
-        "lines": lines(work, searched, step) if all(row["baseline"].get("curve") for row in rows) else [],
-        "pays_from": pays_from([k["composed"]["seconds"] - k["baseline"]["seconds"] for k in growth]),
-        **told,
-    }
+    return Ledger(
+        step_seconds=step,
+        rows=tuple(entry for entry in _entries(work, trials, step) if entry.seconds),
+        baseline=growth[-1].baseline,
+        composed=growth[-1].composed,
+        growth=tuple(growth),
+        lines=tuple(lines(work, searched, step)) if all(pair.baseline.curve for pair in known) else (),
+        pays_from=pays_from([k.composed.seconds - k.baseline.seconds for k in growth]),
+        here=len(rows),
+        masks=work.masks,
+    )
 
 
-def _entries(
-    work: dict[str, Any], trials: dict[str, list[dict[str, Any]]], searched: dict[str, float]
-) -> Iterator[dict[str, Any]]:
+def _entries(work: Work, trials: dict[Side, list[Trial]], step: float) -> Iterator[Entry]:
     """The ledger's lines: what, whose, how many, seconds, and optimiser steps where some were made."""
-    rows, counts, joint = work["rows"], work.get("counts") or {}, work.get("joint") or {}
-    runs = [charged(row) for row in rows]
+    known, joint = pairs(work.rows), work.joint
 
-    def entry(what: str, side: str, seconds: float, of: int | None, trained: int | None = None) -> dict[str, Any]:
-        return {"work": what, "side": side, "seconds": seconds, "trained": trained, "of": of}
+    def entry(what: str, side: str, seconds: float, of: int | None, trained: int | None = None) -> Entry:
+        return Entry(work=what, side=side, seconds=seconds, steps=seconds / step, of=of, trained=trained)
 
-    yield entry("prune every variant", "both", work["prune"], counts.get("variants"))
-    blocks = block_seconds(work)[-1] - joint.get("seconds", 0.0)
+    yield entry("prune every variant", "both", work.prune, work.variants)
+    blocks = block_seconds(work)[-1] - (joint.seconds if joint else 0.0)
     what = "block-level fine-tuning, once for all"
-    yield entry(what, "composed", blocks, counts.get("blocks"), work.get("block_steps"))
+    yield entry(what, "composed", blocks, work.blocks_made, work.block_steps)
     if joint:
-        yield entry(JOINT, "composed", joint["seconds"], joint["configurations"], joint["steps"])
-    composing = sum(row["finetuned"]["compose_seconds"] for row in rows)
-    yield entry("compose the models", "composed", composing, len(rows))
+        yield entry(JOINT, "composed", joint.seconds, joint.configurations, joint.steps)
+    composing = sum(pair.composed.compose_seconds for pair in known)
+    yield entry("compose the models", "composed", composing, len(known))
     for side, some in trials.items():
-        yield entry("learning-rate search", side, searched[side], len(some), _steps(some))
-    alone = [row["baseline"] for row in rows]
-    seconds = sum(run["seconds"] for run in alone)
-    yield entry("fine-tune every configuration whole", "baseline", seconds, len(rows), _steps(alone))
-    what = "fine-tune composed models until they reach the baseline's loss"
-    yield entry(what, "composed", sum(run["seconds"] for run in runs), len(rows), _steps(runs))
+        yield entry("learning-rate search", side, _seconds(some), len(some), _steps(some))
+    alone = [pair.baseline for pair in known]
+    yield entry("fine-tune every configuration whole", "baseline", _seconds(alone), len(known), _steps(alone))
+    what, runs = "fine-tune composed models until they reach the baseline's loss", [pair.charged for pair in known]
+    yield entry(what, "composed", _seconds(runs), len(known), _steps(runs))
 
 
-def _steps(runs: list[dict[str, Any]]) -> int:
-    return sum(run.get("steps") or 0 for run in runs)
+def _seconds(trained: Sequence[Training]) -> float:
+    return sum(run.seconds for run in trained)
+
+
+def _steps(trained: Sequence[Training]) -> int:
+    return sum(run.steps for run in trained)
+
+
+def _trials(side: Side, search: Search, rows: Sequence[Row]) -> list[Trial]:
+    """A side's trials, less the winner where it is the middle configuration's own run."""
+    tried = list(search.of(side))
+    if search.configuration is None:
+        return tried
+    if side == "baseline" or rows[search.configuration].share in (None, 1.0):
+        tried = [trial for trial in tried if trial.learning_rate != search.chosen[side]]
+    return tried
 
 
 def pays_from(gaps: list[float]) -> int | None:
@@ -109,15 +105,16 @@ def pays_from(gaps: list[float]) -> int | None:
     return len(gaps) + math.ceil(gaps[-1] * (len(gaps) - 1) / gained) if gained > 0 else None
 
 
-def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:
+def verdict_of(rows: Sequence[Row], ledger: Ledger) -> str:
     """One or two sentences that say what the table shows, also when it is a loss."""
-    if not ledger["rows"]:
+    known = pairs(rows)
+    if not ledger.rows or not ledger.composed or not ledger.baseline:
         return "Not everything is trained yet: this table holds what there is."
     n = len(rows)
-    lower = sum(row["composed"]["loss"] < row["pruned"]["loss"] for row in rows)
-    reached = sum(row["share"] is not None for row in rows)
-    better = sum(row["finetuned"]["loss"] <= row["baseline"]["loss"] for row in rows)
-    ours, theirs = ledger["composed"]["seconds"], ledger["baseline"]["seconds"]
+    lower = sum(_below(row.composed.loss, row.pruned.loss) for row in rows)
+    reached = sum(row.share is not None for row in rows)
+    better = sum(pair.composed.loss <= pair.baseline.loss for pair in known)
+    ours, theirs = ledger.composed.seconds, ledger.baseline.seconds
     start = f"Composed models start below the baseline in {lower} of {n} configurations"
     end = f"and end at or below it in {better} of {n} at the same number of steps."
     reach = f"They reach the baseline's final loss in {reached} of {n}"
@@ -127,7 +124,7 @@ def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:
         cost = f"with {theirs / ours:.1f}x less work in all ({ours:.0f} s against {theirs:.0f} s)."
     else:
         cost = f"but with {ours / theirs:.1f}x more work in all ({ours:.0f} s against {theirs:.0f} s)."
-    pays = ledger["pays_from"]
+    pays = ledger.pays_from
     last = (
         f"Composing pays from {pays} configuration{'' if pays == 1 else 's'} on"
         if pays
@@ -138,9 +135,5 @@ def verdict_of(rows: list[dict[str, Any]], ledger: dict[str, Any]) -> str:
     return f"{start}, {end} {reach}, {cost} {last}; here there are {n}."
 
 
-def _trials(side: str, search: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A side's trials, less the winner where it is the middle configuration's own run."""
-    tried = list(search[side])
-    if tried and (side == "baseline" or rows[search["configuration"]]["share"] in (None, 1.0)):
-        tried = [trial for trial in tried if trial["learning_rate"] != search["chosen"][side]]
-    return tried
+def _below(loss: float | None, other: float | None) -> bool:
+    return loss is not None and other is not None and loss < other

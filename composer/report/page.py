@@ -17,7 +17,6 @@ from .kit.components import (
     Section,
     Table,
     Tile,
-    amount,
     dig,
     fraction,
     number,
@@ -26,6 +25,7 @@ from .kit.components import (
     seconds,
     write_page,
 )
+from .records import Comparison
 
 if TYPE_CHECKING:
     from ..scheme.layout import Layout
@@ -42,17 +42,18 @@ FACTS = {
 
 
 def write_report(
-    comparison: dict[str, Any],
+    comparison: Comparison,
     stats: Mapping[str, Path],
     scheme: Scheme | None,
     output: Path,
     *,
     layout: Layout | None = None,
+    title: str = TITLE,
 ) -> None:
     """Write the page of a comparison; nothing in it is loaded from elsewhere.
 
     Args:
-        comparison: plain JSON data (the result of ``compose compare``); anything in it may be None or missing.
+        comparison: what ``compose compare`` found; what is not known in it is a dash on the page.
         stats: the runs' CSV files by name (``model-0``, ``baseline-0``, ``dense``, ``block``); files that
             do not exist are left out.
         scheme: for the picture of the graph.
@@ -62,19 +63,19 @@ def write_report(
         DataError: a stats file that is malformed.
     """
     sections = [s for s in _sections(comparison, _read(stats), scheme, layout) if s.parts]
-    recipe = dig(comparison, "provenance", "recipe") or {}
+    provenance = comparison.provenance
     write_page(
         output,
         "report.html",
-        title=str(comparison.get("title") or TITLE),
-        verdict=str(comparison.get("verdict") or NO_VERDICT),
+        title=title,
+        verdict=comparison.verdict or NO_VERDICT,
         tiles=_tiles(comparison),
         facts=_facts(comparison, scheme),
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
-        command=dig(comparison, "provenance", "command"),
-        provenance=provenance_facts(comparison.get("provenance")),
-        recipe=json.dumps(recipe, indent=2, ensure_ascii=False, default=str),
+        command=provenance.get("command"),
+        provenance=provenance_facts(provenance),
+        recipe=json.dumps(provenance.get("recipe") or {}, indent=2, ensure_ascii=False, default=str),
     )
 
 
@@ -100,9 +101,7 @@ def _read(stats: Mapping[str, Path]) -> _Curves:
     return told
 
 
-def _sections(
-    comparison: dict[str, Any], told: _Curves, scheme: Scheme | None, layout: Layout | None
-) -> Iterator[Section]:
+def _sections(comparison: Comparison, told: _Curves, scheme: Scheme | None, layout: Layout | None) -> Iterator[Section]:
     from . import drawings
 
     yield Section(
@@ -117,7 +116,7 @@ def _sections(
     yield Section("curves", "Loss curves", "Validation loss during model-level fine-tuning.", curves)
     budgets = _filled(tables.budget_table(comparison))
     yield Section("budget", "How much of the budget is needed", "", budgets)
-    ledger = _filled(tables.ledger_table(comparison)) if comparison.get("ledger") else []
+    ledger = _filled(tables.ledger_table(comparison)) if comparison.ledger.here is not None else []
     ledger += drawings.cost_figures(comparison)
     yield Section("cost", "What it cost", _cost_lead(comparison), ledger)
     yield Section("rates", "Learning rates", "", _filled(tables.search_table(comparison)))
@@ -137,24 +136,23 @@ def _filled(*found: Table) -> list[Table | Figure]:
     return [table for table in found if table.rows]
 
 
-def _tiles(comparison: dict[str, Any]) -> list[Tile]:
+def _tiles(comparison: Comparison) -> list[Tile]:
     """The figures that answer the question at a glance; what is not known is left out."""
-    rows = comparison.get("rows") or []
+    rows, ledger = comparison.rows, comparison.ledger
     tiles = []
-    composed = tables.mean([dig(row, "composed", "loss") for row in rows])
-    pruned = tables.mean([dig(row, "pruned", "loss") for row in rows])
+    composed = tables.mean([row.composed.loss for row in rows])
+    pruned = tables.mean([row.pruned.loss for row in rows])
     if composed is not None and pruned is not None:
         text = "nats: mean loss before any model-level step, composed against baseline"
         tiles.append(Tile(f"{number(composed, 2)} vs {number(pruned, 2)}", text))
-    shares = [share for row in rows if (share := amount(row.get("share"))) is not None]
+    shares = [row.share for row in rows if row.share is not None]
     if shares:
         text = f"of the baseline's steps reach its loss, median; {len(shares)} of {len(rows)} models get there"
         tiles.append(Tile(fraction(statistics.median(shares)), text))
-    ledger = comparison.get("ledger") or {}
-    ours, theirs = (amount(dig(ledger, side, "seconds")) for side in ("composed", "baseline"))
-    if ours is not None and theirs is not None:
-        tiles.append(Tile(f"{seconds(ours)} vs {seconds(theirs)}", "all work, composed against baseline"))
-        pays = ledger.get("pays_from")
+    if ledger.composed and ledger.baseline:
+        spent = f"{seconds(ledger.composed.seconds)} vs {seconds(ledger.baseline.seconds)}"
+        tiles.append(Tile(spent, "all work, composed against baseline"))
+        pays = ledger.pays_from
         value, text = (str(pays), "configurations or more: composing pays") if pays is not None else _NEVER
         tiles.append(Tile(value, text))
     return tiles
@@ -163,30 +161,29 @@ def _tiles(comparison: dict[str, Any]) -> list[Tile]:
 _NEVER = ("never", "does composing pay, at any number of configurations like these")
 
 
-def _cost_lead(comparison: dict[str, Any]) -> str:
-    pays, here = dig(comparison, "ledger", "pays_from"), dig(comparison, "ledger", "here")
-    known = all(amount(dig(comparison, "ledger", side, "seconds")) is not None for side in ("baseline", "composed"))
-    if not known:
+def _cost_lead(comparison: Comparison) -> str:
+    pays, here = comparison.ledger.pays_from, comparison.ledger.here
+    if not (comparison.ledger.baseline and comparison.ledger.composed):
         return ""
     text = f"Composing pays from {pays} configurations." if pays is not None else "Composing does not pay here."
     return f"{text} This run has {here}." if here is not None else text
 
 
-def _facts(comparison: dict[str, Any], scheme: Scheme | None) -> list[tuple[str, str]]:
+def _facts(comparison: Comparison, scheme: Scheme | None) -> list[tuple[str, str]]:
     """What was compared, in a few words."""
-    recipe, data = (dig(comparison, "provenance", key) for key in ("recipe", "data"))
+    recipe, data = (comparison.provenance.get(key) for key in ("recipe", "data"))
     name = _find(recipe, "model") or (scheme.model if scheme is not None else None)
     known = _find(recipe, "data") or _find(data, "name") or _find(data, "path")
-    facts = [("Model", name), ("Data", known), ("Configurations", len(comparison.get("rows") or []) or None)]
+    facts = [("Model", name), ("Data", known), ("Configurations", len(comparison.rows) or None)]
     for key, text in FACTS.items():
         value = _find(recipe, "finetune", "steps") if key == "steps" else _find(recipe, key)
         if key == "steps":
-            used = {dig(row, "baseline", "steps") for row in comparison.get("rows") or []} - {None}
+            used = {row.baseline.steps for row in comparison.rows if row.baseline}
             value = next(iter(used)) if len(used) == 1 else value
         if key == "block_levels" and value is None and scheme is not None:
             value = scheme.block_levels
         facts.append((text, value))
-    facts.append(("Seed", dig(comparison, "provenance", "seed")))
+    facts.append(("Seed", comparison.provenance.get("seed")))
     return [(text, plain(value)) for text, value in facts]
 
 

@@ -1,4 +1,4 @@
-"""The tables and figures of a comparison, from plain JSON data in which anything may be missing."""
+"""The tables and figures of a comparison, from its records; what is not known is a dash."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..tasks.metrics.table import Metric, metric_of
-from .kit.components import DASH, Cell, Column, Table, amount, dig, fraction, number, pair, percent, seconds
+from .kit.components import DASH, Cell, Column, Table, amount, fraction, number, pair, percent, seconds
+from .records import SIDES, Budget, Comparison, Row
 
 LOSS = "nats"
-
-Data = dict[str, Any]
 
 
 def loss(value: Any) -> str:
@@ -23,9 +22,9 @@ def metric_text(metric: Metric) -> Callable[[Any], str]:
     return percent if metric.share else lambda value: number(value, 1)
 
 
-def result_table(comparison: Data) -> Table:
+def result_table(comparison: Comparison) -> Table:
     """Per configuration: where both sides start, where they end, and what the composed side needs."""
-    metric = metric_of(comparison.get("metric"))
+    metric = metric_of(comparison.metric)
     show = metric_text(metric)
     start, end, scored = "loss before any model-level step", "final loss", f"final {metric.label}"
     columns = [
@@ -40,27 +39,28 @@ def result_table(comparison: Data) -> Table:
         Column("smallest share", "of the baseline's budget"),
     ]
     rows = []
-    for row in comparison.get("rows") or []:
-        cells = [Cell(str(_or(row.get("configuration"), DASH))), Cell(percent(row.get("sparsity")))]
-        cells += pair(dig(row, "pruned", "loss"), dig(row, "composed", "loss"), loss, lower=True)
-        cells += pair(dig(row, "baseline", "loss"), dig(row, "finetuned", "loss"), loss, lower=True)
-        scores = dig(row, "baseline", "metric"), dig(row, "finetuned", "metric")
+    for row in comparison.rows:
+        alone, ours = row.baseline, row.finetuned
+        cells = [Cell(str(row.configuration)), Cell(percent(row.sparsity))]
+        cells += pair(row.pruned.loss, row.composed.loss, loss, lower=True)
+        cells += pair(alone.loss if alone else None, ours.loss if ours else None, loss, lower=True)
+        scores = alone.metric if alone else None, ours.metric if ours else None
         cells += pair(*scores, show, lower=not metric.higher_is_better)
         rows.append([*cells, share_cell(row)])
     caption = "Composed against baseline, at the same number of model-level steps. The better side is marked."
     return Table("results", caption, columns, rows)
 
 
-def share_cell(row: Data) -> Cell:
+def share_cell(row: Row) -> Cell:
     """The smallest share of the budget that reaches the baseline's final loss."""
-    if amount(row.get("share")) is not None:
-        return Cell(f"{fraction(row['share'])} ({percent(row['share'], 0)})")
-    return Cell("not reached" if row.get("budgets") else DASH)
+    if amount(row.share) is not None:
+        return Cell(f"{fraction(row.share)} ({percent(row.share, 0)})")
+    return Cell("not reached" if row.budgets else DASH)
 
 
-def dense_table(comparison: Data) -> Table:
+def dense_table(comparison: Comparison) -> Table:
     """The dense model, untouched and fine-tuned for the same steps."""
-    metric = metric_of(comparison.get("metric"))
+    metric = metric_of(comparison.metric)
     show = metric_text(metric)
     columns = [
         Column("dense model", numeric=False),
@@ -69,33 +69,36 @@ def dense_table(comparison: Data) -> Table:
         Column("steps"),
         Column("training time"),
     ]
-    rows = []
-    for key, text in (("untouched", "untouched"), ("finetuned", "fine-tuned for the same steps")):
-        of = dig(comparison, "dense", key)
-        cells = [text, loss(dig(of, "loss")), show(dig(of, "metric")), number(dig(of, "steps"))]
-        rows.append([Cell(c) for c in (*cells, seconds(dig(of, "seconds")))])
-    return Table("dense", "For orientation: the model that nothing was removed from.", columns, rows)
+    untouched, run = comparison.dense.untouched, comparison.dense.finetuned
+    rows = [
+        (
+            "untouched",
+            loss(untouched.loss if untouched else None),
+            show(untouched.metric if untouched else None),
+            DASH,
+            DASH,
+        ),
+        (
+            "fine-tuned for the same steps",
+            *(loss(run.loss if run else None), show(run.metric if run else None)),
+            *(number(run.steps if run else None), seconds(run.seconds if run else None)),
+        ),
+    ]
+    caption = "For orientation: the model that nothing was removed from."
+    return Table("dense", caption, columns, [[Cell(text) for text in row] for row in rows])
 
 
-def budget_table(comparison: Data) -> Table:
+def budget_table(comparison: Comparison) -> Table:
     """Loss of the composed models at each share of the baseline's budget."""
-    rows = comparison.get("rows") or []
-    known = [b for row in rows for b in row.get("budgets") or []]
-    shares = sorted({b["share"] for b in known if amount(dig(b, "share")) is not None})
+    shares = sorted({budget.share for row in comparison.rows for budget in row.budgets})
     group = "composed, with this share of the baseline's steps"
     columns = [Column("configuration", numeric=False), Column("baseline", f"final loss, {LOSS}")]
     columns += [Column(fraction(share), LOSS, group=group) for share in shares]
     lines = []
-    for row in rows:
-        cells = [Cell(str(_or(row.get("configuration"), DASH))), Cell(loss(dig(row, "baseline", "loss")))]
-        for share in shares:
-            found = next((b for b in row.get("budgets") or [] if dig(b, "share") == share), None)
-            reached = bool(dig(found, "reached"))
-            spent = [number(dig(found, "steps"), 0, " steps")] if amount(dig(found, "steps")) is not None else []
-            spent += [seconds(dig(found, "seconds"))] if amount(dig(found, "seconds")) is not None else []
-            text = loss(dig(found, "loss"))
-            cells.append(Cell(text, reached, note=", ".join(spent), mark="reaches the baseline"))
-        lines.append(cells)
+    for row in comparison.rows:
+        tried = {budget.share: budget for budget in row.budgets}
+        cells = [Cell(str(row.configuration)), Cell(loss(row.baseline.loss if row.baseline else None))]
+        lines.append([*cells, *(_budget_cell(tried.get(share)) for share in shares)])
     caption = (
         "Shorter runs of the composed models, each with a schedule of its own. "
         "Marked: reaches the baseline's final validation loss."
@@ -103,9 +106,16 @@ def budget_table(comparison: Data) -> Table:
     return Table("budgets", caption, columns, lines if shares else [])
 
 
-def ledger_table(comparison: Data) -> Table:
+def _budget_cell(budget: Budget | None) -> Cell:
+    if budget is None:
+        return Cell(DASH)
+    spent = f"{number(budget.steps, 0, ' steps')}, {seconds(budget.seconds)}"
+    return Cell(loss(budget.loss), budget.reached, note=spent, mark="reaches the baseline")
+
+
+def ledger_table(comparison: Comparison) -> Table:
     """All work of both sides, and the sums."""
-    ledger = comparison.get("ledger") or {}
+    ledger = comparison.ledger
     columns = [
         Column("work", numeric=False),
         Column("counted for", numeric=False),
@@ -114,49 +124,44 @@ def ledger_table(comparison: Data) -> Table:
         Column("time"),
         Column("equivalent", "dense training steps"),
     ]
-    work = ledger.get("rows") or []
-    most = max((amount(row.get("seconds")) or 0.0 for row in work), default=0.0)
+    most = max((entry.seconds for entry in ledger.rows), default=0.0)
     rows = []
-    for row in work:
-        spent = amount(row.get("seconds"))
-        bar = None if spent is None or most <= 0 else spent / most
-        side = str(_or(row.get("side"), DASH))
-        cells = [Cell(str(_or(row.get("work"), DASH))), Cell("both sides" if side == "both" else side)]
-        cells += [Cell(number(row.get("of"))), Cell(number(row.get("trained")))]
-        rows.append([*cells, Cell(seconds(spent), bar=bar), Cell(number(row.get("steps")))])
-    times = pair(dig(ledger, "baseline", "seconds"), dig(ledger, "composed", "seconds"), seconds, lower=True)
-    steps = pair(dig(ledger, "baseline", "steps"), dig(ledger, "composed", "steps"), number, lower=True)
-    for side, time, step in zip(("baseline", "composed"), times, steps, strict=True):
+    for entry in ledger.rows:
+        bar = entry.seconds / most if most > 0 else None
+        cells = [Cell(entry.work), Cell("both sides" if entry.side == "both" else entry.side)]
+        cells += [Cell(number(entry.of)), Cell(number(entry.trained))]
+        rows.append([*cells, Cell(seconds(entry.seconds), bar=bar), Cell(number(entry.steps))])
+    alone, ours = ledger.baseline, ledger.composed
+    times = pair(alone.seconds if alone else None, ours.seconds if ours else None, seconds, lower=True)
+    steps = pair(alone.steps if alone else None, ours.steps if ours else None, number, lower=True)
+    for side, time, step in zip(SIDES, times, steps, strict=True):
         rows.append([Cell("all work"), Cell(side), Cell(""), Cell(""), time, step])
-    unit = amount(ledger.get("step_seconds"))
     caption = "All work of both sides, pruning and the block phase included."
-    if unit is not None:
-        caption += f" One dense training step took {seconds(unit)} in this run."
-    criterion, same = (dig(ledger, "masks", key) for key in ("criterion", "same"))
-    if criterion:
-        caption += f" Masks: {criterion}, {'the same' if same else 'not the same'} on both sides."
+    if ledger.step_seconds is not None:
+        caption += f" One dense training step took {seconds(ledger.step_seconds)} in this run."
+    if ledger.masks and ledger.masks.criterion:
+        same = "the same" if ledger.masks.same else "not the same"
+        caption += f" Masks: {ledger.masks.criterion}, {same} on both sides."
     return Table("ledger", caption, columns, rows, total=2)
 
 
-def search_table(comparison: Data) -> Table:
+def search_table(comparison: Comparison) -> Table:
     """The learning rates that were tried, the same for both sides."""
-    search = comparison.get("search") or {}
-    sides = ("baseline", "composed")
-    tried = {side: {dig(t, "learning_rate"): dig(t, "loss") for t in search.get(side) or []} for side in sides}
-    rates = sorted({rate for side in sides for rate in tried[side] if amount(rate) is not None})
+    search = comparison.search
+    tried = {side: {trial.learning_rate: trial.loss for trial in search.of(side)} for side in SIDES}
     rows = []
-    for rate in rates:
+    for rate in sorted({rate for side in SIDES for rate in tried[side]}):
         cells = [Cell(f"{rate:g}")]
-        for side in sides:
-            chosen = dig(search, "chosen", side) == rate
+        for side in SIDES:
+            chosen = search.chosen.get(side) == rate
             cells.append(Cell(loss(tried[side].get(rate)), chosen, mark="chosen"))
         rows.append(cells)
-    columns = [Column("learning rate"), *(Column(side, f"validation loss, {LOSS}") for side in sides)]
+    columns = [Column("learning rate"), *(Column(side, f"validation loss, {LOSS}") for side in SIDES)]
     caption = "Learning rates tried, once per side, on one middle configuration. Marked: chosen."
     return Table("search", caption, columns, rows)
 
 
-def sharing_table(comparison: Data) -> Table:
+def sharing_table(comparison: Comparison) -> Table:
     """Blocks and uses per level, and what sharing saves."""
     columns = [
         Column("level", numeric=False),
@@ -166,22 +171,18 @@ def sharing_table(comparison: Data) -> Table:
     ]
     rows = [
         [
-            Cell(str(_or(row.get("level"), DASH))),
-            Cell(number(row.get("blocks"))),
-            Cell(number(row.get("uses"))),
-            Cell(percent(row.get("saved")), bar=min(max(amount(row.get("saved")) or 0.0, 0.0), 1.0)),
+            Cell(level.level),
+            Cell(number(level.blocks)),
+            Cell(number(level.uses)),
+            Cell(percent(level.saved), bar=min(max(level.saved, 0.0), 1.0)),
         ]
-        for row in comparison.get("sharing") or []
+        for level in comparison.sharing
     ]
     return Table("sharing", "What the configurations share, per level.", columns, rows)
 
 
-def mean(values: Sequence[Any]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
     """Mean of the values, None unless all of them are known."""
     known = [amount(value) for value in values]
     numbers = [value for value in known if value is not None]
     return sum(numbers) / len(numbers) if numbers and len(numbers) == len(known) else None
-
-
-def _or(value: Any, other: Any) -> Any:
-    return other if value is None else value

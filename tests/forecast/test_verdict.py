@@ -66,9 +66,12 @@ def test_a_loss_is_said_plainly() -> None:
 
 
 def comparison(folder: Path, shares: list[float | None]) -> Path:
-    rows: list[dict[str, Any]] = [{"share": share, "budgets": [{}]} for share in shares]
+    budget = {"share": 1.0, "steps": 9, "loss": 2.0, "reached": True, "seconds": 3.0}
+    rows: list[dict[str, Any]] = [
+        {"configuration": i, "share": share, "budgets": [budget]} for i, share in enumerate(shares)
+    ]
     path = folder / "comparison.json"
-    path.write_text(json.dumps({"result": {"rows": [*rows, {"share": None, "budgets": []}]}}))
+    path.write_text(json.dumps({"result": {"rows": [*rows, {"configuration": 9, "share": None, "budgets": []}]}}))
     return path
 
 

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.report.ledger import ledger_of, pays_from, verdict_of
+from composer.report import ledger as ledgers
+from composer.report.growth import JointPhase, JointPoint, Work
+from composer.report.ledger import pays_from
+from composer.report.records import Budget, Ledger, Masks, PrunedRun, Row, Run, Search, Start
 
 NO_SEARCH: dict[str, Any] = {
     "configuration": None,
@@ -16,36 +19,49 @@ NO_SEARCH: dict[str, Any] = {
     "baseline": [],
     "composed": [],
 }
-DENSE = {"untouched": None, "finetuned": {"seconds": 50.0, "steps": 100}}  # half a second for each step
+DENSE = Run(loss=1.0, seconds=50.0, steps=100)  # half a second for each step
 
 
-def row(baseline: float, composed: float, share: float | None, *, full: float = 0.0, composing: float = 0.0) -> Any:
+def ledger_of(work: Work, dense: Run | None) -> dict[str, Any]:
+    """The ledger as a reader of the file finds it."""
+    return ledgers.ledger_of(work, dense).plain()
+
+
+def verdict_of(rows: list[Row], ledger: dict[str, Any]) -> str:
+    return ledgers.verdict_of(rows, Ledger.model_validate(ledger))
+
+
+def row(baseline: float, composed: float, share: float | None, *, full: float = 0.0, composing: float = 0.0) -> Row:
     """A row in which the baseline took ``baseline`` seconds and the run that ``share`` names ``composed``."""
-    budgets = [
-        {"share": 0.25, "steps": 25, "loss": 2.0, "reached": False, "seconds": 7.0, "curve": [[0, 2.0], [7, 2.0]]}
-    ]
+    spent = [(0.25, composed if share == 0.25 else 7.0)]
     if share is not None and share != 0.25:
-        budgets.append({"share": share, "steps": 50, "loss": 1.0, "reached": True, "seconds": composed})
-    if share == 0.25:
-        budgets[0] |= {"reached": True, "seconds": composed}
-    budgets[-1]["curve"] = [[0.0, 2.0], [budgets[-1]["seconds"], 0.5]]
-    return {
-        "pruned": {"loss": 3.0},
-        "composed": {"loss": 2.0},
-        "baseline": {
-            "seconds": baseline,
-            "loss": 1.0,
-            "steps": 100,
-            "curve": [[0, 3], [baseline / 2, 1], [baseline, 4]],
-        },
-        "finetuned": {"seconds": full or composed, "loss": 1.0, "compose_seconds": composing, "steps": 100},
-        "budgets": budgets,
-        "share": share,
-    }
+        spent.append((share, composed))
+    last = len(spent) - 1
+    budgets = [
+        Budget(
+            share=part,
+            steps=50 if place else 25,
+            loss=1.0 if part == share else 2.0,
+            reached=part == share,
+            seconds=seconds,
+            curve=((0.0, 2.0), (seconds, 0.5 if place == last else 2.0)),
+        )
+        for place, (part, seconds) in enumerate(spent)
+    ]
+    alone = ((0.0, 3.0), (baseline / 2, 1.0), (baseline, 4.0))
+    return Row(
+        configuration=0,
+        pruned=Start(loss=3.0),
+        composed=Start(loss=2.0),
+        baseline=PrunedRun(seconds=baseline, loss=1.0, steps=100, curve=alone),
+        finetuned=PrunedRun(seconds=full or composed, loss=1.0, compose_seconds=composing, steps=100),
+        budgets=tuple(budgets),
+        share=share,
+    )
 
 
-def work(rows: list[Any], blocks: list[dict[str, float]], search: Any = None, prune: float = 4.0) -> dict[str, Any]:
-    return {"prune": prune, "blocks": blocks, "rows": rows, "search": search or NO_SEARCH}
+def work(rows: list[Row], blocks: list[dict[str, float]], search: Any = None, prune: float = 4.0, **more: Any) -> Work:
+    return Work(prune, blocks, rows, Search.model_validate(search or NO_SEARCH), **more)
 
 
 def seconds(ledger: dict[str, Any], text: str, side: str) -> float:
@@ -96,22 +112,22 @@ def test_composing_that_takes_long_delays_when_it_pays() -> None:
     assert ledger_of(work(slow, blocks), DENSE)["pays_from"] == 3  # 35 lost, 13 gained with each
 
 
-JOINT_PHASE: dict[str, Any] = {
-    "seconds": 12.0,
-    "steps": 60,
-    "configurations": 2,
-    "curve": [
-        {"step": 0, "seconds": 0.0, "mean": 2.5, "losses": [2.0, 3.0]},
-        {"step": 30, "seconds": 6.0, "mean": 1.5, "losses": [2.2, 0.8]},
-        {"step": 60, "seconds": 12.0, "mean": 1.75, "losses": [1.5, 2.0]},
+JOINT_PHASE = JointPhase(
+    seconds=12.0,
+    steps=60,
+    configurations=2,
+    curve=[
+        JointPoint(0.0, 2.5, [2.0, 3.0]),
+        JointPoint(6.0, 1.5, [2.2, 0.8]),
+        JointPoint(12.0, 1.75, [1.5, 2.0]),
     ],
-}
+)
 
 
 def test_the_joint_phase_is_told_by_itself_and_counts_once() -> None:
     rows = [row(40.0, 10.0, 0.25), row(40.0, 10.0, 0.25)]
-    given = work(rows, [{"a": 6.0, "shared": 12.0}, {"b": 5.0, "shared": 12.0}])
-    told = ledger_of(given | {"joint": JOINT_PHASE, "masks": {"criterion": "obs", "same": True}}, DENSE)
+    more = {"joint": JOINT_PHASE, "masks": Masks(criterion="obs", same=True)}
+    told = ledger_of(work(rows, [{"a": 6.0, "shared": 12.0}, {"b": 5.0, "shared": 12.0}], **more), DENSE)
     assert seconds(told, "block-level", "composed") == 6 + 5
     (joint,) = (entry for entry in told["rows"] if "joint" in entry["work"])
     assert (joint["side"], joint["seconds"], joint["trained"], joint["of"]) == ("composed", 12, 60, 2)
@@ -122,8 +138,8 @@ def test_the_joint_phase_is_told_by_itself_and_counts_once() -> None:
 
 def test_lines_go_from_what_pruning_left_to_what_the_ledger_adds_up_to() -> None:
     rows = [row(40.0, 10.0, 0.25, composing=1.0), row(44.0, 10.0, 0.5)]
-    given = work(rows, [{"a": 6.0, "shared": 12.0}, {"b": 5.0, "shared": 12.0}]) | {"joint": JOINT_PHASE}
-    told = ledger_of(given, DENSE)
+    blocks = [{"a": 6.0, "shared": 12.0}, {"b": 5.0, "shared": 12.0}]
+    told = ledger_of(work(rows, blocks, joint=JOINT_PHASE), DENSE)
     one, two = told["lines"]
 
     def points(line: dict[str, Any], side: str) -> list[tuple[float, float]]:
@@ -192,7 +208,7 @@ def test_the_winner_of_the_composed_search_counts_where_it_is_not_the_run_charge
 
 @pytest.mark.parametrize("missing", ["baseline", "finetuned"])
 def test_an_incomplete_table_has_no_ledger(missing: str) -> None:
-    rows = [row(40.0, 10.0, 0.25), row(44.0, 20.0, 0.5) | {missing: None}]
+    rows = [row(40.0, 10.0, 0.25), row(44.0, 20.0, 0.5).model_copy(update={missing: None})]
     ledger = ledger_of(work(rows, [{}, {}]), DENSE)
     assert (ledger["rows"], ledger["baseline"], ledger["composed"]) == ([], None, None)
     assert (ledger["growth"], ledger["lines"]) == ([], [])
@@ -201,7 +217,7 @@ def test_an_incomplete_table_has_no_ledger(missing: str) -> None:
 
 def test_without_a_dense_run_there_is_no_ledger() -> None:
     rows = [row(40.0, 10.0, 0.25)]
-    assert ledger_of(work(rows, [{}]), {"untouched": None, "finetuned": None})["rows"] == []
+    assert ledger_of(work(rows, [{}]), None)["rows"] == []
 
 
 def test_composing_pays_when_the_blocks_are_paid_off_by_the_second_configuration() -> None:
@@ -272,18 +288,21 @@ def test_pays_from_takes_any_seconds(gaps: list[float]) -> None:
 
 
 def ledger(ours: float, theirs: float, pays: int | None) -> dict[str, Any]:
-    return {"rows": [{}], "composed": {"seconds": ours}, "baseline": {"seconds": theirs}, "pays_from": pays}
+    line = {"work": "prune every variant", "side": "both", "seconds": 1.0, "steps": 2.0}
+    sides = {"composed": {"seconds": ours, "steps": 2 * ours}, "baseline": {"seconds": theirs, "steps": 2 * theirs}}
+    return {"rows": [line], **sides, "pays_from": pays}
 
 
-def compared(start: tuple[float, float], end: tuple[float, float], share: float | None) -> dict[str, Any]:
-    """Losses as (control, composed)."""
-    return {
-        "pruned": {"loss": start[0]},
-        "composed": {"loss": start[1]},
-        "baseline": {"loss": end[0]},
-        "finetuned": {"loss": end[1]},
-        "share": share,
-    }
+def compared(start: tuple[float, float], end: tuple[float, float], share: float | None) -> Row:
+    """Losses as (baseline, composed)."""
+    return Row(
+        configuration=0,
+        pruned=Start(loss=start[0]),
+        composed=Start(loss=start[1]),
+        baseline=PrunedRun(loss=end[0], steps=100, seconds=1.0),
+        finetuned=PrunedRun(loss=end[1], steps=100, seconds=1.0),
+        share=share,
+    )
 
 
 GOOD = compared((5.0, 3.0), (2.0, 1.9), 0.5)
@@ -320,5 +339,4 @@ def test_equal_starts_are_not_below() -> None:
 
 
 def test_the_verdict_of_an_incomplete_table() -> None:
-    empty = {"pruned": {"loss": None}, "composed": {"loss": None}, "baseline": None, "finetuned": None, "share": None}
-    assert "Not everything is trained yet" in verdict_of([empty], {"rows": []})
+    assert "Not everything is trained yet" in verdict_of([Row(configuration=0)], {"rows": []})

@@ -13,6 +13,7 @@ from composer.models.layouts import layout_of
 from composer.report import costs as plots
 from composer.report.kit.components import Cell, Column, Section, Table, pair, write_page
 from composer.report.page import write_report
+from composer.report.records import Comparison
 from composer.report.tables import result_table
 from composer.scheme.configurations import Configurations, resolve
 from composer.scheme.generate import generate
@@ -31,14 +32,22 @@ T5 = {
 }
 
 
+def run(loss: float, metric: float, seconds: float = 100.0) -> dict[str, Any]:
+    return {"loss": loss, "metric": metric, "steps": 400, "seconds": seconds}
+
+
+def trial(rate: float, loss: float) -> dict[str, Any]:
+    return {"learning_rate": rate, "loss": loss, "steps": 400, "seconds": 100.0}
+
+
 def row(i: int) -> dict[str, Any]:
     return {
         "configuration": i,
         "sparsity": 0.3 + 0.1 * i,
         "pruned": {"loss": 5.125 + i},
         "composed": {"loss": 2.25 + i},
-        "baseline": {"loss": 1.875 + i, "metric": 30.5 + i, "steps": 400, "seconds": 100.0},
-        "finetuned": {"loss": 1.75 + i, "metric": 31.5 + i, "steps": 400, "seconds": 101.0},
+        "baseline": run(1.875 + i, 30.5 + i),
+        "finetuned": run(1.75 + i, 31.5 + i, 101.0),
         "budgets": [
             {"share": 0.25, "steps": 100, "loss": 1.9 + i, "reached": False, "seconds": 25.0},
             {"share": 0.5, "steps": 200, "loss": 1.8 + i, "reached": True, "seconds": 50.0},
@@ -57,10 +66,10 @@ def comparison(count: int = 3) -> dict[str, Any]:
     return {
         "metric": "bleu",
         "rows": [row(i) for i in range(count)],
-        "dense": {"untouched": {"loss": 1.5, "metric": 35.0}, "finetuned": {"loss": 1.25, "metric": 36.0}},
+        "dense": {"untouched": {"loss": 1.5, "metric": 35.0}, "finetuned": run(1.25, 36.0)},
         "search": {
-            "baseline": [{"learning_rate": 0.001, "loss": 2.0}, {"learning_rate": 0.003, "loss": 2.5}],
-            "composed": [{"learning_rate": 0.001, "loss": 1.5}],
+            "baseline": [trial(0.001, 2.0), trial(0.003, 2.5)],
+            "composed": [trial(0.001, 1.5)],
             "chosen": {"baseline": 0.001, "composed": 0.001},
         },
         "sharing": [{"level": "module", "blocks": 60, "uses": 90, "saved": 0.333}],
@@ -71,7 +80,9 @@ def comparison(count: int = 3) -> dict[str, Any]:
             "composed": {"seconds": 200.0, "steps": 800},
             "pays_from": 2,
             "here": count,
-            "growth": [{"configurations": k, **costs(100.0 * k, 80 + 40.0 * k)} for k in range(1, count + 1)],
+            "growth": [
+                {"configurations": k, "blocks": 80.0, **costs(100.0 * k, 80 + 40.0 * k)} for k in range(1, count + 1)
+            ],
             "lines": [
                 {
                     "configurations": k,
@@ -97,6 +108,10 @@ def comparison(count: int = 3) -> dict[str, Any]:
     }
 
 
+def read(count: int = 3) -> Comparison:
+    return Comparison.read(comparison(count))
+
+
 def stats(folder: Path, count: int = 3) -> dict[str, Path]:
     found = {}
     for name in [f"{side}-{i}" for i in range(count) for side in ("model", "baseline")] + ["dense"]:
@@ -115,7 +130,7 @@ def test_a_full_report(tmp_path: Path) -> None:
     rates = resolve(Configurations(configurations=generate(layout)), layout)
     scheme = build_scheme(rates, layout, model="base", fingerprint="f")
     output = tmp_path / "report.html"
-    write_report(comparison(), stats(tmp_path), scheme, output, layout=layout)
+    write_report(read(), stats(tmp_path), scheme, output, layout=layout)
     page = Page(output)
     assert len(page.found["id"]) == len(set(page.found["id"]))
     assert set(page.found["aria-labelledby"]) <= set(page.found["id"])
@@ -135,7 +150,7 @@ def test_a_full_report(tmp_path: Path) -> None:
 
 
 def test_the_ledger_as_a_picture(tmp_path: Path) -> None:
-    ledger = comparison(5)["ledger"]
+    ledger = read(5).ledger
     figure = plots.growth_figure(ledger)
     both, pays = figure.axes[0].lines[:2], figure.axes[0].lines[2]
     assert [list(line.get_xdata()) for line in both] == [[1, 2, 3, 4, 5]] * 2
@@ -145,14 +160,14 @@ def test_the_ledger_as_a_picture(tmp_path: Path) -> None:
     labels = [line.get_label() for line in lines]
     assert labels == [f"{k} {side}" for k in (1, 2, 4, 5) for side in ("alone", "composed")]
     assert list(lines[4].get_xdata()) == [0, 36]
-    plots.draw(ledger | {"lines": []}, tmp_path / "a.png")
-    plots.draw(ledger | {"pays_from": 9}, tmp_path / "b.png")
+    plots.draw(ledger.model_copy(update={"lines": ()}), tmp_path / "a.png")
+    plots.draw(ledger.model_copy(update={"pays_from": 9}), tmp_path / "b.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     output = tmp_path / "report.html"
-    write_report(comparison(), stats(tmp_path), None, output)
+    write_report(read(), stats(tmp_path), None, output)
     page = Page(output)
     assert all(link.startswith(("#", "data:")) for link in page.loads)
     assert not re.search(r"@import|url\((?!#)", page.html)
@@ -162,23 +177,23 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
 
 def test_the_same_bytes_every_time(tmp_path: Path) -> None:
     for name in ("a.html", "b.html"):
-        write_report(comparison(), stats(tmp_path), None, tmp_path / name)
+        write_report(read(), stats(tmp_path), None, tmp_path / name)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>"
-    data = comparison(1) | {"title": evil, "verdict": evil, "metric": evil}
+    data = comparison(1) | {"verdict": evil, "metric": evil}
     data["provenance"] = {
         "recipe": {"model": evil, evil: evil},
         "machine": {evil: evil},
         "command": evil,
         "data": evil,
     }
-    data["ledger"]["rows"] = [{"work": evil, "side": evil}]
+    data["ledger"]["rows"] = [{"work": evil, "side": evil, "seconds": 1.0, "steps": 2.0}]
     data["sharing"][0]["level"] = evil
     output = tmp_path / "report.html"
-    write_report(data, {}, None, output)
+    write_report(Comparison.read(data), {}, None, output, title=evil)
     page = Page(output)
     assert "script" not in page.tags
     assert "&lt;script&gt;" in page.html
@@ -202,7 +217,7 @@ def nothing(value: Any) -> Any:
 )
 def test_what_is_not_known_is_a_dash(tmp_path: Path, data: dict[str, Any]) -> None:
     output = tmp_path / "report.html"
-    write_report(data, {}, None, output)
+    write_report(Comparison.read(data), {}, None, output)
     page = Page(output)
     assert "–" in page.html
     assert "None" not in page.html
@@ -214,14 +229,14 @@ def test_only_the_better_side_is_marked() -> None:
     assert pair(1.0, 2.0, str, lower=False) == (Cell("1.0"), Cell("2.0", better=True))
     assert pair(None, 2.0, str, lower=True) == (Cell("None"), Cell("2.0"))
     for metric, better in (("perplexity", [True, False]), ("bleu", [False, True])):
-        table = result_table(comparison(1) | {"metric": metric})
+        table = result_table(Comparison.read(comparison(1) | {"metric": metric}))
         assert [bool(cell.better) for cell in table.rows[0][6:8]] == better
     assert pair(1.01, 1.02, lambda v: f"{v:.1f}", lower=True) == (Cell("1.0"), Cell("1.0"))
 
 
 def test_shares_that_were_not_reached_are_told_from_those_not_tried(tmp_path: Path) -> None:
     output = tmp_path / "report.html"
-    write_report(comparison(2), {}, None, output)
+    write_report(read(2), {}, None, output)
     html = output.read_text("utf-8")
     assert "not reached" in html
     assert "1/2 (50%)" in html
@@ -231,7 +246,7 @@ def test_composing_that_never_pays_is_said(tmp_path: Path) -> None:
     data = comparison()
     data["ledger"]["pays_from"] = None
     output = tmp_path / "report.html"
-    write_report(data, {}, None, output)
+    write_report(Comparison.read(data), {}, None, output)
     assert "Composing does not pay here." in output.read_text("utf-8")
 
 
@@ -239,7 +254,7 @@ def test_a_malformed_stats_file_writes_nothing(tmp_path: Path) -> None:
     bad = tmp_path / "model-0.csv"
     bad.write_text("step\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"model-0\.csv: line 1"):
-        write_report({}, {"model-0": bad}, None, tmp_path / "report.html")
+        write_report(Comparison(), {"model-0": bad}, None, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 

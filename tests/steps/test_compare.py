@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import composer
-from composer.progress import SILENT
-from composer.steps import compare as comparison
-from composer.steps.compare import Comparison
+from composer.report.records import Comparison
+from composer.steps import compared_runs
+from composer.steps.compared_runs import ComparedRuns
 from composer.steps.outcome import Outcome
 from composer.training import model as stage
 from composer.workspace import Workspace
@@ -226,6 +226,7 @@ def test_files_that_it_leaves(compared: tuple[Workspace, dict[str, Any]]) -> Non
     assert not (space.folder / ".work").exists()
     kept = json.loads((space.folder / "results" / "comparison.json").read_text())
     assert kept["result"] == table
+    assert Comparison.read(table).plain() == table
     assert "<html" in (space.folder / "report.html").read_text()
     assert (space.folder / "ledger.png").read_bytes()[:4] == b"\x89PNG"
     models = sorted(path.name for path in (space.folder / "models").iterdir())
@@ -356,16 +357,17 @@ def test_the_share_is_the_smallest_budget_that_reached(
 ) -> None:
     scripted = Scripted(baseline, composed, shorter)
     for name in ("finetune_model", "trial", "evaluate"):
-        monkeypatch.setattr(comparison, name, getattr(scripted, name))
+        monkeypatch.setattr(compared_runs, name, getattr(scripted, name))
     changes = {
         "learning_rates": [],
         "budgets": [0.0625, 0.125, 0.25, 0.5, 1.0],
         "finetune": {"steps": 100, "learning_rate": 0.007},
     }
     space = space_of(prepared.folder, t5_folder, translation_data, **changes)
-    table = Comparison(space, SILENT).make(train=True)
-    for i, row in enumerate(table["rows"]):
-        assert row["share"] == share
+    runs = ComparedRuns(space)
+    chosen = runs.search().chosen
+    for i in range(2):
+        assert runs.row(i, chosen).share == share
         asked = [(s, rate) for name, s, rate in scripted.asked if name.startswith(f"model-{i}-of-")]
         assert asked == [(s, 0.007) for s in steps]
 
