@@ -25,7 +25,7 @@ from ..tasks.task import Examples, Task
 from ..tensors.batches import batch_indices
 from ..tensors.parameters import parameters_of, set_values
 from .distillation import Answers
-from .loop import Book, train_whole
+from .loop import TrainingHooks, train_whole
 from .settings import ModelSettings, ModelTuning, finite
 
 if TYPE_CHECKING:
@@ -112,13 +112,13 @@ def tune_joint(
         the mean over the configuration's steps since the row before, in this process; None without such a step).
     """
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
-        book = JointBook(task, valid, configurations, settings, patience, work, bar)
-        with book.masked(model):
-            tuned = train_whole(model, task, train, book, answers)
-        return tuned, book.extra["each"]
+        hooks = JointHooks(task, valid, configurations, settings, patience, work, bar)
+        with hooks.masked(model):
+            tuned = train_whole(model, task, train, hooks, answers)
+        return tuned, hooks.extra["each"]
 
 
-class JointBook(Book):
+class JointHooks(TrainingHooks):
     """Draws and composes before each step, puts ``θ`` back before the optimiser moves it."""
 
     def __init__(
@@ -152,7 +152,7 @@ class JointBook(Book):
             for handle in handles:
                 handle.remove()
 
-    def prepare(self, model: nn.Module, step: int) -> None:
+    def before_step(self, model: nn.Module, step: int) -> None:
         """Compose the configuration that is drawn."""
         number = drawn(len(self.configurations), self.settings.seed, step, *rank_and_size())
         self._drawn.append(number)
@@ -160,7 +160,7 @@ class JointBook(Book):
         self._masks = {name: mask for variant in configuration for name, mask in variant.masks.items()}
         self._before = put_on(parameters_of(model), configuration)
 
-    def settle(self, model: nn.Module) -> None:
+    def before_update(self, model: nn.Module) -> None:
         """``θ`` is what the optimiser moves."""
         set_values(parameters_of(model), self._before)
         self._before, self._masks = {}, {}

@@ -1,6 +1,6 @@
-"""Training whole models through the Hugging Face Trainer: the loop, its book-keeping, resuming.
+"""Training whole models through the Hugging Face Trainer: the loop, validation, checkpoints, resuming.
 
-What is trained, and what is done around each step, is said by a subclass of :class:`Book`.
+What is trained, and what is done around each step, is said by a subclass of :class:`TrainingHooks`.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 
 def train_whole(
-    model: nn.Module, task: Task, train: Examples, book: Book, answers: Answers | None = None
+    model: nn.Module, task: Task, train: Examples, hooks: TrainingHooks, answers: Answers | None = None
 ) -> ModelTuning:
-    """Train ``model`` in place by the book, and leave the weights with the lowest validation loss in it.
+    """Train ``model`` in place, and leave the weights with the lowest validation loss in it.
 
-    A run that finds a checkpoint in the book's work folder goes on from it; the caller deletes the folder. Step 0
+    A run that finds a checkpoint in the hooks' work folder goes on from it; the caller deletes the folder. Step 0
     counts as a candidate, so the result is never worse than the start.
     """
     with quiet():
-        trainer = WholeTrainer(task, model, arguments(book.settings, book.work, model), train, book, answers)
-        checkpoint = book.resume()
-        if not book.out_of_patience:  # it may have been killed after its last step
+        trainer = WholeTrainer(task, model, arguments(hooks.settings, hooks.work, model), train, hooks, answers)
+        checkpoint = hooks.resume()
+        if not hooks.out_of_patience:  # it may have been killed after its last step
             trainer.train(resume_from_checkpoint=checkpoint)
-        book.restore_best(model)
+        hooks.restore_best(model)
     wait_for_all()  # the caller may delete the work folder
-    return book.result
+    return hooks.result
 
 
 class WholeTrainer(Trainer):
@@ -61,17 +61,17 @@ class WholeTrainer(Trainer):
         model: nn.Module,
         args: TrainingArguments,
         train: Examples,
-        book: Book,
+        hooks: TrainingHooks,
         answers: Answers | None,
     ) -> None:
-        self.task, self.book, self.answers = task, book, answers
+        self.task, self.hooks, self.answers = task, hooks, answers
         with _own_config_hidden(model):
             super().__init__(
                 model=model,
                 args=args,
                 train_dataset=list(train.features),
                 data_collator=task.collate,
-                callbacks=[book],
+                callbacks=[hooks],
             )
         self.remove_callback(transformers.PrinterCallback)
 
@@ -80,12 +80,17 @@ class WholeTrainer(Trainer):
     ) -> Any:
         """Mean over the batch's real tokens or examples."""
         loss = self.answers.loss(model, inputs) if self.answers else self.task.loss(model, inputs)[0]
-        self.book.losses.append(loss.detach())
+        self.hooks.losses.append(loss.detach())
         return (loss, {}) if return_outputs else loss
 
 
-class Book(TrainerCallback, ABC):
-    """Validates on schedule, keeps the best weights, writes the rows."""
+class TrainingHooks(TrainerCallback, ABC):
+    """What happens around the steps of a training: validation on schedule, the best weights, the rows of the table.
+
+    A subclass says what is trained. The Trainer calls, in each step: :meth:`before_step`; the forward and backward
+    pass; :meth:`before_update`, where gradients may be changed before they are clipped and reach the optimiser's
+    moments; :meth:`after_update`, where weights that the optimiser has moved are put back to 0.
+    """
 
     def __init__(self, settings: ModelSettings, work: Path, bar: Bar, patience: int | None = None) -> None:
         """See above.
@@ -112,13 +117,13 @@ class Book(TrainerCallback, ABC):
     def measure(self, model: nn.Module, step: int) -> float:
         """The validation loss of ``model`` as it is after ``step`` steps."""
 
-    def prepare(self, model: nn.Module, step: int) -> None:
+    def before_step(self, model: nn.Module, step: int) -> None:
         """Called before each step (counted from 0)."""
 
-    def settle(self, model: nn.Module) -> None:
+    def before_update(self, model: nn.Module) -> None:
         """Called with the gradients in place, before the optimiser moves."""
 
-    def hold(self, model: nn.Module) -> None:
+    def after_update(self, model: nn.Module) -> None:
         """Called when the optimiser has moved."""
 
     def resume(self) -> str | None:
@@ -143,13 +148,13 @@ class Book(TrainerCallback, ABC):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.began = time.perf_counter()
-        self.prepare(unwrapped(kwargs["model"]), state.global_step)
+        self.before_step(unwrapped(kwargs["model"]), state.global_step)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.settle(unwrapped(kwargs["model"]))
+        self.before_update(unwrapped(kwargs["model"]))
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.hold(unwrapped(kwargs["model"]))
+        self.after_update(unwrapped(kwargs["model"]))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         self.train_seconds += time.perf_counter() - self.began
@@ -238,8 +243,8 @@ def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Training
         bf16=settings.precision == "bf16",
         use_cpu=device.type == "cpu",
         save_strategy="steps",
-        save_steps=settings.steps + 1,  # the book says when
-        save_total_limit=2,  # the newest is whole only once the book has written its record
+        save_steps=settings.steps + 1,  # the hooks say when
+        save_total_limit=2,  # the newest is whole only once the hooks have written their record
         eval_strategy="no",
         logging_strategy="no",
         report_to=[],
@@ -267,7 +272,7 @@ def _own_config_hidden(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The Trainer's own messages are about things that the book has settled."""
+    """The Trainer's own messages are about things that the hooks have settled."""
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()
     accelerate = logging.getLogger("accelerate")

@@ -16,7 +16,7 @@ from ..tasks.task import Examples, Task
 from ..tensors import masks as keep_masks
 from ..tensors.parameters import parameters_of
 from .distillation import Answers
-from .loop import Book, train_whole
+from .loop import TrainingHooks, train_whole
 from .settings import ModelSettings, ModelTuning
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def tune_model(
         The rows and the best loss; step 0 counts as a candidate, so the result is never worse than the start.
     """
     with progress.bar(label, settings.steps) as bar, keep_masks.gradients_masked(model, masks):
-        book = MaskedBook(task, valid, masks, settings, work, bar)
-        return train_whole(model, task, train, book, answers)
+        hooks = MaskedHooks(task, valid, masks, settings, work, bar)
+        return train_whole(model, task, train, hooks, answers)
 
 
-class MaskedBook(Book):
+class MaskedHooks(TrainingHooks):
     """Holds masks after every step."""
 
     def __init__(
@@ -70,6 +70,6 @@ class MaskedBook(Book):
         """Mean loss on the validation split."""
         return mean_loss(model, self.task, self.valid)
 
-    def hold(self, model: nn.Module) -> None:
+    def after_update(self, model: nn.Module) -> None:
         """Removed weights are exactly 0 again."""
         keep_masks.apply(parameters_of(model), self.masks)

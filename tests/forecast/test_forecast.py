@@ -352,12 +352,12 @@ def test_what_is_distilled_or_swept_is_timed_so(
     runs: list[tuple[str, float]] = []
     learn, refit = timing.train_whole, timing.sweep
 
-    def train(model: Any, task: Any, train: Any, book: Any, answers: Any) -> Any:
-        hook = answers.base.register_forward_hook(lambda *_: passes.append(book)) if answers else None
-        done = learn(model, task, train, book, answers)
+    def train(model: Any, task: Any, train: Any, hooks: Any, answers: Any) -> Any:
+        hook = answers.base.register_forward_hook(lambda *_: passes.append(hooks)) if answers else None
+        done = learn(model, task, train, hooks, answers)
         if hook:
             hook.remove()
-        runs.append((type(book).__name__, book.settings.distill))
+        runs.append((type(hooks).__name__, hooks.settings.distill))
         return done
 
     def swept(*given: Any, **options: Any) -> Any:

@@ -24,7 +24,7 @@ from composer.tasks import DataOptions, Task, open_task
 from composer.tensors.parameters import set_values
 from composer.training.distillation import Answers, divergence
 from composer.training.joint import Variant, drawn, put_on, tune_joint
-from composer.training.loop import Book
+from composer.training.loop import TrainingHooks
 from composer.training.settings import ModelSettings, ModelTuning
 
 SETTINGS = ModelSettings(
@@ -469,11 +469,11 @@ def test_a_phase_that_patience_had_ended_makes_no_further_step_when_it_was_kille
     settings = replace(SETTINGS, evaluations=6, learning_rate=RUINOUS, warmup=0.0)
     _, undisturbed, each = toy.tune(tmp_path / "whole", settings, patience=2)
 
-    def kill(book: Book, model: nn.Module) -> None:
+    def kill(hooks: TrainingHooks, model: nn.Module) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Book, "restore_best", kill)
+        patch.setattr(TrainingHooks, "restore_best", kill)
         with pytest.raises(KeyboardInterrupt):
             toy.tune(tmp_path / "killed", settings, patience=2)
     model, resumed, again = toy.tune(tmp_path / "killed", settings, patience=2)

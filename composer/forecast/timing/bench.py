@@ -20,9 +20,9 @@ from ...tensors import masks
 from ...tensors.batches import batch_indices
 from ...tensors.capture import owned
 from ...tensors.ranking import keep_by_rank
-from ...training.joint import JointBook
-from ...training.loop import Book
-from ...training.model import MaskedBook
+from ...training.joint import JointHooks
+from ...training.loop import TrainingHooks
+from ...training.model import MaskedHooks
 from ...workspace import Workspace
 from ..workload import Setting
 
@@ -110,8 +110,8 @@ def _tokens(sample: Calibration) -> int:
     return sum(tensor.numel() for batch in sample.batches() for tensor in batch.values())
 
 
-class Timed(Book):
-    """Mixed into the book of a training loop: keeps the seconds of each step, and validates nothing."""
+class Timed(TrainingHooks):
+    """Mixed into the hooks of a training loop: keeps the seconds of each step, and validates nothing."""
 
     def __init__(self, *given: Any, synchronised: Callable[[], None]) -> None:
         super().__init__(*given)
@@ -134,9 +134,9 @@ class Timed(Book):
         return control
 
 
-class TimedAlone(Timed, MaskedBook):
+class TimedAlone(Timed, MaskedHooks):
     """Steps of one whole model."""
 
 
-class TimedTogether(Timed, JointBook):
+class TimedTogether(Timed, JointHooks):
     """Steps of all configurations together."""

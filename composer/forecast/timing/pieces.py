@@ -136,8 +136,8 @@ class Pieces(ClosedForms):
         keep = self.masks(self._middle)
         with TemporaryDirectory() as folder, masks.gradients_masked(self.model, keep):
             loop = self._loop(batch_size), Path(folder), Bar()
-            book = TimedAlone(self.space.task, self._nobody, keep, *loop, synchronised=self.synchronised)
-            return self._trained(book)
+            hooks = TimedAlone(self.space.task, self._nobody, keep, *loop, synchronised=self.synchronised)
+            return self._trained(hooks)
 
     def joint(self, batch_size: int) -> Sequence[float]:
         """A step of all configurations together; each costs the same, so the middle one stands for all."""
@@ -148,9 +148,9 @@ class Pieces(ClosedForms):
         variants = [[Variant(offsets, keep)]]
         with TemporaryDirectory() as folder:
             loop = self._loop(batch_size), 1, Path(folder), Bar()
-            book = TimedTogether(self.space.task, self._nobody, variants, *loop, synchronised=self.synchronised)
-            with book.masked(self.model):
-                return self._trained(book)
+            hooks = TimedTogether(self.space.task, self._nobody, variants, *loop, synchronised=self.synchronised)
+            with hooks.masked(self.model):
+                return self._trained(hooks)
 
     @cached_property
     def _middle(self) -> Node:
@@ -166,11 +166,11 @@ class Pieces(ClosedForms):
         whole, few = model_settings(self.space), {"learning_rate": 1e-6, "warmup": 0.0, "evaluations": 1}
         return replace(whole, steps=SAMPLE + 1, batch_size=batch_size, **few)  # type: ignore[arg-type]
 
-    def _trained(self, book: TimedAlone | TimedTogether) -> Sequence[float]:
+    def _trained(self, hooks: TimedAlone | TimedTogether) -> Sequence[float]:
         """Seconds of each step but the first, with the base model's answers where the recipe wants them."""
-        answers = self.space.answers(book.settings.distill)
-        train_whole(self.model, self.space.task, self.train, book, answers)
-        return book.each[1:]
+        answers = self.space.answers(hooks.settings.distill)
+        train_whole(self.model, self.space.task, self.train, hooks, answers)
+        return hooks.each[1:]
 
     # Files and models ------------------------------------------------------------------------------------
 
