@@ -122,5 +122,10 @@ def start_of(
     library = Library(modules or (space.finetuned if kind == "composed" else space.pruned))
     addresses = space.addresses(library, plan)
     wanted = kind == "composed" and (space.recipe.sweep if sweep is None else sweep)
-    swept = {**space.sample_identity(), "damping": space.recipe.block.damping} if wanted else None
-    return Start(kind, i, plan, library, addresses, swept)
+    return Start(kind, i, plan, library, addresses, _sweep_identity(space) if wanted else None)
+
+
+def _sweep_identity(space: Workspace) -> dict[str, Any]:
+    from .solve import SOLVER
+
+    return {**space.sample_identity(), "damping": space.recipe.block.damping, "solver": SOLVER}

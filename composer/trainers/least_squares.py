@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class LeastSquares:
     """See :class:`.trainer.BlockTrainer`."""
 
-    fields: tuple[str, ...] = ("calibration_size", "damping")
+    fields: tuple[str, ...] = ("calibration_size", "damping", "solver")
     in_context: bool = False
 
     @classmethod
@@ -164,9 +164,9 @@ class _Pupil:
         """Refit the last projection of the ``k``-th sublayer."""
         last = self.ends[k].last
         start = matrix(self.weights, last)
-        solved = moments.solve(start, kept(self.job.masks, last, start.device), settings.damping)
-        self.weights |= separated(solved, last)
-        self.before, self.after = moments.error(start), moments.error(solved)
+        made = moments.refit(start, kept(self.job.masks, last, start.device), settings.damping)
+        self.weights |= separated(made.weight, last)
+        self.before, self.after = made.before, made.after
 
     def finished(self, teacher: Teacher, settings: BlockSettings) -> Tuned:
         """The weights, and the error on the calibration sample before and after."""

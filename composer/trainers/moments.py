@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..gram import Gram
 from ..layout import Projection
-from ..solve import damping_of, masked_least_squares, preconditioner
+from ..solve import damping_of, masked_step, preconditioner
 
-TOLERANCE = 1e-4
-"""Residual of a row relative to its right side: a tenth of that moved no loss in the fourth digit."""
+TOLERANCE = 0.003
+"""Of a row's error: at most so much can still be gained when the solver stops (docs/decisions.md)."""
+NOISE = 1e-6
+"""Of ``|Y| · |X̂|``, the most that a row's residual ``(Y - X̂Wᵀ)ᵀX̂`` could be: what is less is float32's rounding."""
 
 
 class Moments:
@@ -30,9 +34,9 @@ class Moments:
         width = last.in_features + last.bias
         self.gram = torch.zeros(width, width, dtype=self.dtype, device=device)
         self.cross = torch.zeros(last.out_features, width, dtype=self.dtype, device=device)
-        self.square = 0.0
+        self.squares = torch.zeros(last.out_features, dtype=self.dtype, device=device)  # of each output
         self.scale = 0.0
-        self._inverse: tuple[float, Tensor] | None = None
+        self._solver: tuple[float, Tensor, Tensor, float] | None = None
 
     @classmethod
     def of(cls, gram: Gram, last: Projection, base: Mapping[str, Tensor], live: Tensor) -> Moments:
@@ -49,7 +53,7 @@ class Moments:
             dead = (~live).nonzero().flatten().to(weight.device)
             lost = weight[:, dead].to(made.dtype)
             made.cross = (lost @ made.gram[dead]).index_fill(1, dead, 0.0)
-            made.square = float(((lost @ made.gram[dead][:, dead]) * lost).sum())
+            made.squares = ((lost @ made.gram[dead][:, dead]) * lost).sum(1)
             made.gram = made.gram.index_fill(0, dead, 0.0).index_fill(1, dead, 0.0)
         return made
 
@@ -63,36 +67,68 @@ class Moments:
         # One batch in float32, the sum of batches in float64.
         self.gram += inputs.T @ inputs
         self.cross += gap.T @ inputs
-        self.square += float(gap.square().sum(dtype=self.dtype))
+        self.squares += gap.square().sum(0, dtype=self.dtype)
         self.scale += float(wanted.square().sum(dtype=self.dtype))
+
+    @property
+    def square(self) -> float:
+        """``|D|²``."""
+        return float(self.squares.sum())
 
     def error(self, weight: Tensor) -> float:
         """``|Y - X̂Wᵀ|²`` for ``weight`` (out, in), relative to the block's output."""
         step = (weight - self.reference).to(self.dtype)
         left = self.square - 2 * float((self.cross * step).sum()) + float(((step @ self.gram) * step).sum())
-        return max(left, 0.0) / (self.scale or 1.0)
+        return self._relative(left)
 
     def solve(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Tensor:
+        """The best weights on a mask: :meth:`refit`'s."""
+        return self.refit(start, keep, damping, tolerance=tolerance).weight
+
+    def refit(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Refit:
         """The best weights on a mask, pulled towards ``start``; both (out, in), with the bias as a last column.
 
-        ``tolerance`` is the residual, as a share, at which the solver stops [:data:`TOLERANCE`].
+        ``start`` is 0 outside the mask. ``tolerance`` is the share of a row's error that may be left to gain when the
+        solver stops [:data:`TOLERANCE`].
         """
-        strength = damping_of(self.gram, damping)
-        wanted = self.reference.to(self.dtype) @ self.gram + self.cross + strength * start
-        if self._inverse is None or self._inverse[0] != damping:
+        moved = (start - self.reference).to(self.dtype)
+        gap = self.cross - moved @ self.gram  # (Y - X̂Wᵀ)ᵀX̂: the damping term has no slope at ``start``
+        errors = self.squares - ((self.cross + gap) * moved).sum(1)
+        A, inverse, strength = self._system(damping, start)
+        noise = NOISE * math.sqrt(self.scale / len(start) * float(self.gram.diagonal().sum()))
+        solved = masked_step(
+            A,
+            gap.to(start).masked_fill(~keep, 0.0),
+            keep,
+            goal=torch.full_like(start[:, 0], noise),
+            inverse=inverse,
+            error=errors.clamp_min(0.0),
+            excess=TOLERANCE if tolerance is None else tolerance,
+        )
+        after = errors - solved.gain - strength * solved.step.to(self.dtype).square().sum(1)
+        weight = start + solved.step
+        return Refit(weight, self._relative(float(errors.sum())), self._relative(float(after.sum())))
+
+    def _system(self, damping: float, like: Tensor) -> tuple[Tensor, Tensor, float]:
+        """``A``, its inverse and λ: shared by all rates of a module."""
+        if self._solver is None or self._solver[0] != damping:
+            strength = damping_of(self.gram, damping)
             damped = self.gram.clone()
             damped.diagonal().add_(strength)
-            self._inverse = damping, preconditioner(damped)  # shared by all rates of a module
-        solved, _ = masked_least_squares(
-            start,
-            self.gram,
-            keep,
-            damping=damping,
-            target=wanted,
-            inverse=self._inverse[1].to(start),
-            tolerance=TOLERANCE if tolerance is None else tolerance,
-        )
-        return solved
+            self._solver = damping, damped.to(like), preconditioner(damped).to(like), strength
+        return self._solver[1:]
+
+    def _relative(self, error: float) -> float:
+        return max(error, 0.0) / (self.scale or 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """A refitted matrix (out, in), and its error before and after, relative to the block's output."""
+
+    weight: Tensor
+    before: float
+    after: float
 
 
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:
