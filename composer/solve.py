@@ -20,8 +20,8 @@ NARROW = 0.9
 """Share of the columns that may still be kept if leaving out the others is to pay for gathering them."""
 PRODUCTS, CALLS = 24, 1e8
 """What conjugate gradients take: products, and all calls besides, in multiplications of a large float32 product."""
-FACTOR, CALL = 16.0, 4e6
-"""How many times dearer a multiplication in a float64 Cholesky factor is, and what each factor costs besides."""
+FACTOR, GATHER, CALL = 16.0, 1e3, 4e6
+"""What a float64 Cholesky factor takes: for each of |S|³ / 6 multiplications, for each of |S|² elements, besides."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,6 @@ def masked_step(
     goal: Tensor,
     inverse: Tensor | None = None,
     max_iterations: int = 1000,
-    error: Tensor | None = None,
-    excess: float = 0.0,
 ) -> Solved:
     """Solve ``M ∘ (D A) = residual`` for ``D`` on the mask, row by row the minimum of ``D A Dᵀ − 2 D residualᵀ``.
 
@@ -162,8 +160,6 @@ def masked_step(
         residual: (out, in), 0 outside the mask.
         goal: (out,), the length of the residual at which a row is done.
         inverse: :func:`preconditioner` of ``A``, when it is there already.
-        error: (out,), each row's objective without a step; ``excess`` is the share of the objective that may be left
-            to gain when a row is done. See :func:`conjugate_gradients`.
     """
     whole, columns = residual, mask.any(0)
     if float(columns.sum()) < NARROW * len(columns):
@@ -178,9 +174,8 @@ def masked_step(
     rows = open_rows.nonzero().flatten()
     if len(rows):
         inverse = preconditioner(A) if inverse is None else inverse
-        told = None if error is None else error[rows]
         step[rows], iterations, unconverged = conjugate_gradients(
-            A, inverse, residual[rows], mask[rows], goal[rows], max_iterations, told, excess
+            A, inverse, residual[rows], mask[rows], goal[rows], max_iterations
         )
     left = residual - (step @ A).masked_fill(~mask, 0.0)
     # The fall of the objective from 0 to the step, without the cancellation of two large sums.
@@ -200,8 +195,9 @@ def _sharing(mask: Tensor, wanted: Tensor) -> Iterator[Tensor]:
     if not len(rows):
         return
     kept, of = torch.unique(mask[rows], dim=0, return_inverse=True)
-    factors = float(kept.sum(1, dtype=torch.float64).pow(3).sum()) / 6
-    if FACTOR * factors + CALL * len(kept) < PRODUCTS * len(rows) * mask.shape[1] ** 2 + CALLS:
+    size = kept.sum(1, dtype=torch.float64)
+    factors = float((FACTOR / 6 * size**3 + GATHER * size**2 + CALL).sum())
+    if factors < PRODUCTS * len(rows) * mask.shape[1] ** 2 + CALLS:
         for group in range(len(kept)):
             yield rows[of == group]
 
@@ -225,8 +221,6 @@ def conjugate_gradients(
     mask: Tensor,
     goal: Tensor,
     max_iterations: int,
-    error: Tensor | None = None,
-    excess: float = 0.0,
 ) -> tuple[Tensor, int, int]:
     """Solve ``M ∘ (V A) = residual`` for all rows from 0, preconditioned by ``R -> M ∘ (R inverse)``.
 
@@ -234,18 +228,12 @@ def conjugate_gradients(
     1. ``residual`` is 0 outside the mask. A row is done when its residual is no longer than its ``goal``, and leaves
     the products then.
 
-    With ``error`` it is also done when at most ``excess`` of its objective can still be gained: the objective is
-    ``error`` (out,) at 0 and falls by ``α · r A⁻¹ rᵀ`` in each iteration, and what is left to gain, ``r_S (A_SS)⁻¹
-    r_Sᵀ``, is at most ``r A⁻¹ rᵀ`` (an inverse's block is no less than the block's inverse; Schur). That bound is at
-    hand in each iteration, and it speaks of the error that is to fall, which a residual does not.
-
     Returns:
         the solution, the iterations, and how many rows were not done.
     """
     solution = torch.zeros_like(residual)
-    spare = torch.full_like(goal, -torch.inf) if error is None else excess * error.to(residual)
     rows = (residual.norm(dim=1) > goal).nonzero().flatten()
-    x, r, keep, goal, spare = solution[rows], residual[rows], mask[rows].to(residual), goal[rows], spare[rows]
+    x, r, keep, goal = solution[rows], residual[rows], mask[rows].to(residual), goal[rows]
     p = (r @ inverse).mul_(keep)
     energy = (r * p).sum(1)
     iterations = stuck = 0
@@ -255,18 +243,17 @@ def conjugate_gradients(
         curvature = (p * product).sum(1)
         able = curvature > 0
         alpha = torch.where(able, energy / curvature, 0.0)
-        x.addcmul_(alpha[:, None], p)
-        r.addcmul_(alpha[:, None], product, value=-1)
+        x += alpha[:, None] * p
+        r -= product.mul_(alpha[:, None])
         z = torch.mm(r, inverse, out=product).mul_(keep)
-        spare = spare - excess * alpha * energy
         before, energy = energy, (r * z).sum(1)
         p.mul_((energy / before)[:, None]).add_(z)
-        going = able & (r.norm(dim=1) > goal) & (energy > spare)
+        going = able & (r.norm(dim=1) > goal)
         if not going.all():
             stuck += int((~able).sum())
             solution[rows[~going]] = x[~going]
             rows, x, r, p, keep = rows[going], x[going], r[going], p[going], keep[going]
-            energy, goal, spare = energy[going], goal[going], spare[going]
+            energy, goal = energy[going], goal[going]
     solution[rows] = x
     return solution, iterations, len(rows) + stuck
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,10 +12,8 @@ from ..gram import Gram
 from ..layout import Projection
 from ..solve import damping_of, masked_step, preconditioner
 
-TOLERANCE = 0.003
-"""Of a row's error: at most so much can still be gained when the solver stops (docs/decisions.md)."""
-NOISE = 1e-6
-"""Of ``|Y| · |X̂|``, the most that a row's residual ``(Y - X̂Wᵀ)ᵀX̂`` could be: what is less is float32's rounding."""
+TOLERANCE = 2e-3
+"""Residual of a row relative to its right side; docs/decisions.md has what others cost and bring."""
 
 
 class Moments:
@@ -36,7 +33,7 @@ class Moments:
         self.cross = torch.zeros(last.out_features, width, dtype=self.dtype, device=device)
         self.squares = torch.zeros(last.out_features, dtype=self.dtype, device=device)  # of each output
         self.scale = 0.0
-        self._solver: tuple[float, Tensor, Tensor, float] | None = None
+        self._shared: System | None = None
 
     @classmethod
     def of(cls, gram: Gram, last: Projection, base: Mapping[str, Tensor], live: Tensor) -> Moments:
@@ -88,38 +85,48 @@ class Moments:
     def refit(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Refit:
         """The best weights on a mask, pulled towards ``start``; both (out, in), with the bias as a last column.
 
-        ``start`` is 0 outside the mask. ``tolerance`` is the share of a row's error that may be left to gain when the
-        solver stops [:data:`TOLERANCE`].
+        ``start`` is 0 outside the mask. ``tolerance`` is the residual of a row, as a share of its right side, at which
+        the solver stops [:data:`TOLERANCE`].
         """
-        moved = (start - self.reference).to(self.dtype)
-        gap = self.cross - moved @ self.gram  # (Y - X̂Wᵀ)ᵀX̂: the damping term has no slope at ``start``
+        shared = self._system(damping, start)
+        moved = start - self.reference
+        # (Y - X̂Wᵀ)ᵀX̂: the damping term has no slope at ``start``.
+        gap = self.cross.to(start) - moved @ shared.A + shared.strength * moved
         errors = self.squares - ((self.cross + gap) * moved).sum(1)
-        A, inverse, strength = self._system(damping, start)
-        noise = NOISE * math.sqrt(self.scale / len(start) * float(self.gram.diagonal().sum()))
+        right = (shared.wanted + shared.strength * start).masked_fill(~keep, 0.0)
         solved = masked_step(
-            A,
-            gap.to(start).masked_fill(~keep, 0.0),
+            shared.A,
+            gap.masked_fill(~keep, 0.0),
             keep,
-            goal=torch.full_like(start[:, 0], noise),
-            inverse=inverse,
-            error=errors.clamp_min(0.0),
-            excess=TOLERANCE if tolerance is None else tolerance,
+            goal=(TOLERANCE if tolerance is None else tolerance) * right.norm(dim=1).to(start),
+            inverse=shared.inverse,
         )
-        after = errors - solved.gain - strength * solved.step.to(self.dtype).square().sum(1)
+        after = errors - solved.gain - shared.strength * solved.step.to(self.dtype).square().sum(1)
         weight = start + solved.step
         return Refit(weight, self._relative(float(errors.sum())), self._relative(float(after.sum())))
 
-    def _system(self, damping: float, like: Tensor) -> tuple[Tensor, Tensor, float]:
-        """``A``, its inverse and λ: shared by all rates of a module."""
-        if self._solver is None or self._solver[0] != damping:
+    def _system(self, damping: float, like: Tensor) -> System:
+        if self._shared is None or self._shared.damping != damping:
             strength = damping_of(self.gram, damping)
-            damped = self.gram.clone()
-            damped.diagonal().add_(strength)
-            self._solver = damping, damped.to(like), preconditioner(damped).to(like), strength
-        return self._solver[1:]
+            A = self.gram.clone()
+            A.diagonal().add_(strength)
+            wanted = self.reference.to(self.dtype) @ self.gram + self.cross
+            self._shared = System(damping, strength, A.to(like), preconditioner(A).to(like), wanted)
+        return self._shared
 
     def _relative(self, error: float) -> float:
         return max(error, 0.0) / (self.scale or 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """What all rates of a module share: λ, ``A`` and its inverse (in, in), and ``YᵀX̂`` (out, in)."""
+
+    damping: float
+    strength: float
+    A: Tensor
+    inverse: Tensor
+    wanted: Tensor
 
 
 @dataclass(frozen=True, eq=False)
