@@ -14,6 +14,8 @@ from ..solve import damping_of, masked_step, preconditioner
 
 TOLERANCE = 2e-3
 """Residual of a row relative to its right side; docs/decisions.md has what others cost and bring."""
+STRIP = 256
+"""Columns of one of the products that make up a symmetric one."""
 
 
 class Moments:
@@ -59,11 +61,20 @@ class Moments:
 
         ``wanted`` is the whole block's output, (tokens, width), which errors are relative to.
         """
-        if self.last.bias:
-            inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
-        # One batch in float32, the sum of batches in float64.
-        self.gram += inputs.T @ inputs
-        self.cross += gap.T @ inputs
+        width = self.last.in_features
+        # One batch in float32, the sum of batches in float64; of the symmetric product little more than a half.
+        for first in range(0, width, STRIP):
+            own = slice(first, min(first + STRIP, width))
+            strip = inputs[:, own].T @ inputs[:, first:]
+            self.gram[own, first:width] += strip
+            self.gram[own.stop : width, own] += strip[:, own.stop - first :].T
+        self.cross[:, :width] += gap.T @ inputs
+        if self.last.bias:  # one more column, of ones
+            total = inputs.sum(0)
+            self.gram[width, :width] += total
+            self.gram[:width, width] += total
+            self.gram[width, width] += len(inputs)
+            self.cross[:, width] += gap.sum(0)
         self.squares += gap.square().sum(0, dtype=self.dtype)
         self.scale += float(wanted.square().sum(dtype=self.dtype))
 
