@@ -8,8 +8,9 @@ towards zero, so that zero rate is the identity and a column without input keeps
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -111,9 +112,8 @@ def masked_least_squares(
     gap = (W - start) @ A if target is None else target.to(W) - start @ A
     right = W @ A if target is None else target.to(W)
     goal = tolerance * (right * mask).norm(dim=1)
-    solved = masked_step(
-        A, gap.masked_fill(~mask, 0.0), mask, goal=goal, inverse=inverse, max_iterations=max_iterations
-    )
+    given = None if inverse is None else lambda: inverse
+    solved = masked_step(A, gap.masked_fill(~mask, 0.0), mask, goal=goal, inverse=given, max_iterations=max_iterations)
     scale = (right * mask).norm(dim=1).clamp_min(torch.finfo(W.dtype).tiny)
     relative = float((solved.residual / scale).max()) if len(W) else 0.0
     info = SolveInfo(strength, solved.iterations, relative, solved.unconverged, solved.unimproved)
@@ -146,7 +146,7 @@ def masked_step(
     mask: Tensor,
     *,
     goal: Tensor,
-    inverse: Tensor | None = None,
+    inverse: Callable[[], Tensor] | None = None,
     max_iterations: int = 1000,
 ) -> Solved:
     """Solve ``M ∘ (D A) = residual`` for ``D`` on the mask, row by row the minimum of ``D A Dᵀ − 2 D residualᵀ``.
@@ -159,13 +159,14 @@ def masked_step(
     Args:
         residual: (out, in), 0 outside the mask.
         goal: (out,), the length of the residual at which a row is done.
-        inverse: :func:`preconditioner` of ``A``, when it is there already.
+        inverse: gives the :func:`preconditioner` of ``A``, which others use too; asked only where one is needed.
     """
-    whole, columns = residual, mask.any(0)
-    if float(columns.sum()) < NARROW * len(columns):
-        kept = columns.nonzero().flatten()
-        A, residual, mask = A[kept][:, kept], residual[:, kept], mask[:, kept]
-        inverse = None if inverse is None else inverse[kept][:, kept]
+    inverse = inverse or partial(preconditioner, A)
+    kept = mask.any(0).nonzero().flatten()
+    if len(kept) < NARROW * mask.shape[1]:
+        parts = A[kept][:, kept], residual[:, kept], mask[:, kept]
+        some = masked_step(*parts, goal=goal, inverse=partial(_block, inverse, kept), max_iterations=max_iterations)
+        return replace(some, step=torch.zeros_like(residual).index_copy_(1, kept, some.step))
     step, iterations, unconverged = torch.zeros_like(residual), 0, 0
     open_rows = residual.norm(dim=1) > goal
     for rows in _sharing(mask, open_rows):
@@ -173,9 +174,8 @@ def masked_step(
             step[rows], open_rows[rows] = found, False
     rows = open_rows.nonzero().flatten()
     if len(rows):
-        inverse = preconditioner(A) if inverse is None else inverse
         step[rows], iterations, unconverged = conjugate_gradients(
-            A, inverse, residual[rows], mask[rows], goal[rows], max_iterations
+            A, inverse(), residual[rows], mask[rows], goal[rows], max_iterations
         )
     left = residual - (step @ A).masked_fill(~mask, 0.0)
     # The fall of the objective from 0 to the step, without the cancellation of two large sums.
@@ -184,9 +184,11 @@ def masked_step(
     unimproved = int((worse & step.any(1)).sum())
     step = step.masked_fill(worse[:, None], 0.0)
     length = torch.where(worse, residual.norm(dim=1), left.norm(dim=1))
-    if step.shape != whole.shape:
-        step = torch.zeros_like(whole).index_copy_(1, kept, step)
     return Solved(step, gain.masked_fill(worse, 0.0), length, iterations, unconverged, unimproved)
+
+
+def _block(matrix: Callable[[], Tensor], kept: Tensor) -> Tensor:
+    return matrix()[kept][:, kept]
 
 
 def _sharing(mask: Tensor, wanted: Tensor) -> Iterator[Tensor]:

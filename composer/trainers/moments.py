@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -110,7 +111,7 @@ class Moments:
             gap.masked_fill(~keep, 0.0),
             keep,
             goal=(TOLERANCE if tolerance is None else tolerance) * right.norm(dim=1).to(start),
-            inverse=shared.inverse,
+            inverse=lambda: shared.inverse,
         )
         after = errors - solved.gain - shared.strength * solved.step.to(self.dtype).square().sum(1)
         weight = start + solved.step
@@ -122,22 +123,27 @@ class Moments:
             A = self.gram.clone()
             A.diagonal().add_(strength)
             wanted = self.reference.to(self.dtype) @ self.gram + self.cross
-            self._shared = System(damping, strength, A.to(like), preconditioner(A).to(like), wanted)
+            self._shared = System(damping, strength, A.to(like), wanted)
         return self._shared
 
     def _relative(self, error: float) -> float:
         return max(error, 0.0) / (self.scale or 1.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class System:
-    """What all rates of a module share: λ, ``A`` and its inverse (in, in), and ``YᵀX̂`` (out, in)."""
+    """What all rates of a module share: λ, ``A`` (in, in) and ``YᵀX̂`` (out, in); its inverse when one asks for it."""
 
     damping: float
     strength: float
     A: Tensor
-    inverse: Tensor
     wanted: Tensor
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """Of ``A``, from a float64 factor: float32's would be one of another matrix."""
+        dtype = torch.float32 if self.A.device.type == "mps" else torch.float64
+        return preconditioner(self.A.to(dtype)).to(self.A)
 
 
 @dataclass(frozen=True, eq=False)
