@@ -1,10 +1,11 @@
 """What blocks in closed form cost and bring: T5 on Multi30K, before any model-level step.
 
-    python benchmarks/closed_forms.py [--shared ../shared] [-o .bench/closed_forms] [--parts cost table solver]
+    python benchmarks/closed_forms.py [--shared ../shared] [-o .bench/closed_forms] [--parts cost table solver speed]
 
 cost: the phase for eight configurations against one training epoch, one more configuration on the stored library, peak
 memory. table: validation loss of pruned, repaired and swept models over rates. solver: seconds and local error against
-SparseGPT and ALPS (Meng et al. 2024; written here as an oracle) on real captured inputs. Writes results.json.
+SparseGPT and ALPS (Meng et al. 2024; written here as an oracle) on real captured inputs. speed, only when asked for:
+seconds, losses and memory before and after a commit (closed_forms_speed.py). Writes results.json.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from closed_forms_speed import BEFORE, CASES, speed
 from common import losses, plan
 from joint import configurations
 from torch import Tensor
@@ -38,6 +40,7 @@ from composer.tensors.least_squares import masked_least_squares, relative_output
 from composer.workspace import Workspace
 
 RATES = [(0.25, 0.5), (0.5, 0.7), (0.75, 0.8), (0.0, 0.8)]
+PARTS = ["cost", "table", "solver"]
 MODULES = [
     "encoder.block.1.layer.0.SelfAttention.o",
     "encoder.block.1.layer.1.DenseReluDense.wi",
@@ -201,6 +204,10 @@ def solver(given: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"what": name, **row} for name, row in rows.items()]
 
 
+def _speed(given: argparse.Namespace) -> dict[str, Any]:
+    return speed(given.shared, given.output / "speed", given.before, given.cases)
+
+
 def _by_rank(scores: Tensor, removed: int) -> Tensor:
     keep = torch.ones(scores.numel(), dtype=torch.bool)
     keep[scores.flatten().argsort(stable=True)[:removed]] = False
@@ -219,7 +226,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("-o", "--output", type=Path, default=Path(".bench/closed_forms"))
-    parser.add_argument("--parts", nargs="+", default=["cost", "table", "solver"], choices=["cost", "table", "solver"])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=[*PARTS, "speed"])
+    parser.add_argument("--before", default=BEFORE, help="commit that speed compares with")
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES, help="of speed")
     given = parser.parse_args()
     print("machine:", machine(), "\nversions:", versions(), "\n", flush=True)
     results: dict[str, Any] = {"machine": machine(), "versions": versions()}
@@ -228,8 +237,9 @@ def main() -> int:
         "table": f"heads/linear removed: {heads}",
         "solver": "mean relative error at 50, 70, 80 %; all rates",
         "cost": "cost",
+        "speed": "speed",
     }
-    for part, measure in (("cost", cost), ("table", table), ("solver", solver)):
+    for part, measure in (("cost", cost), ("table", table), ("solver", solver), ("speed", _speed)):
         if part in given.parts:
             print(titles[part], flush=True)
             results[part] = measure(given)

@@ -77,6 +77,12 @@ class Calibration:
     def __len__(self) -> int:
         return sum(map(len, self.indices))
 
+    @property
+    def tokens(self) -> int:
+        """Of all batches, padding counted."""
+        lengths = ([_length(self.data.features[i]) for i in chosen] for chosen in self.indices)
+        return sum(len(batch) * max(batch) for batch in lengths)
+
     def batches(self) -> Iterator[Batch]:
         """The sample in batches of similar length, the longest first."""
         return (self.task.collate([self.data.features[i] for i in chosen]) for chosen in self.indices)

@@ -150,10 +150,9 @@ def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs
         rows, added = real_rows(inputs, real, last.path), real_rows(output, real, block.path)
         missing = real_rows(theirs.entered - ours.entered, real, block.path) / block.scale
         moments.add(rows, added + missing - F.linear(rows, weight, bias), added)
-    solved = moments.solve(start, kept(masks, last, start.device), damping)
-    made = Refit(block.path, moments.error(start), moments.error(solved))
-    set_values(parameters, separated(solved, last))
-    return made
+    made = moments.refit(start, kept(masks, last, start.device), damping)
+    set_values(parameters, separated(made.weight, last))
+    return Refit(block.path, made.before, made.after)
 
 
 @contextmanager

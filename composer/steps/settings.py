@@ -60,8 +60,10 @@ def wave_settings(recipe: Recipe) -> BlockSettings | None:
 
 
 def sweep_settings(space: Workspace) -> dict[str, Any]:
-    """What identifies a sweep after composing: its calibration sample, and the damping."""
-    return {**space.sample_identity(), "damping": space.recipe.block.damping}
+    """What identifies a sweep after composing: its calibration sample, the damping, and the solver."""
+    from ..tensors.least_squares import SOLVER
+
+    return {**space.sample_identity(), "damping": space.recipe.block.damping, "solver": SOLVER}
 
 
 def model_settings(space: Workspace) -> ModelSettings:

@@ -198,16 +198,18 @@ def weight_order(
     A, inverse = A.to(W), inverse.to(W)
     right, weight, keep = W @ A, W, torch.ones_like(W, dtype=torch.bool)
     order = torch.zeros(len(W) * columns, dtype=torch.float64, device=W.device)
-    left = total = len(order)
-    while left:
-        saliency = (weight[:, :columns].square() * worth).masked_fill(~keep[:, :columns], -1.0)
-        ranked = torch.argsort(saliency.flatten(), stable=True)[total - left :]
-        order[ranked] = torch.arange(total - left, total, dtype=torch.float64, device=W.device)
-        if left <= FINEST * total:
+    there = torch.arange(len(order), device=W.device)  # what is left, by index
+    total = len(order)
+    while len(there):
+        saliency = (weight[:, :columns].square() * worth).flatten()[there]
+        last = len(there) <= FINEST * total
+        going = there[_lowest(saliency, len(there) - (0 if last else int(shrink * len(there))))]
+        first = total - len(there)
+        order[going] = torch.arange(first, first + len(going), dtype=torch.float64, device=W.device)
+        if last:
             break
-        going = left - int(shrink * left)
-        keep[ranked[:going] // columns, ranked[:going] % columns] = False
-        left -= going
+        keep[going // columns, going % columns] = False
+        there = keep[:, :columns].flatten().nonzero().flatten()
         weight = weight.masked_fill(~keep, 0.0)
         residual = (right - weight @ A).masked_fill(~keep, 0.0)
         goal = 1e-3 * (right * keep).norm(dim=1)
@@ -268,6 +270,15 @@ def sparsegpt(
             errors[:, j - first] = error
         weight[:, last:] -= errors @ U[first:last, last:]
     return keep, weight.masked_fill(~keep, 0.0).to(W)
+
+
+def _lowest(scores: Tensor, count: int) -> Tensor:
+    """Places of the ``count`` lowest, the lowest first, ties by index: only they are sorted."""
+    if not count:
+        return torch.zeros(0, dtype=torch.long, device=scores.device)
+    bound = scores.kthvalue(count).values
+    below, equal = (scores < bound).nonzero().flatten(), (scores == bound).nonzero().flatten()
+    return torch.cat([below[torch.argsort(scores[below], stable=True)], equal[: count - len(below)]])
 
 
 def _sparsegpt_start(W: Tensor, G: Tensor, damping: float, dead: float | None) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,21 @@ towards zero, so that zero rate is the identity and a column without input keeps
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
+
+SOLVER = 2
+"""Goes up when the same inputs give other bytes: part of the address of everything that is solved for here."""
+NARROW = 0.9
+"""Share of the columns that may still be kept if leaving out the others is to pay for gathering them."""
+PRODUCTS, CALLS = 24, 1e8
+"""What conjugate gradients take: products, and all calls besides, in multiplications of a large float32 product."""
+FACTOR, GATHER, CALL = 16.0, 1e3, 4e6
+"""What a float64 Cholesky factor takes: for each of |S|³ / 6 multiplications, for each of |S|² elements, besides."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,7 @@ class SolveInfo:
 
     Attributes:
         damping: λ, absolute.
-        iterations: products with ``A`` that the slowest row took.
+        iterations: products with ``A`` that the slowest row took; 0 where all rows were solved directly.
         residual: the largest relative residual of any row at the end.
         unconverged: rows that had not reached the tolerance when the iterations ran out.
         unimproved: rows that were left as they started, because the solution was no better.
@@ -76,14 +87,12 @@ def masked_least_squares(
 ) -> tuple[Tensor, SolveInfo]:
     """The best matrix on a given mask: minimise ``‖X(W − Ŵ)ᵀ‖² + λ‖W − Ŵ‖²`` with ``Ŵ`` zero outside ``mask``.
 
-    Row by row the normal equations are ``A_SS ŵ_S = (A w)_S`` with ``S`` the row's kept columns. They are solved for
-    all rows at once by conjugate gradients on ``V -> M ∘ (V A)``, from ``W ∘ M``, preconditioned by
-    ``R -> M ∘ (R A⁻¹)``: of the product's eigenvalues none is below 1, and all but as many as columns are removed are
-    exactly 1. A row is done when its residual is below ``tolerance`` times its right side, and leaves the products
-    then: O(in³ + iterations · rows not done · in²).
+    Row by row the normal equations are ``A_SS ŵ_S = (A w)_S`` with ``S`` the row's kept columns; what is solved for
+    is the step from ``W ∘ M`` (:func:`masked_step`). A row is done when its residual is below ``tolerance`` times its
+    right side.
 
-    The error ``‖X(W − Ŵ)ᵀ‖²`` of no row is above that of ``W ∘ M``: a row that conjugate gradients did not improve
-    is left there. (Moving away from ``W ∘ M`` can only raise the damping term, so a better sum is a better error.)
+    The error ``‖X(W − Ŵ)ᵀ‖²`` of no row is above that of ``W ∘ M``: a row that was not improved is left there.
+    (Moving away from ``W ∘ M`` can only raise the damping term, so a better sum is a better error.)
 
     Args:
         W: (out, in), float32 or float64; the result has its dtype and device.
@@ -100,49 +109,147 @@ def masked_least_squares(
     A.diagonal().add_(strength)
     start = W.masked_fill(~mask, 0.0)
     # A product of differences: where nothing is removed it is exactly 0, and so is the step.
-    right = (W - start) @ A if target is None else target.to(W) - start @ A
-    residual = right.masked_fill(~mask, 0.0)
-    scale = (residual + (start @ A) * mask).norm(dim=1).clamp_min(torch.finfo(W.dtype).tiny)
-    step, iterations, unconverged = conjugate_gradients(
-        A, preconditioner(A) if inverse is None else inverse, residual, mask, tolerance * scale, max_iterations
-    )
+    gap = (W - start) @ A if target is None else target.to(W) - start @ A
+    right = W @ A if target is None else target.to(W)
+    goal = tolerance * (right * mask).norm(dim=1)
+    given = None if inverse is None else lambda: inverse
+    solved = masked_step(A, gap.masked_fill(~mask, 0.0), mask, goal=goal, inverse=given, max_iterations=max_iterations)
+    scale = (right * mask).norm(dim=1).clamp_min(torch.finfo(W.dtype).tiny)
+    relative = float((solved.residual / scale).max()) if len(W) else 0.0
+    info = SolveInfo(strength, solved.iterations, relative, solved.unconverged, solved.unimproved)
+    return start + solved.step, info
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What :func:`masked_step` found.
+
+    Attributes:
+        step: (out, in), exactly 0 outside the mask and in rows that it would not improve.
+        gain: by how much the step lowers each row's objective, (out,).
+        residual: length of what is left of each row's residual, (out,).
+        iterations: of the slowest row; 0 where all were solved directly.
+    """
+
+    step: Tensor
+    gain: Tensor
+    residual: Tensor
+    iterations: int
+    unconverged: int
+    unimproved: int
+
+
+@torch.no_grad()
+def masked_step(
+    A: Tensor,
+    residual: Tensor,
+    mask: Tensor,
+    *,
+    goal: Tensor,
+    inverse: Callable[[], Tensor] | None = None,
+    max_iterations: int = 1000,
+) -> Solved:
+    """Solve ``M ∘ (D A) = residual`` for ``D`` on the mask, row by row the minimum of ``D A Dᵀ − 2 D residualᵀ``.
+
+    Columns that no row keeps are left out of all products. Rows that share their kept columns ``S`` (all of them
+    where heads, neurons or columns go, a few where blocks go) are solved together by one float64 Cholesky factor of
+    ``A_SS``, where that is quicker: O(|S|³ + rows · |S|²). All others by :func:`conjugate_gradients`:
+    O(iterations · rows not done · in²).
+
+    Args:
+        residual: (out, in), 0 outside the mask.
+        goal: (out,), the length of the residual at which a row is done.
+        inverse: gives the :func:`preconditioner` of ``A``, which others use too; asked only where one is needed.
+    """
+    inverse = inverse or partial(preconditioner, A)
+    kept = mask.any(0).nonzero().flatten()
+    if len(kept) < NARROW * mask.shape[1]:
+        parts = A[kept][:, kept], residual[:, kept], mask[:, kept]
+        some = masked_step(*parts, goal=goal, inverse=partial(_block, inverse, kept), max_iterations=max_iterations)
+        return replace(some, step=torch.zeros_like(residual).index_copy_(1, kept, some.step))
+    step, iterations, unconverged = torch.zeros_like(residual), 0, 0
+    open_rows = residual.norm(dim=1) > goal
+    for rows in _sharing(mask, open_rows):
+        if (found := _direct(A, residual[rows], mask[rows[0]])) is not None:
+            step[rows], open_rows[rows] = found, False
+    rows = open_rows.nonzero().flatten()
+    if len(rows):
+        step[rows], iterations, unconverged = conjugate_gradients(
+            A, inverse(), residual[rows], mask[rows], goal[rows], max_iterations
+        )
     left = residual - (step @ A).masked_fill(~mask, 0.0)
-    # The fall of the objective from start to start + step, without the cancellation of two large sums.
+    # The fall of the objective from 0 to the step, without the cancellation of two large sums.
     gain = (step * (residual + left)).sum(1)
     worse = ~(gain > 0)
-    relative = torch.where(worse, residual.norm(dim=1), left.norm(dim=1)) / scale
-    moved = step.any(1)
-    info = SolveInfo(strength, iterations, float(relative.max()), unconverged, int((worse & moved).sum()))
-    return start + step.masked_fill(worse[:, None], 0.0), info
+    unimproved = int((worse & step.any(1)).sum())
+    step = step.masked_fill(worse[:, None], 0.0)
+    length = torch.where(worse, residual.norm(dim=1), left.norm(dim=1))
+    return Solved(step, gain.masked_fill(worse, 0.0), length, iterations, unconverged, unimproved)
+
+
+def _block(matrix: Callable[[], Tensor], kept: Tensor) -> Tensor:
+    return matrix()[kept][:, kept]
+
+
+def _sharing(mask: Tensor, wanted: Tensor) -> Iterator[Tensor]:
+    """Groups of ``wanted`` rows (out,) with equal masks, each (rows,), if one Cholesky factor for each is quicker."""
+    rows = wanted.nonzero().flatten()
+    if not len(rows):
+        return
+    kept, of = torch.unique(mask[rows], dim=0, return_inverse=True)
+    size = kept.sum(1, dtype=torch.float64)
+    factors = float((FACTOR / 6 * size**3 + GATHER * size**2 + CALL).sum())
+    if factors < PRODUCTS * len(rows) * mask.shape[1] ** 2 + CALLS:
+        for group in range(len(kept)):
+            yield rows[of == group]
+
+
+def _direct(A: Tensor, residual: Tensor, kept: Tensor) -> Tensor | None:
+    """``residual_S (A_SS)⁻¹`` for rows that all keep the columns ``S``; None where ``A_SS`` is singular."""
+    S = kept.nonzero().flatten()
+    if not len(S):
+        return torch.zeros_like(residual)
+    factor, singular = torch.linalg.cholesky_ex(A[S][:, S].double())
+    if singular:
+        return None
+    step = torch.cholesky_solve(residual[:, S].double().T, factor).T
+    return torch.zeros_like(residual).index_copy_(1, S, step.to(residual))
 
 
 def conjugate_gradients(
-    A: Tensor, inverse: Tensor, residual: Tensor, mask: Tensor, goal: Tensor, max_iterations: int
+    A: Tensor,
+    inverse: Tensor,
+    residual: Tensor,
+    mask: Tensor,
+    goal: Tensor,
+    max_iterations: int,
 ) -> tuple[Tensor, int, int]:
-    """Solve ``M ∘ (V A) = residual`` for all rows, preconditioned by ``R -> M ∘ (R inverse)``.
+    """Solve ``M ∘ (V A) = residual`` for all rows from 0, preconditioned by ``R -> M ∘ (R inverse)``.
 
-    ``residual`` is 0 outside the mask. A row stops when its residual is no longer than its ``goal``.
+    With ``A⁻¹`` none of the product's eigenvalues is below 1, and all but as many as columns are removed are exactly
+    1. ``residual`` is 0 outside the mask. A row is done when its residual is no longer than its ``goal``, and leaves
+    the products then.
 
     Returns:
-        the solution, the iterations, and how many rows did not reach their goal.
+        the solution, the iterations, and how many rows were not done.
     """
     solution = torch.zeros_like(residual)
     rows = (residual.norm(dim=1) > goal).nonzero().flatten()
     x, r, keep, goal = solution[rows], residual[rows], mask[rows].to(residual), goal[rows]
-    p = (r @ inverse) * keep
+    p = (r @ inverse).mul_(keep)
     energy = (r * p).sum(1)
     iterations = stuck = 0
     while len(rows) and iterations < max_iterations:
         iterations += 1
-        product = (p @ A) * keep
+        product = (p @ A).mul_(keep)
         curvature = (p * product).sum(1)
         able = curvature > 0
-        alpha = torch.where(able, energy / curvature, 0.0)[:, None]
-        x = x + alpha * p
-        r = r - alpha * product
-        z = (r @ inverse) * keep
+        alpha = torch.where(able, energy / curvature, 0.0)
+        x += alpha[:, None] * p
+        r -= product.mul_(alpha[:, None])
+        z = torch.mm(r, inverse, out=product).mul_(keep)
         before, energy = energy, (r * z).sum(1)
-        p = z + (energy / before)[:, None] * p
+        p.mul_((energy / before)[:, None]).add_(z)
         going = able & (r.norm(dim=1) > goal)
         if not going.all():
             stuck += int((~able).sum())

@@ -28,13 +28,18 @@ from .moments import Moments, kept, matrix, separated
 from .trainer import BlockSettings, Job, Look, Tuned
 
 if TYPE_CHECKING:
-    from ...calibration.teacher import Teacher
+    from ...calibration.teacher import Lesson, Teacher
+
+KEPT = 3 * 4
+"""Bytes for each token and column of what is kept of a place: its input, its output, the stream."""
+ROOM, LEAST = 2, 1 << 28
+"""Activations of the sample may take so many times the model's bytes, and so many bytes however small it is."""
 
 
 class LeastSquares:
     """See :class:`.trainer.BlockTrainer`."""
 
-    fields: tuple[str, ...] = ("calibration_size", "damping")
+    fields: tuple[str, ...] = ("calibration_size", "damping", "solver")
     in_context: bool = False
 
     @classmethod
@@ -86,39 +91,82 @@ def _on_own_inputs(
                 same = pupil.job.upstream if len(pupil.ends) == 1 else pupil.job.name
                 classes.setdefault((pupil.job.block.level, pupil.job.block.path, same), []).append(pupil)
         for some in _within(list(classes.values()), teacher.calibration.memory, k):
-            began = time.perf_counter()
-            found = _gather(some, k, teacher)
-            common = (time.perf_counter() - began) / sum(map(len, some))
-            for group, moments in zip(some, found, strict=True):
-                for pupil in group:
+            for part in _by_place(some, teacher):
+                began = time.perf_counter()
+                seen = _seen(part, k, teacher)
+                common = (time.perf_counter() - began) / sum(map(len, part))
+                for group in part:
                     began = time.perf_counter()
-                    pupil.solve(k, moments, settings)
-                    pupil.seconds += common + time.perf_counter() - began
-                    if k == len(pupil.ends) - 1:
-                        yield pupil.job, pupil.finished(teacher, settings)
-                        bar.advance(pupil.job.block.path)
+                    moments = _moments(group[0], k, seen[_place(group)], teacher)
+                    own = (time.perf_counter() - began) / len(group)
+                    for pupil in group:
+                        began = time.perf_counter()
+                        pupil.solve(k, moments, settings)
+                        pupil.seconds += common + own + time.perf_counter() - began
+                        if k == len(pupil.ends) - 1:
+                            yield pupil.job, pupil.finished(teacher, settings)
+                            bar.advance(pupil.job.block.path)
 
 
-def _gather(classes: Sequence[Sequence[_Pupil]], k: int, teacher: Teacher) -> list[Moments]:
-    """One pass over the calibration sample: the moments of each class, seen through its first block.
+Seen = list[tuple["Lesson", Tensor]]
+"""Of one place and each batch: what the block there had to do, and the base model's stream at its end."""
+
+
+def _seen(classes: Sequence[Sequence[_Pupil]], k: int, teacher: Teacher) -> dict[tuple[str, str], Seen]:
+    """One pass over the calibration sample: what the base model's blocks at the classes' places read and give.
+
+    It is kept for all classes of a place, which then take their moments from it one after the other: those are by
+    far larger, and as many as there are different blocks; activations grow with the sample alone.
+    """
+    firsts = {_place(group): group[0] for group in classes}
+    seen: dict[tuple[str, str], Seen] = {place: [] for place in firsts}
+    with teacher.watching(_watched(list(firsts.values()), teacher)):
+        for batch in teacher.calibration.batches():
+            teacher.show(batch)
+            for place, pupil in firsts.items():
+                block = pupil.job.block
+                seen[place].append((teacher.lesson(block), teacher.stream(pupil.ends[k], block)))
+    return seen
+
+
+def _moments(pupil: _Pupil, k: int, seen: Seen, teacher: Teacher) -> Moments:
+    """The moments of a class, seen through its first block.
 
     That block shows the inputs with the base model's last projection in place of its own: which of the class is the
     first depends on what is stored already, and must not change a bit.
     """
-    firsts = [group[0] for group in classes]
-    base = dict(teacher.model.named_parameters())
-    lasts = [separated(matrix(base, pupil.ends[k].last), pupil.ends[k].last) for pupil in firsts]
-    found = [Moments(pupil.ends[k].last, matrix(base, pupil.ends[k].last)) for pupil in firsts]
-    with teacher.watching(_watched(firsts, teacher)):
-        for batch in teacher.calibration.batches():
-            teacher.show(batch)
-            for pupil, last, moments in zip(firsts, lasts, found, strict=True):
-                end, block = pupil.ends[k], pupil.job.block
-                lesson = teacher.lesson(block)
-                inputs, stream = lesson.probe(pupil.weights | last, end)
-                gap = teacher.stream(end, block) - stream
-                moments.add(inputs, gap / end.scale, lesson.wanted / end.scale)
-    return found
+    end = pupil.ends[k]
+    reference = matrix(dict(teacher.model.named_parameters()), end.last)
+    weights = pupil.weights | separated(reference, end.last)
+    moments = Moments(end.last, reference)
+    for lesson, wanted in seen:
+        inputs, stream = lesson.probe(weights, end)
+        moments.add(inputs, (wanted - stream) / end.scale, lesson.wanted / end.scale)
+    return moments
+
+
+def _place(group: Sequence[_Pupil]) -> tuple[str, str]:
+    block = group[0].job.block
+    return block.level, block.path
+
+
+def _by_place(classes: Sequence[Sequence[_Pupil]], teacher: Teacher) -> Iterator[list[Sequence[_Pupil]]]:
+    """Split by place into parts, each with a pass of its own, whose activations fit beside the model."""
+    model = sum(p.nbytes for p in teacher.model.parameters())
+    tokens = teacher.calibration.tokens
+    places: dict[tuple[str, str], list[Sequence[_Pupil]]] = {}
+    for group in classes:
+        places.setdefault(_place(group), []).append(group)
+    part: list[Sequence[_Pupil]] = []
+    used = 0
+    for groups in places.values():
+        size = KEPT * tokens * groups[0][0].ends[-1].last.out_features
+        if part and used + size > max(ROOM * model, LEAST):
+            yield part
+            part, used = [], 0
+        part, used = part + groups, used + size
+    if part:
+        yield part
 
 
 def _watched(pupils: Sequence[_Pupil], teacher: Teacher) -> list[Block]:
@@ -164,9 +212,9 @@ class _Pupil:
         """Refit the last projection of the ``k``-th sublayer."""
         last = self.ends[k].last
         start = matrix(self.weights, last)
-        solved = moments.solve(start, kept(self.job.masks, last, start.device), settings.damping)
-        self.weights |= separated(solved, last)
-        self.before, self.after = moments.error(start), moments.error(solved)
+        made = moments.refit(start, kept(self.job.masks, last, start.device), settings.damping)
+        self.weights |= separated(made.weight, last)
+        self.before, self.after = made.before, made.after
 
     def finished(self, teacher: Teacher, settings: BlockSettings) -> Tuned:
         """The weights, and the error on the calibration sample before and after."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ...calibration.gram import Gram
 from ...scheme.layout import Projection
-from ...tensors.least_squares import damping_of, masked_least_squares, preconditioner
+from ...tensors.least_squares import damping_of, masked_step, preconditioner
 
-TOLERANCE = 1e-4
-"""Residual of a row relative to its right side: a tenth of that moved no loss in the fourth digit."""
+TOLERANCE = 2e-3
+"""Residual of a row relative to its right side; docs/decisions.md has what others cost and bring."""
+STRIP = 256
+"""Columns of one of the products that make up a symmetric one."""
 
 
 class Moments:
@@ -30,9 +34,9 @@ class Moments:
         width = last.in_features + last.bias
         self.gram = torch.zeros(width, width, dtype=self.dtype, device=device)
         self.cross = torch.zeros(last.out_features, width, dtype=self.dtype, device=device)
-        self.square = 0.0
+        self.squares = torch.zeros(last.out_features, dtype=self.dtype, device=device)  # of each output
         self.scale = 0.0
-        self._inverse: tuple[float, Tensor] | None = None
+        self._shared: System | None = None
 
     @classmethod
     def of(cls, gram: Gram, last: Projection, base: Mapping[str, Tensor], live: Tensor) -> Moments:
@@ -49,7 +53,7 @@ class Moments:
             dead = (~live).nonzero().flatten().to(weight.device)
             lost = weight[:, dead].to(made.dtype)
             made.cross = (lost @ made.gram[dead]).index_fill(1, dead, 0.0)
-            made.square = float(((lost @ made.gram[dead][:, dead]) * lost).sum())
+            made.squares = ((lost @ made.gram[dead][:, dead]) * lost).sum(1)
             made.gram = made.gram.index_fill(0, dead, 0.0).index_fill(1, dead, 0.0)
         return made
 
@@ -58,41 +62,97 @@ class Moments:
 
         ``wanted`` is the whole block's output, (tokens, width), which errors are relative to.
         """
-        if self.last.bias:
-            inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
-        # One batch in float32, the sum of batches in float64.
-        self.gram += inputs.T @ inputs
-        self.cross += gap.T @ inputs
-        self.square += float(gap.square().sum(dtype=self.dtype))
+        width = self.last.in_features
+        # One batch in float32, the sum of batches in float64; of the symmetric product little more than a half.
+        for first in range(0, width, STRIP):
+            own = slice(first, min(first + STRIP, width))
+            strip = inputs[:, own].T @ inputs[:, first:]
+            self.gram[own, first:width] += strip
+            self.gram[own.stop : width, own] += strip[:, own.stop - first :].T
+        self.cross[:, :width] += gap.T @ inputs
+        if self.last.bias:  # one more column, of ones
+            total = inputs.sum(0)
+            self.gram[width, :width] += total
+            self.gram[:width, width] += total
+            self.gram[width, width] += len(inputs)
+            self.cross[:, width] += gap.sum(0)
+        self.squares += gap.square().sum(0, dtype=self.dtype)
         self.scale += float(wanted.square().sum(dtype=self.dtype))
+
+    @property
+    def square(self) -> float:
+        """``|D|²``."""
+        return float(self.squares.sum())
 
     def error(self, weight: Tensor) -> float:
         """``|Y - X̂Wᵀ|²`` for ``weight`` (out, in), relative to the block's output."""
         step = (weight - self.reference).to(self.dtype)
         left = self.square - 2 * float((self.cross * step).sum()) + float(((step @ self.gram) * step).sum())
-        return max(left, 0.0) / (self.scale or 1.0)
+        return self._relative(left)
 
     def solve(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Tensor:
+        """The best weights on a mask: :meth:`refit`'s."""
+        return self.refit(start, keep, damping, tolerance=tolerance).weight
+
+    def refit(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Refit:
         """The best weights on a mask, pulled towards ``start``; both (out, in), with the bias as a last column.
 
-        ``tolerance`` is the residual, as a share, at which the solver stops [:data:`TOLERANCE`].
+        ``start`` is 0 outside the mask. ``tolerance`` is the residual of a row, as a share of its right side, at which
+        the solver stops [:data:`TOLERANCE`].
         """
-        strength = damping_of(self.gram, damping)
-        wanted = self.reference.to(self.dtype) @ self.gram + self.cross + strength * start
-        if self._inverse is None or self._inverse[0] != damping:
-            damped = self.gram.clone()
-            damped.diagonal().add_(strength)
-            self._inverse = damping, preconditioner(damped)  # shared by all rates of a module
-        solved, _ = masked_least_squares(
-            start,
-            self.gram,
+        shared = self._system(damping, start)
+        moved = start - self.reference
+        # (Y - X̂Wᵀ)ᵀX̂: the damping term has no slope at ``start``.
+        gap = self.cross.to(start) - moved @ shared.A + shared.strength * moved
+        errors = self.squares - ((self.cross + gap) * moved).sum(1)
+        right = (shared.wanted + shared.strength * start).masked_fill(~keep, 0.0)
+        solved = masked_step(
+            shared.A,
+            gap.masked_fill(~keep, 0.0),
             keep,
-            damping=damping,
-            target=wanted,
-            inverse=self._inverse[1].to(start),
-            tolerance=TOLERANCE if tolerance is None else tolerance,
+            goal=(TOLERANCE if tolerance is None else tolerance) * right.norm(dim=1).to(start),
+            inverse=lambda: shared.inverse,
         )
-        return solved
+        after = errors - solved.gain - shared.strength * solved.step.to(self.dtype).square().sum(1)
+        weight = start + solved.step
+        return Refit(weight, self._relative(float(errors.sum())), self._relative(float(after.sum())))
+
+    def _system(self, damping: float, like: Tensor) -> System:
+        if self._shared is None or self._shared.damping != damping:
+            strength = damping_of(self.gram, damping)
+            A = self.gram.clone()
+            A.diagonal().add_(strength)
+            wanted = self.reference.to(self.dtype) @ self.gram + self.cross
+            self._shared = System(damping, strength, A.to(like), wanted)
+        return self._shared
+
+    def _relative(self, error: float) -> float:
+        return max(error, 0.0) / (self.scale or 1.0)
+
+
+@dataclass(eq=False)
+class System:
+    """What all rates of a module share: λ, ``A`` (in, in) and ``YᵀX̂`` (out, in); its inverse when one asks for it."""
+
+    damping: float
+    strength: float
+    A: Tensor
+    wanted: Tensor
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """Of ``A``, from a float64 factor: float32's would be one of another matrix."""
+        dtype = torch.float32 if self.A.device.type == "mps" else torch.float64
+        return preconditioner(self.A.to(dtype)).to(self.A)
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """A refitted matrix (out, in), and its error before and after, relative to the block's output."""
+
+    weight: Tensor
+    before: float
+    after: float
 
 
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...progress import Progress
 from ...scheme.layout import Block
+from ...tensors.least_squares import SOLVER
 
 if TYPE_CHECKING:
     from ...calibration.teacher import Teacher
@@ -32,6 +33,8 @@ class BlockSettings:
     damping: float = 0.01
     evaluations: int = 4
     start: str = "repaired"
+    solver: int = field(default=SOLVER, init=False)
+    """No choice: which solver made the closed forms, so that blocks of an older one are not taken for this one's."""
 
     def lineage(self, fields: tuple[str, ...]) -> dict[str, Any]:
         """The settings that take part in an address."""
