@@ -130,7 +130,7 @@ def shown(told: dict[str, Any]) -> Shown:
 
 
 def _blocks(told: dict[str, Any]) -> Sheet:
-    caption = "saved: share of the work that sharing spares; disk: of what is to do"
+    caption = "saved: part of the work that sharing spares; disk: of what is to do"
     unknown = any(row["stored"] is None for row in told["blocks"])
     caption += "; stored: --data is needed to tell" if unknown else ""
     title = f"Blocks for {plural(told['configurations'], 'configuration')} in {told['folder']}"
