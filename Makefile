@@ -38,6 +38,7 @@ format: setup
 
 docs: setup
 	$(BIN)/python docs/make_commands.py
+	$(BIN)/python docs/make_flow.py
 
 clean:
 	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache

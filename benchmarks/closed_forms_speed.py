@@ -88,6 +88,7 @@ def phase(case: str, shared: Path, output: Path) -> dict[str, Any]:
 def layers() -> dict[str, Any]:
     """Layers of BERT-base's shape: seconds to choose and repair heads, neurons and single weights, and the memory."""
     import torch
+
     try:
         from composer.tensors.brain_surgeon import obs_groups, weight_order
         from composer.tensors.least_squares import masked_least_squares

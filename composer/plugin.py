@@ -36,8 +36,10 @@ tokenizer says with ``vocabulary(model_folder)`` what it is made with in its pla
 
 One that also moves the weights it keeps derives from :class:`MovingCriterion` and has ``prune`` instead of ``score``.
 
-*A block trainer* tunes the independent blocks of one wave and yields each when it is done; one that learns batch by
-batch derives from :class:`Stepping` and writes ``start``, ``step``, ``error`` and ``finish`` only.
+*A block trainer* derives from :class:`BlockTrainer`: ``tune`` tunes the independent blocks of one wave and yields each
+when it is done. One that learns batch by batch derives from :class:`Stepping` and writes ``start``, ``step``, ``error``
+and ``finish`` only. Other trainers are counted (and timed) block by block by ``compose plan``, as long as they do not
+say with ``work`` and ``memory`` what the blocks of a wave share.
 
 Errors that a user can mend are raised as :class:`InputError` or the one of its kind; the command line shows their
 lines.
@@ -71,6 +73,7 @@ from .scheme.layout import Block, Layout, Projection, Stream, Target
 from .scheme.shapes import SINGLE, Shape
 from .tasks.data.options import DataOptions
 from .tasks.task import Batch, Examples, Feature, Score, Split, Task
+from .training.work import BlockWaves, Work
 
 if TYPE_CHECKING:
     from .calibration.gram import Gram
@@ -119,6 +122,7 @@ __all__ = [
     "Block",
     "BlockSettings",
     "BlockTrainer",
+    "BlockWaves",
     "ComposerError",
     "ConfigError",
     "Criterion",
@@ -159,6 +163,7 @@ __all__ = [
     "Task",
     "Teacher",
     "Tuned",
+    "Work",
     "WorkerError",
     "answering",
     "attention",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import html
 import importlib.util
 import io
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from composer.cli.app import call
 from tests.conftest import install
@@ -18,6 +24,7 @@ from tests.test_imports import ORDER
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SVG = "{http://www.w3.org/2000/svg}"
 SMALL = {"--steps": "2", "--calibration-size": "32", "--valid-size": "16", "--test-size": "8"}
 
 
@@ -32,13 +39,62 @@ def tour() -> list[str]:
     ]
 
 
-def test_the_command_reference_is_what_help_prints() -> None:
-    spec = importlib.util.spec_from_file_location("make_commands", ROOT / "docs" / "make_commands.py")
+def script(name: str) -> Any:
+    """A script of ``docs/`` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for their annotations
     spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == module.text(), "run `make docs`"
+    return module
+
+
+def test_the_command_reference_is_what_help_prints() -> None:
+    wanted = script("make_commands").text()
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == wanted, "run `make docs`"
+
+
+def test_the_picture_of_the_flow_is_what_its_script_draws() -> None:
+    wanted = script("make_flow").picture()
+    assert (ROOT / "docs" / "flow.svg").read_text(encoding="utf-8") == wanted, "run `make docs`"
+
+
+def test_the_picture_of_the_flow_shows_every_room_and_its_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = " ".join(re.findall(r">([^<>]+)</text>", (ROOT / "docs" / "flow.svg").read_text(encoding="utf-8")))
+    for room in (ROOT / "composer").glob("*/__init__.py"):
+        first = (ast.get_docstring(ast.parse(room.read_text(encoding="utf-8"))) or "").splitlines()[0].replace("`", "")
+        assert f" {room.parent.name}/ " in f" {shown}"
+        assert html.escape(first) in shown
+    flow = script("make_flow")
+    monkeypatch.setattr(flow, "UNDER", flow.UNDER[:-1])
+    with pytest.raises(SystemExit, match=r"places .*composer/ has .*'demo'"):
+        flow.picture()
+
+
+def test_text_in_the_picture_of_the_flow_stays_in_its_box() -> None:
+    """In the widest font that it names, and no two lines on one another."""
+    fonts = {name: FontProperties(family=f"DejaVu Sans{name}", size=1) for name in ("", " Mono")}
+    root = ElementTree.fromstring((ROOT / "docs" / "flow.svg").read_text(encoding="utf-8"))
+    boxes = [tuple(float(rect.get(k, 0)) for k in ("x", "y", "width", "height")) for rect in root.iter(f"{SVG}rect")]
+    lines = []
+    for text in root.iter(f"{SVG}text"):
+        font = fonts[" Mono" if "Mono" in text.get("font-family", "") else ""].copy()
+        font.set_weight(text.get("font-weight", "normal"))
+        size = float(text.get("font-size", 0))
+        width = TextPath((0, 0), text.text or "", prop=font, size=size).get_extents().width
+        x, y = float(text.get("x", 0)), float(text.get("y", 0))
+        x -= width if text.get("text-anchor") == "end" else 0
+        around = [(bx, by, w, h) for bx, by, w, h in boxes if bx <= x <= bx + w and by <= y <= by + h]
+        left, top, room, tall = min(around, key=lambda b: b[2] * b[3])
+        assert left + 2 < x, text.text
+        assert x + width < left + room - 2, text.text
+        assert top < y - 0.7 * size, text.text
+        assert y + 2 < top + tall, text.text
+        lines.append((x, y - 0.8 * size, x + width, y + 0.1 * size, text.text))
+    for i, (x, y, right, low, one) in enumerate(lines):
+        for x2, y2, right2, low2, other in lines[:i]:
+            assert right <= x2 or right2 <= x or low <= y2 or low2 <= y, (one, other)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

@@ -74,7 +74,7 @@ def finetune(
     level: Annotated[Literal["block", "model"], Parameter(help="Shared blocks, or whole models.")],
     configuration: Which = None,
     every: Every = False,
-    baseline: Annotated[bool, Parameter(help="Whole models: start from modules/pruned, the control.")] = False,
+    baseline: Annotated[bool, Parameter(help="Whole models: start from modules/pruned, as the baseline.")] = False,
     dense: Annotated[bool, Parameter(help="Whole models: fine-tune the untouched base.")] = False,
     model: Model = None,
     scheme: SchemeFile = None,

@@ -1,4 +1,4 @@
-"""Numbers as people read them: durations, sizes, shares; ``–`` where there is none."""
+"""Numbers as people read them: durations, sizes, fractions; ``–`` where there is none."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def size(count: float | None) -> str:
     raise AssertionError("unreachable")
 
 
-def percent(share: float | None) -> str:
-    """A share of one.
+def percent(fraction: float | None) -> str:
+    """A fraction as per cent.
 
     >>> percent(0.28351)
     '28.4 %'
     """
-    return NONE if share is None else f"{share:.1%}".replace("%", " %")
+    return NONE if fraction is None else f"{fraction:.1%}".replace("%", " %")
 
 
 def number(value: float | None, digits: int = 3) -> str:

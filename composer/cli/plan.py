@@ -43,6 +43,7 @@ UNITS: Mapping[str, tuple[str, str]] = {
     "show": ("pass over the sample", "passes over the sample"),
     "teach": ("teacher batch", "teacher batches"),
     "learn": ("block step", "block steps"),
+    "block": ("block", "blocks"),
     "joint": ("joint step", "joint steps"),
     "step": ("step", "steps"),
     "compose": ("model", "models"),
@@ -129,7 +130,7 @@ def shown(told: dict[str, Any]) -> Shown:
 
 
 def _blocks(told: dict[str, Any]) -> Sheet:
-    caption = "saved: share of the work that sharing spares; disk: of what is to do"
+    caption = "saved: part of the work that sharing spares; disk: of what is to do"
     unknown = any(row["stored"] is None for row in told["blocks"])
     caption += "; stored: --data is needed to tell" if unknown else ""
     title = f"Blocks for {plural(told['configurations'], 'configuration')} in {told['folder']}"
@@ -145,7 +146,10 @@ def _work(told: dict[str, Any]) -> Sheet:
     timed = told["verdict"] is not None
     some_done = timed and any(row["stored"] for row in told["blocks"])
     share = f"share {fraction(told['share']['value'])} ({told['share']['from']})"
-    caption = f"criterion {told['criterion']}, block trainer {told['trainer']}, {share}"
+    trainer = told["trainer"]
+    if told["by_block"]:
+        trainer += " (which says nothing of its work: counted and timed block by block, as if blocks shared none of it)"
+    caption = f"criterion {told['criterion']}, block trainer {trainer}, {share}"
     caption += "; range: all pieces as in their quickest, and in their slowest try" if timed else ""
     figures = [*(["time", "range"] if timed else []), *(["to do"] if some_done else [])]
     sheet = Sheet("Work", ["work", "side", "pieces"], figures, caption)

@@ -107,8 +107,8 @@ def model(outcome: Outcome) -> Shown:
     told = outcome.summary
     targets = Sheet("Targets", ["path", "kind"], ["weights", "zeros", "sparsity"])
     for row in told["targets"]:
-        share = percent(row["zeros"] / row["weights"] if row["weights"] else 0.0)
-        targets.add_row(row["path"], row["kind"], f"{row['weights']:,}", f"{row['zeros']:,}", share)
+        sparsity = percent(row["zeros"] / row["weights"] if row["weights"] else 0.0)
+        targets.add_row(row["path"], row["kind"], f"{row['weights']:,}", f"{row['zeros']:,}", sparsity)
     yield targets
     yield (
         f"{outcome.output}: {told['parameters']:,} parameters, {told['zeros']:,} of them zero, "
@@ -203,15 +203,15 @@ def each(parts: Iterable[Shown]) -> Shown:
 def _levels(summary: dict[str, Any]) -> Shown:
     """Sharing per level, and the sparsity of each configuration."""
     tuned = set(summary.get("block_levels", ()))
-    caption = "saved: share of the work that sharing spares" + ("; * tuned" if tuned else "")
+    caption = "saved: part of the work that sharing spares" + ("; * tuned" if tuned else "")
     levels = Sheet("Sharing", ["level"], ["blocks", "uses", "saved"], caption)
     for row in summary["levels"]:
         name = f"{row['level']} *" if row["level"] in tuned else row["level"]
         levels.add_row(name, f"{row['blocks']:,}", f"{row['uses']:,}", percent(row["saved"]))
     yield levels
     sparsity = Sheet("Configurations", ["configuration"], ["sparsity"])
-    for i, share in enumerate(summary["sparsity"]):
-        sparsity.add_row(str(i), percent(share))
+    for i, fraction in enumerate(summary["sparsity"]):
+        sparsity.add_row(str(i), percent(fraction))
     yield sparsity
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from math import prod
 
@@ -14,8 +14,6 @@ from ..scheme.layout import LEVELS, Layout, Level, Projection, Target
 FLOAT, DOUBLE, MASK = 4, 8, 1
 BESIDE = 1500
 """Bytes of a stored block beside its tensors: the head with the lineage, checksum, seconds and losses."""
-LEARNING = 4
-"""A parameter that learns: itself, its gradient and AdamW's two averages."""
 SCRATCH = 6
 """Matrices, float64, that a selection or a solve holds at once."""
 EXACT = 2**24
@@ -104,20 +102,11 @@ class Footprint:
         return found
 
 
-def most(groups: Iterable[Sequence[int]]) -> int:
-    """The largest sum.
-
-    >>> most([[1, 2], [4], []])
-    4
-    """
-    return max((sum(group) for group in groups), default=0)
-
-
 def levels_of(nodes: Iterable[Node]) -> dict[Level, list[Node]]:
     """Nodes by level, finest first; levels without nodes are left out."""
     nodes = list(nodes)
-    found = {level: [node for node in nodes if node.level == level] for level in LEVELS}
-    return {level: some for level, some in found.items() if some}
+    by_level = {level: [node for node in nodes if node.level == level] for level in LEVELS}
+    return {level: of_it for level, of_it in by_level.items() if of_it}
 
 
 def _owned(p: Projection) -> dict[str, int]:

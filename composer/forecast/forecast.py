@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..models.folder import DEMO
 from ..progress import SILENT, Progress
 from ..pruning.criteria import CRITERIA
 from ..pruning.criteria.choice import criteria_of, looks_at_data
-from ..recipe import as_for_one_model
-from ..scheme.graph import Node
+from ..steps.settings import model_settings
 from ..training.blocks import TRAINERS
+from ..training.work import Work
 from ..workspace import Given, Workspace
-from .block_workload import memory_of_blocks, shared_files, tuning
-from .footprint import LEARNING, Footprint, levels_of
+from .block_workload import tuning
+from .disk_and_memory import block_rows, disk, memory, missing
+from .footprint import Footprint
 from .planned_scheme import planned_scheme
 from .stored import stored_blocks
 from .verdict import Costs, Share, verdict_of
-from .workload import Blocks, Key, Setting, Work, pruning, summed
+from .workload import Blocks, Key, Setting, pruning, summed
 
 if TYPE_CHECKING:
     from .timing.pieces import Seconds
@@ -34,15 +35,28 @@ def forecast(
         share: of the baseline's steps that composed models will need; see :meth:`.verdict.Share.of`.
     """
     space = Workspace.of(recipe)
-    if space.recipe.trainer not in TRAINERS.names():
-        TRAINERS.get(space.recipe.trainer)  # says what is allowed
-    plan = Plan(space, share, read=time)
-    told = plan.told()
-    return {**told, **plan.timed(progress)} if time else told
+    TRAINERS.get(space.recipe.trainer)  # says what is allowed
+    ahead = Forecast(space, share, read=time)
+    counted = ahead.counted()
+    return {**counted, **ahead.timed(progress)} if time else counted
 
 
-class Plan:
-    """The forecast of one workspace; ``share`` is what the user says of it; ``read``: the data are needed anyway."""
+class Row(NamedTuple):
+    """A kind of work, in the words of a comparison's ledger: all of it, and what of it is to do."""
+
+    name: str
+    side: Literal["baseline", "composed", "both"]
+    whole: list[Work]
+    to_do: list[Work]
+
+
+class Forecast:
+    """The forecast of one workspace.
+
+    Args:
+        share: what the user says of it.
+        read: the data are needed anyway, so that examples can be counted.
+    """
 
     def __init__(self, space: Workspace, share: float | None, *, read: bool) -> None:
         self.space = space
@@ -51,31 +65,36 @@ class Plan:
         valid = min(r.block.valid_size, r.valid_size or r.block.valid_size)
         valid = min(valid, len(space.examples("valid"))) if read else valid
         self.steps = self._steps()
-        if r.trainer == "joint":
-            r = r.model_copy(update={"block": as_for_one_model(r.block, r.finetune, self.steps)})
-        together = r.block.steps if r.trainer == "joint" else 0
-        comparison = space.folder / "results" / "comparison.json"
-        self.share = Share.of(share, comparison, learnt=self.steps is not None and together >= self.steps)
-        self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), needs, valid)
+        self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), needs, valid, self.steps)
+        together = self.setting.together.steps if TRAINERS.get(r.trainer).in_context else 0
+        learnt = self.steps is not None and together >= self.steps
+        self.share = Share.of(share, space.folder / "results" / "comparison.json", learnt=learnt)
         self.stored = stored_blocks(space, scheme)
         self.n = len(scheme.roots)
 
-    def told(self) -> dict[str, Any]:
+    def counted(self) -> dict[str, Any]:
         """All but seconds."""
-        rows = self._blocks()
+        blocks, work = block_rows(self.setting, self.stored), self._work()
         return {
             "folder": str(self.space.folder),
             "configurations": self.n,
             "criterion": self.space.recipe.criterion,
             "trainer": self.space.recipe.trainer,
-            "blocks": rows,
-            "disk": self._disk(rows),
-            "memory": self._memory(),
+            "by_block": any(piece.unit == "block" for row in work for piece in row.whole),
+            "blocks": blocks,
+            "disk": disk(self.setting, self.stored, blocks, self.space.folder / "models"),
+            "memory": memory(self.setting, self.stored),
             "steps": self.steps,
             "share": {"value": self.share.value, "from": self.share.source},
             "work": [
-                {"work": name, "side": side, "pieces": _pieces(all_of_it), "to_do": _pieces(left), "seconds": None}
-                for name, side, all_of_it, left in self._work()
+                {
+                    "work": row.name,
+                    "side": row.side,
+                    "pieces": _pieces(row.whole),
+                    "to_do": _pieces(row.to_do),
+                    "seconds": None,
+                }
+                for row in work
             ],
             "verdict": None,
         }
@@ -89,24 +108,16 @@ class Plan:
         from .timing.pieces import Pieces, measure
 
         work = self._work()
-        each = measure(Pieces(self.space, self.setting), [w for *_, some, _ in work for w in some], progress)
+        each = measure(Pieces(self.space, self.setting), [piece for row in work for piece in row.whole], progress)
         rows = []
         totals = {"baseline": 0.0, "composed": 0.0}
-        for name, side, all_of_it, left in work:
-            seconds = _seconds(all_of_it, each)
-            for one in totals:
-                totals[one] += seconds[1] if side in (one, "both") else 0.0
-            pieces = {"pieces": _pieces(all_of_it), "to_do": _pieces(left)}
-            rows.append(
-                {"work": name, "side": side, **pieces, "seconds": seconds, "seconds_to_do": _seconds(left, each)}
-            )
-        search = {side: _seconds(self._search(side), each)[1] for side in totals}
-        costs = Costs(
-            [_seconds(self._tuning(k), each)[1] for k in range(1, self.n + 1)],
-            _seconds(self._whole(1.0), each)[1] / self.n,
-            _seconds(self._composing(), each)[1] / self.n,
-            search["composed"] - search["baseline"],
-        )
+        for row in work:
+            seconds = _seconds(row.whole, each)
+            for side in totals:
+                totals[side] += seconds[1] if row.side in (side, "both") else 0.0
+            pieces = {"pieces": _pieces(row.whole), "to_do": _pieces(row.to_do)}
+            to_do = _seconds(row.to_do, each)
+            rows.append({"work": row.name, "side": row.side, **pieces, "seconds": seconds, "seconds_to_do": to_do})
         return {
             "work": rows,
             "seconds": totals,
@@ -115,38 +126,44 @@ class Plan:
                 for (unit, of), took in each.items()
             ],
             "device": self.space.device,
-            "verdict": verdict_of(costs, self.share, totals),
+            "verdict": verdict_of(self._costs(each), self.share, totals),
         }
 
-    # The work, in the words of a comparison's ledger -------------------------------------------------------
+    def _costs(self, each: Mapping[Key, Seconds]) -> Costs:
+        """Predicted seconds of both sides, for every number of configurations up to those there are."""
+        search = {side: _seconds(self._search(side), each)[1] for side in ("baseline", "composed")}
+        return Costs(
+            [_seconds(self._tuning(k), each)[1] for k in range(1, self.n + 1)],
+            _seconds(self._whole(1.0), each)[1] / self.n,
+            _seconds(self._composing(), each)[1] / self.n,
+            search["composed"] - search["baseline"],
+        )
 
-    def _work(self) -> list[tuple[str, str, list[Work], list[Work]]]:
-        """What, on which side, all of it, and what of it is to do."""
-        leaves, left = (_missing(*some) for some in self._nodes())
-        pruning_left = list(pruning(leaves, self.setting, self.stored.scored))
+    def _work(self) -> list[Row]:
+        """All kinds of work; those of which there is none are left out, pruning and blocks never."""
+        setting, stored = self.setting, self.stored
+        leaves = missing(setting.pruned_nodes(), stored.pruned)
+        pruning_left = list(pruning(leaves, setting, stored.scored))
         gathered = any(work.unit == "gather" for work in pruning_left)
-        tuning_left = list(tuning(Blocks(left, self.n, gathered, self.stored.joint), self.setting))
+        left = Blocks(missing(setting.tuned_nodes(), stored.tuned), self.n, gathered, stored.joint)
+        until = "fine-tune composed models until they reach the baseline's loss"
         rows = [
-            ("prune every variant", "both", list(pruning(self.setting.pruned_nodes(), self.setting)), pruning_left),
-            ("block-level fine-tuning, once for all", "composed", self._tuning(self.n), tuning_left),
-        ]
-        more = [
-            ("compose the models", "composed", self._composing()),
-            ("learning-rate search", "baseline", self._search("baseline")),
-            ("learning-rate search", "composed", self._search("composed")),
-            ("fine-tune every configuration whole", "baseline", self._whole(1.0)),
-            (
-                "fine-tune composed models until they reach the baseline's loss",
+            Row("prune every variant", "both", list(pruning(setting.pruned_nodes(), setting)), pruning_left),
+            Row(
+                "block-level fine-tuning, once for all",
                 "composed",
-                self._whole(self.share.value),
+                self._tuning(self.n),
+                list(tuning(left, setting)),
             ),
         ]
-        return rows + [(name, side, work, work) for name, side, work in more if work]
-
-    def _nodes(self) -> list[tuple[list[Node], frozenset[str] | None]]:
-        """What the two libraries need, and hold."""
-        pruned = self.setting.pruned_nodes(), self.stored.pruned
-        return [pruned, (self.setting.tuned_nodes(), self.stored.tuned)]
+        more = [
+            _to_do("compose the models", "composed", self._composing()),
+            _to_do("learning-rate search", "baseline", self._search("baseline")),
+            _to_do("learning-rate search", "composed", self._search("composed")),
+            _to_do("fine-tune every configuration whole", "baseline", self._whole(1.0)),
+            _to_do(until, "composed", self._whole(self.share.value)),
+        ]
+        return rows + [row for row in more if row.whole]
 
     def _tuning(self, k: int) -> list[Work]:
         """All blocks of the first ``k`` configurations."""
@@ -166,84 +183,29 @@ class Plan:
         return [work.times(trials / self.n) for work in self._whole(1.0)] if trials else []
 
     def _whole(self, share: float) -> list[Work]:
+        """Steps of whole models, all configurations together: this share of what the baselines take."""
         steps = round(share * (self.steps or 0))
         return [Work("step", self.n * steps, (self.space.recipe.finetune.batch_size,))] if steps else []
 
     def _steps(self) -> int | None:
         """Steps of one baseline; None where epochs are asked of data that nobody has named."""
-        from ..steps.settings import model_settings
-
         r = self.space.recipe
         if r.finetune.steps is not None:
             return r.finetune.steps
         return model_settings(self.space).steps if r.data or self.space.base.name == DEMO else None
 
-    # Bytes -------------------------------------------------------------------------------------------------
 
-    def _blocks(self) -> list[dict[str, Any]]:
-        """A row for each library and level."""
-        sharing = {row.level: row for row in self.setting.scheme.sharing(self.setting.layout)}
-        sizes = self.setting.sizes
-        parts = zip(("pruned", "finetuned"), self._nodes(), (sizes.pruned, sizes.tuned), strict=True)
-        rows = []
-        for library, (nodes, held), size in parts:
-            for level, some in levels_of(nodes).items():
-                left = _missing(some, held)
-                rows.append(
-                    {
-                        "library": library,
-                        "level": level,
-                        "needed": len(some),
-                        "uses": sharing[level].uses,
-                        "units": sharing[level].work,
-                        "saved": sharing[level].saved,
-                        "stored": None if held is None else len(some) - len(left),
-                        "to_do": len(left),
-                        "bytes": sum(map(size, left)),
-                    }
-                )
-        return rows
-
-    def _disk(self, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-        """Bytes that will be written: blocks, scores that a criterion keeps, what joint tuning shares, models."""
-        setting, sizes, space = self.setting, self.setting.sizes, self.space
-        new = [path for path in setting.scheme.modules if path in setting.keeping and path not in self.stored.scored]
-        joint = space.recipe.trainer == "joint"
-        names = [name.format(i) for i in range(self.n) for name in ("{}", "{}-finetuned", "{}-baseline")]
-        models = [name for name in (*names, "dense") if not (space.folder / "models" / name).exists()]
-        parts = {
-            "blocks": sum(row["bytes"] for row in rows),
-            "scores": sum(map(sizes.scores, new)),
-            "shared": sum(shared_files(Blocks([], self.n, False, self.stored.joint), setting)) if joint else 0,
-            "models": len(models) * sizes.model,
-        }
-        return {**parts, "total": sum(parts.values())}
-
-    def _memory(self) -> dict[str, int]:
-        """Peaks of the phases: weights, moments, optimiser states; not what a batch takes on its way."""
-        setting, sizes = self.setting, self.setting.sizes
-        moments = min(sizes.moments, setting.recipe.memory or sizes.moments)
-        leaves, left = (_missing(*some) for some in self._nodes())
-        selecting = moments + sizes.scratch(setting.scheme.modules) if setting.selects and leaves else 0
-        parts = {
-            "model": sizes.model,
-            "prune": sizes.model + selecting,
-            "blocks": sizes.model + memory_of_blocks(Blocks(left, self.n, setting.selects), setting),
-            "finetune": (LEARNING + 1) * sizes.model,
-        }
-        return {**parts, "peak": max(parts.values())}
-
-
-def _missing(nodes: Sequence[Node], held: frozenset[str] | None) -> list[Node]:
-    return [node for node in nodes if node.hash not in (held or ())]
+def _to_do(name: str, side: Literal["baseline", "composed"], work: list[Work]) -> Row:
+    """Work of which nobody looks whether some has been done already."""
+    return Row(name, side, work, work)
 
 
 def _pieces(works: Iterable[Work]) -> dict[str, float]:
     """How many of each unit."""
-    found: dict[str, float] = {}
+    counts: dict[str, float] = {}
     for work in works:
-        found[work.unit] = found.get(work.unit, 0) + work.count
-    return found
+        counts[work.unit] = counts.get(work.unit, 0) + work.count
+    return counts
 
 
 def _seconds(works: Iterable[Work], each: Mapping[Key, Seconds]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """How much work a scheme is, in pieces of equal size: counts, from the scheme and the recipe alone.
 
-What a piece costs is measured in :mod:`.timing`, under the same names of units. Block trainers' work is in
-:mod:`.blockwork`.
+What a piece costs is measured in :mod:`.timing`, under the same names of units. Of their own work block trainers say
+how much it is; :mod:`.block_workload` asks them.
 """
 
 from __future__ import annotations
@@ -10,44 +10,23 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from ..pruning.criteria import CRITERIA
 from ..pruning.criteria.choice import criterion_of, looks_at_data
 from ..pruning.criteria.criterion import moves_weights
-from ..recipe import Recipe
+from ..recipe import BlockOptions, Recipe, as_for_one_model
 from ..scheme.graph import Node, Scheme
 from ..scheme.layout import Layout
+from ..steps.settings import wave_settings
+from ..training.work import Work, parts
 from .footprint import Footprint
+
+if TYPE_CHECKING:
+    from ..training.blocks.trainer import BlockSettings
 
 Key = tuple[str, tuple[str | int, ...]]
 """Unit and kind of a piece of work."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """So many equal pieces of work.
-
-    Attributes:
-        unit: what a piece is: ``gather`` and ``show`` (a pass of the base model over the calibration sample, with
-            and without its moments), ``teach`` (over one batch of blocks), ``select``, ``solve``, ``prepare`` (what
-            solves for the same inputs share), ``probe`` (one variant's moments of its own inputs over the sample),
-            ``learn`` and ``look`` (a block's step and validation on a batch), ``joint`` (a step of all configurations
-            together), ``step`` (of a whole model), ``file``, ``byte``, ``compose``, ``sweep`` (of a composed model).
-        of: what stands for all of its kind: a target's path, a node's hash and the number of a sublayer in it, the
-            examples of a step.
-        operations: what pieces of one unit cost in proportion, where they differ.
-        least: the count if what may end early does.
-    """
-
-    unit: str
-    count: float
-    of: tuple[str | int, ...] = ()
-    operations: float = 1.0
-    least: float | None = None
-
-    def times(self, factor: float) -> Work:
-        """So many times as much."""
-        return replace(self, count=self.count * factor, least=None if self.least is None else self.least * factor)
 
 
 @dataclass(frozen=True)
@@ -62,6 +41,18 @@ class Setting:
     """Whether a criterion looks at data."""
     valid: int
     """Validation examples that blocks are measured on."""
+    steps: int | None = None
+    """Steps of one whole model; None where they cannot be counted yet."""
+
+    @cached_property
+    def waves(self) -> BlockSettings | None:
+        """Settings of the blocks that are tuned one by one; None where none is."""
+        return wave_settings(self.recipe)
+
+    @cached_property
+    def together(self) -> BlockOptions:
+        """Options of learning in context, where the recipe's trainer does."""
+        return as_for_one_model(self.recipe.block, self.recipe.finetune, self.steps)
 
     @cached_property
     def keeping(self) -> frozenset[str]:
@@ -80,18 +71,8 @@ class Setting:
         return self.scheme.pruned_nodes(self.layout, dead_columns=self.recipe.dead_columns)
 
     def tuned_nodes(self) -> list[Node]:
-        """The blocks, less those that joint tuning leaves as they are pruned."""
-        if self.recipe.trainer == "joint" and self.recipe.block.start == "pruned":
-            return []
-        return [node for wave in self.scheme.waves() for node in wave]
-
-    def kinds(self, paths: Iterable[str]) -> list[str]:
-        """What kind of target each of these is."""
-        return [self.layout.target(path).kind for path in paths]
-
-    def targets_of(self, node: Node) -> tuple[str, ...]:
-        """All targets of the node's block, pruned or not."""
-        return node.block(self.layout).targets
+        """The blocks that are tuned one by one."""
+        return [node for wave in self.scheme.waves() for node in wave] if self.waves else []
 
     def like(self, node: Node) -> str:
         """The node that stands for all of the same level and sizes: one of middling rates."""
@@ -115,7 +96,7 @@ class Setting:
         return {self._target_size(path): path for path in self.scheme.modules}
 
     def _size(self, node: Node) -> tuple[object, ...]:
-        return node.level, *map(self._target_size, self.targets_of(node))
+        return node.level, *map(self._target_size, node.block(self.layout).targets)
 
     def _target_size(self, path: str) -> tuple[object, ...]:
         target = self.layout.target(path)
@@ -148,25 +129,20 @@ def pruning(nodes: Sequence[Node], setting: Setting, scored: Collection[str] = (
         effort = read.in_features**2 * (read.in_features + 70 * read.out_features * (target.kind == "linear"))
         yield Work("select", 1, (setting.target_like(path),), effort)
     files = [setting.sizes.pruned(node) for node in nodes]
-    yield from stored(files + [setting.sizes.scores(path) for path in new if path in setting.keeping])
+    yield from files_of(files + [setting.sizes.scores(path) for path in new if path in setting.keeping])
 
 
-def stored(files: Sequence[int]) -> Iterator[Work]:
+def files_of(sizes: Sequence[int]) -> Iterator[Work]:
     """Write files of these sizes and read them again."""
-    if files:
-        yield Work("file", len(files))
-        yield Work("byte", sum(files))
-
-
-def parts(sizes: Sequence[int], memory: int | None) -> int:
-    """Into how many parts moments of these sizes are split, to stay within ``memory``."""
-    return max(1, -(-sum(sizes) // memory)) if memory else 1
+    if sizes:
+        yield Work("file", len(sizes))
+        yield Work("byte", sum(sizes))
 
 
 def summed(works: Iterable[Work]) -> list[Work]:
     """Pieces of the same kind taken together."""
     order = sorted(works, key=lambda work: (work.unit, work.operations, str(work.of)))
-    return [_sum(list(some)) for _, some in groupby(order, lambda work: (work.unit, work.operations, work.of))]
+    return [_sum(list(same)) for _, same in groupby(order, lambda work: (work.unit, work.operations, work.of))]
 
 
 def _sum(works: Sequence[Work]) -> Work:

@@ -104,10 +104,10 @@ def shown(counts: Sequence[int]) -> list[int]:
 
 
 def _looks(colour: str = PALETTE[0], marker: str = MARKERS[0]) -> dict[Side, Data]:
-    """The control greyer, dashed, with open markers, as in all pictures."""
+    """The baseline greyer, dashed, with open markers, as in all pictures."""
     line: Data = {"linewidth": 1.8, "marker": marker, "markersize": 4.5}
-    control = {"color": canvas.blend(colour, GREY, 0.6), "linestyle": "--", "markerfacecolor": SURFACE}
-    return {"baseline": {**line, **control}, "composed": {**line, "color": colour, "linestyle": "-"}}
+    baseline = {"color": canvas.blend(colour, GREY, 0.6), "linestyle": "--", "markerfacecolor": SURFACE}
+    return {"baseline": {**line, **baseline}, "composed": {**line, "color": colour, "linestyle": "-"}}
 
 
 def _in_steps(ledger: Ledger) -> Any:

@@ -185,7 +185,7 @@ class _Look:
 
 
 def _looks(runs: Sequence[Curve]) -> list[_Look]:
-    """One colour and marker per configuration; the control greyer, dashed, with open markers."""
+    """One colour and marker per configuration; the baseline greyer, dashed, with open markers."""
     used = max((c.configuration for c in runs if c.configuration is not None), default=-1) + 1
     looks = []
     for curve in runs:
@@ -196,13 +196,13 @@ def _looks(runs: Sequence[Curve]) -> list[_Look]:
         if number is None:
             number, used = used, used + 1
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
-        control = curve.kind == "baseline"
+        baseline = curve.kind == "baseline"
         looks.append(
             _Look(
-                canvas.blend(colour, GREY, 0.6) if control else colour,
+                canvas.blend(colour, GREY, 0.6) if baseline else colour,
                 marker,
-                "--" if control else "-",
-                not control,
+                "--" if baseline else "-",
+                not baseline,
             )
         )
     return looks

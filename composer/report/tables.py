@@ -19,7 +19,7 @@ def loss(value: Any) -> str:
 
 def metric_text(metric: Metric) -> Callable[[Any], str]:
     """How a value of this metric is written in a report."""
-    return percent if metric.share else lambda value: number(value, 1)
+    return percent if metric.fraction else lambda value: number(value, 1)
 
 
 def result_table(comparison: Comparison) -> Table:

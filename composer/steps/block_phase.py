@@ -80,7 +80,7 @@ class BlockPhase:
         Args:
             blocks: addresses of the blocks that the waves have tuned.
         """
-        return (self.tuned, blocks) if self.space.recipe.block.start == "repaired" else (self.pruned, self.starts)
+        return (self.tuned, blocks) if self.waves else (self.pruned, self.starts)
 
     def _waves(self) -> Waves | None:
         from ..training.blocks import TRAINERS

@@ -10,6 +10,7 @@ from ..library.store import Library
 from ..report.growth import JointPhase, JointPoint, Work
 from ..report.records import Masks, Row, Search
 from ..scheme.graph import SHARED, Scheme
+from ..training.blocks import TRAINERS
 from ..workspace import Workspace
 
 
@@ -54,7 +55,8 @@ def _joint(stats: dict[str, Any], roots: Sequence[str]) -> JointPhase:
 
 def _block_steps(library: Library, tuned: dict[str, Any]) -> int | None:
     """Steps of all blocks together, each counted for itself; None for a trainer that takes none."""
-    if tuned.get("inputs", {}).get("settings", {}).get("trainer") != "distill":
+    trainer = tuned.get("inputs", {}).get("settings", {}).get("trainer")
+    if trainer not in TRAINERS.names() or not TRAINERS.get(trainer).takes_steps:
         return None
     rows = [library.stats(address).get("rows") for address in dict.fromkeys(tuned["addresses"].values())]
     return sum(some[-1]["step"] for some in rows if some)

@@ -70,7 +70,7 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
         ),
         (
             "compare",
-            "baselines, composed models and the dense control, fine-tuned and measured",
+            "baselines, composed models and the dense model, fine-tuned and measured",
             comparison_file(space),
         ),
         ("report", f"{space.folder / 'report.html'}", space.folder / "report.html"),

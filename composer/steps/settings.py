@@ -49,14 +49,16 @@ def block_settings(recipe: Recipe) -> BlockSettings:
 def wave_settings(recipe: Recipe) -> BlockSettings | None:
     """Settings for the blocks of each wave; None where the waves have nothing to do.
 
-    Before blocks learn in context they are repaired in closed form, unless the recipe starts from them as pruned.
+    The waves of a trainer that learns in context are those of the trainer that it starts from.
     """
     from ..training.blocks import TRAINERS
 
     settings = block_settings(recipe)
-    if not TRAINERS.get(settings.trainer).in_context:
+    trainer = TRAINERS.get(settings.trainer)
+    if not trainer.in_context:
         return settings
-    return None if settings.start == "pruned" else replace(settings, trainer="least_squares")
+    first = trainer.starts_from(settings)
+    return replace(settings, trainer=first) if first else None
 
 
 def sweep_settings(space: Workspace) -> dict[str, Any]:

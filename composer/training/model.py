@@ -1,6 +1,6 @@
 """Model-level fine-tuning: a whole model on its task, with masks held.
 
-The same code trains composed models, baselines and the dense control. Masks come from the caller (the
+The same code trains composed models, baselines and the dense model. Masks come from the caller (the
 library's files), are applied after every optimiser step and stand in every checkpoint.
 """
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file, save_file
 
-from composer.assess.masks.overlap import PICTURES, compare_masks, picture, shares
+from composer.assess.masks.overlap import PICTURES, compare_masks, densities, picture
 from composer.assess.masks.page import pixels
 from composer.cli.app import call
 from composer.errors import LibraryError, ModelError
@@ -125,10 +125,10 @@ def test_libraries_are_compared_by_node(tmp_path: Path) -> None:
         lambda n: st.integers(1, 60).flatmap(lambda m: st.tuples(arrays(np.bool_, (n, m)), arrays(np.bool_, (n, m))))
     )
 )
-def test_a_picture_holds_the_shares(masks: tuple[Any, Any]) -> None:
+def test_a_picture_holds_how_much_is_removed(masks: tuple[Any, Any]) -> None:
     a, b = masks
     small = picture(a, b)
-    parts = {name: shares(small[name]) for name in ("both", "only_a", "only_b")}
+    parts = {name: densities(small[name]) for name in ("both", "only_a", "only_b")}
     for share in parts.values():
         assert share.shape == parts["both"].shape
         assert max(share.shape) <= 48

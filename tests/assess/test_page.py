@@ -263,7 +263,7 @@ def test_labels_of_a_grid_lie_apart(layers: int) -> None:
 def test_a_grid_of_few_names_shows_them_all() -> None:
     names = ["a long name of a data set.jsonl", "multi30k"]
     grid = grids.Grid("", names, names, [[0.0, 1.0], [None, 0.5]], [("evaluated on", 2)])
-    figure = grids.grid_figure([grid], grids.shares("share (%)"))
+    figure = grids.grid_figure([grid], grids.percents("share (%)"))
     assert overlapping(figure) == []
     assert sum(text.get_text() == "multi30k" for text in figure.axes[0].texts) == 2
 

@@ -20,6 +20,7 @@ TOLD: dict[str, Any] = {
     "configurations": 3,
     "criterion": "obs",
     "trainer": "least_squares",
+    "by_block": False,
     "blocks": [{**BLOCKS, "stored": 20, "to_do": 40, "bytes": 4_000_000}],
     "disk": {"blocks": 4_000_000, "scores": 0, "shared": 0, "models": 96_000_000, "total": 100_000_000},
     "memory": {"model": 1, "prune": 20_000_000, "blocks": 300_000_000, "finetune": 80_000_000, "peak": 300_000_000},
@@ -98,6 +99,12 @@ def test_what_is_shown(compose: Compose) -> None:
     assert "memory: 300 MB at the peak (prune 20 MB, blocks 300 MB, finetune 80 MB)" in said
     assert "share 1/4 (assumed)" in said
     assert said.endswith("--time predicts seconds, and from how many configurations on composing pays")
+
+
+def test_a_trainer_that_says_nothing_of_its_work_is_named(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FORECAST, lambda *_, **__: {**TOLD, "trainer": "toy", "by_block": True})
+    said = " ".join(compose("plan").out.split())
+    assert "block trainer toy (which says nothing of its work: counted and timed block by block" in said
 
 
 @pytest.mark.usefixtures("asked")

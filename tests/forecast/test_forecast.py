@@ -13,20 +13,20 @@ import pytest
 
 import composer
 from composer.errors import RecipeError
-from composer.forecast.block_workload import BLOCKS, Blocks, joint
+from composer.forecast.block_workload import tuning
 from composer.forecast.footprint import BESIDE, Footprint
 from composer.forecast.forecast import forecast
 from composer.forecast.timing import pieces as timing
 from composer.forecast.timing.bench import SAMPLE
 from composer.forecast.timing.pieces import Seconds
 from composer.forecast.verdict import ASSUMED
-from composer.forecast.workload import Setting, Work
+from composer.forecast.workload import Blocks, Setting
 from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.recipe import Recipe
 from composer.scheme.graph import load_scheme
 from composer.steps.outcome import Outcome
-from composer.training.blocks import TRAINERS
+from composer.training.work import Work
 from tests.reference.work_clock import WorkClock
 
 FACTOR = 1.25
@@ -224,16 +224,9 @@ def test_a_scheme_without_its_configurations_is_planned_for(cases: dict[str, Cas
     assert forecast(case.recipe(folder=str(tmp_path)))["blocks"] == case.before["blocks"]
 
 
-@pytest.mark.parametrize("trainer", ["nothing", "joint"])
-def test_a_trainer_that_there_is_not(trainer: str, t5_folder: Path) -> None:
-    if trainer in TRAINERS.names():
-        pytest.skip("there is")
-    with pytest.raises(composer.InputError, match=f"unknown trainer {trainer!r}"):
-        forecast(Recipe(model=str(t5_folder), trainer=trainer))
-
-
-def test_every_trainer_has_a_forecast() -> None:
-    assert {*TRAINERS.names()} <= {*BLOCKS}
+def test_a_trainer_that_there_is_not(t5_folder: Path) -> None:
+    with pytest.raises(composer.InputError, match="unknown trainer 'nothing'"):
+        forecast(Recipe(model=str(t5_folder), trainer="nothing"))
 
 
 def test_joint_tuning_takes_its_steps_once_whatever_the_number_of_configurations(cases: dict[str, Case]) -> None:
@@ -242,7 +235,7 @@ def test_joint_tuning_takes_its_steps_once_whatever_the_number_of_configurations
     scheme, base = load_scheme(case.folder / "conf_prune.json"), BaseModel(case.start["model"])
     setting = Setting(scheme, base.layout, recipe, Footprint(base, scheme), True, 4)
     for n in (1, 2):
-        work = list(joint(Blocks(setting.tuned_nodes(), n, True), setting))
+        work = list(tuning(Blocks(setting.tuned_nodes(), n, True), setting))
         assert [w.count for w in work if w.unit == "joint"] == [40]
         assert sum(w.count for w in work if w.unit == "solve") == len([w for w in work if w.unit == "solve"])
     assert Work("joint", 40, (8,), least=30.0) in work
@@ -262,9 +255,10 @@ def spent(case: Case, k: int, steps: int, joint_steps: int, each: dict[str, floa
     setting = Setting(scheme, base.layout, case.recipe(), Footprint(base, scheme), True, 4)
     below = {node.hash for i in range(k) for node in scheme.below(scheme.root(i))}
     nodes = [node for node in setting.tuned_nodes() if node.hash in below]
-    forms = sum(w.count * each[w.unit] for w in BLOCKS["least_squares"](Blocks(nodes, k, True), setting))
+    assert case.recipe().trainer == "least_squares"
+    forms = sum(w.count * each[w.unit] for w in tuning(Blocks(nodes, k, True), setting))  # with the files of all nodes
     tops = {name for i in range(k) for name in scheme.nodes[scheme.roots[i]].children}
-    files = len(nodes) + 1 + len(tops)  # closed forms, what is shared, blocks of the joint library
+    files = 1 + len(tops)  # what is shared, blocks of the joint library
     composed = forms + files * each["file"] + joint_steps * each["joint"] + k * each["compose"]
     return k * steps * each["step"], composed
 

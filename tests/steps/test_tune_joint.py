@@ -511,9 +511,9 @@ def test_models_are_built_and_fine_tuned_from_it(here: Place) -> None:
     assert all(not made[name][~mask].any() for name, mask in keep.items())
 
     # A baseline begins from the pruned variants of the base model: it has nothing of the joint phase.
-    control = composer.finetune_model(space, "baseline", 1)
-    assert SHARED not in json.loads((control.output / "composer.json").read_text())["inputs"]["blocks"]
-    assert control.summary["first_loss"] != pytest.approx(tuned.summary["first_loss"], rel=1e-3)
+    baseline = composer.finetune_model(space, "baseline", 1)
+    assert SHARED not in json.loads((baseline.output / "composer.json").read_text())["inputs"]["blocks"]
+    assert baseline.summary["first_loss"] != pytest.approx(tuned.summary["first_loss"], rel=1e-3)
 
 
 def test_damaged_shared_weights_are_named(here: Place) -> None:

@@ -16,7 +16,7 @@ def test_every_main_metric_is_in_the_table(task: str) -> None:
 
 def test_every_figure_of_answers_is_in_the_table_and_in_per_cent() -> None:
     for name in squad_metrics(["a", ""], [["a"], []]):
-        assert (METRICS[name].unit, METRICS[name].share, METRICS[name].higher_is_better) == ("per cent", False, True)
+        assert (METRICS[name].unit, METRICS[name].fraction, METRICS[name].higher_is_better) == ("per cent", False, True)
 
 
 def test_only_of_perplexity_less_is_better() -> None:
@@ -25,6 +25,6 @@ def test_only_of_perplexity_less_is_better() -> None:
 
 def test_metrics_are_found_whatever_their_case_and_unknown_ones_count_as_shares() -> None:
     assert metric_of("BLEU") is METRICS["bleu"]
-    assert (metric_of("kappa").label, metric_of("kappa").share) == ("kappa", True)
+    assert (metric_of("kappa").label, metric_of("kappa").fraction) == ("kappa", True)
     assert (metric_of("accuracy").decimals, metric_of("bleu").decimals) == (3, 2)
     assert metric_of(None).label == "metric"

@@ -1,7 +1,7 @@
 """How much of what several pruned models or libraries removed is the same: Jaccard of the removed sets.
 
 For sets of removed weights ``A`` and ``B`` it is ``|A ∩ B| / |A ∪ B|``: 1 for the same, 0 for nothing in common. Two
-random sets that take the shares ``a`` and ``b`` of the weights have ``ab / (a + b - ab)`` in common, which is what a
+random sets that take the fractions ``a`` and ``b`` of the weights have ``ab / (a + b - ab)`` in common, which is what a
 figure has to be compared with.
 """
 
@@ -32,7 +32,7 @@ SIDE = 48
 PICTURES = 24
 """Most pictures of a pair: of the targets that differ most."""
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-"""A cell's share, in 35ths."""
+"""How much of a cell is removed, in 35ths."""
 
 
 def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
@@ -130,9 +130,9 @@ def differing(rows: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def picture(a: NDArray[Any], b: NDArray[Any]) -> dict[str, Any]:
-    """Two masks (out, in), made small: of every cell the shares of weights removed by both and by one side only.
+    """Two masks (out, in), made small: of every cell how much of it is removed by both and by one side only.
 
-    Each share is a digit of :data:`DIGITS`, each row of cells a text.
+    Each of these is a digit of :data:`DIGITS`, each row of cells a text.
     """
     edges = [_edges(size) for size in a.shape]
     area = np.outer(*(np.diff([*at, size]) for at, size in zip(edges, a.shape, strict=True)))
@@ -152,6 +152,6 @@ def _edges(size: int) -> NDArray[Any]:
     return np.arange(whole) * size // whole
 
 
-def shares(rows: Sequence[str]) -> NDArray[Any]:
-    """The shares that a part of a picture tells, (rows, columns)."""
+def densities(rows: Sequence[str]) -> NDArray[Any]:
+    """How much of each cell is removed, 0 to 1, (rows, columns)."""
     return np.array([[DIGITS.index(digit) for digit in row] for row in rows]) / (len(DIGITS) - 1)

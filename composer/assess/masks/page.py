@@ -20,7 +20,7 @@ from ...steps.outcome import Outcome
 from ..pages import grids
 from ..pages.drawn import Drawing, Part, figure, table
 from ..pages.page import read_parts
-from .overlap import compare_masks, differing, shares
+from .overlap import compare_masks, densities, differing
 
 PAGE = "masks.html"
 NAME = "masks"
@@ -84,7 +84,7 @@ def part(pair: Row, i: int, of: int) -> Part:
     """The section of one pair."""
     name = "overlap" if of == 1 else f"overlap-{i}"
     values = {row["target"]: row["jaccard"] for row in pair["rows"]}
-    heat = grids.grid_figure([grids.by_layer("", values)], grids.shares("overlap (Jaccard, %)", PALETTE[2]))
+    heat = grids.grid_figure([grids.by_layer("", values)], grids.percents("overlap (Jaccard, %)", PALETTE[2]))
     drawing = Drawing(name, heat, "Overlap of every target, by layer and role", "Numbers in the table below.")
     caption = "Share of what either side removed that both removed. Blank: nothing removed, or no such target."
     parts: list[Table | Figure] = [layer_table(pair, name), figure(f"{name}-figure", caption, [drawing])]
@@ -150,9 +150,9 @@ def _names(picture: Picture, pair: Row) -> None:
 
 def pixels(picture: Row) -> Any:
     """Colours of the cells, (rows, columns, RGBA): the mean of what is removed, opaque where all is."""
-    parts = {name: shares(picture[name]) for name in COLOURS}
+    parts = {name: densities(picture[name]) for name in COLOURS}
     opacity = np.sum(list(parts.values()), axis=0)
-    colours: Any = sum(share[..., None] * np.array(to_rgb(COLOURS[name])) for name, share in parts.items())
+    colours: Any = sum(density[..., None] * np.array(to_rgb(COLOURS[name])) for name, density in parts.items())
     mixed = colours / np.maximum(opacity, 1e-9)[..., None]
     return np.clip(np.concatenate([mixed, opacity[..., None]], axis=2), 0, 1)
 
@@ -183,11 +183,11 @@ def target_table(pair: Row, name: str) -> Table:
 
 
 def _columns() -> list[Column]:
-    share = "of the weights"
+    unit = "of the weights"
     return [
-        Column("removed a", share),
-        Column("removed b", share),
-        Column("removed by both", share),
+        Column("removed a", unit),
+        Column("removed b", unit),
+        Column("removed by both", unit),
         Column("overlap", "Jaccard"),
         Column("by chance", "Jaccard of random masks"),
     ]

@@ -55,9 +55,9 @@ def _norms(path: str, grams: Sequence[Gram]) -> dict[str, Any]:
     norms = np.concatenate([gram.norms.double().numpy() for gram in distinct])
     squares = np.sort(norms**2)[::-1]
     top = max(1, round(TOP * squares.size))
-    share = float(squares[:top].sum() / squares.sum()) if squares.sum() else 0.0
+    top_part = float(squares[:top].sum() / squares.sum()) if squares.sum() else 0.0
     summary = {"min": float(norms.min()), "median": float(np.median(norms)), "max": float(norms.max())}
-    return {"target": path, "tokens": max(g.tokens for g in distinct), "norms": {**summary, "top_share": share}}
+    return {"target": path, "tokens": max(g.tokens for g in distinct), "norms": {**summary, "top_share": top_part}}
 
 
 def _names_data(bench: Bench) -> bool:

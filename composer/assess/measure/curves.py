@@ -137,11 +137,11 @@ def _pruned(bench: Bench, point: Point) -> dict[str, Any]:
     from .replay import replaced
 
     weights, removed = bench.pruner.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
-    share = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
+    part = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
     dense = min(_seconds(bench) for _ in range(REPEATS))
     loss = bench.loss_with(weights)
     with replaced(bench.parameters, weights):
-        return {"removed_share": share, **_measured(bench, loss), "seconds_dense": dense}
+        return {"removed_share": part, **_measured(bench, loss), "seconds_dense": dense}
 
 
 def _measured(bench: Bench, loss: float) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def propose(rows: Iterable[tuple[str, int, float]], layout: Layout, goal: int, t
     """The greedy choice (:mod:`.greedy`) for the measured rows: target, weights removed, rise.
 
     What looks like a gain is noise, and costs nothing; but the largest such gain tells how large noise is. That much,
-    times the square of the removed share, is added to every row, so that targets which noise alone tells apart are
+    times the square of the rate, is added to every row, so that targets which noise alone tells apart are
     pruned alike. The rise that is handed back is without it.
     """
     rows = list(rows)
@@ -90,8 +90,8 @@ def propose(rows: Iterable[tuple[str, int, float]], layout: Layout, goal: int, t
     table: dict[str, list[Point]] = {}
     costs: dict[str, list[Point]] = {}
     for path, removed, rise in rows:
-        share = removed / layout.target(path).parameters
-        table.setdefault(path, []).append((removed, max(rise, 0.0) + noise * share**2))
+        rate = removed / layout.target(path).parameters
+        table.setdefault(path, []).append((removed, max(rise, 0.0) + noise * rate**2))
         costs.setdefault(path, []).append((removed, max(rise, 0.0)))
     units = {path: layout.target(path).parameters // layout.target(path).units for path in table}
     try:
@@ -108,10 +108,10 @@ def uniform_rates(layout: Layout, paths: Iterable[str], goal: int) -> dict[str, 
     The last linear target takes the remainder of the others' rounding.
     """
     paths = list(paths)
-    share = goal / layout.parameters(paths)
-    rates = dict.fromkeys(paths, share)
+    rate = goal / layout.parameters(paths)
+    rates = dict.fromkeys(paths, rate)
     linear = [path for path in paths if layout.target(path).kind == "linear"]
-    left = goal - sum(layout.target(path).removed_weights(share) for path in paths if path not in linear)
+    left = goal - sum(layout.target(path).removed_weights(rate) for path in paths if path not in linear)
     total = layout.parameters(linear)
     for path in linear:
         count = min(round(left * layout.target(path).parameters / total), layout.target(path).parameters - 1)

@@ -48,14 +48,14 @@ class Scale:
 
     Attributes:
         name: what they are, with their unit.
-        share: value -> part of the full tint, 0 to 1.
+        depth: value -> part of the full tint, 0 to 1.
         show: value -> text in its cell.
         marks: values that the legend shows.
         colour: of the palette; negative values have the colour ``below``.
     """
 
     name: str
-    share: Callable[[float], float]
+    depth: Callable[[float], float]
     show: Callable[[float], str]
     marks: Sequence[float]
     colour: str = PALETTE[1]
@@ -63,8 +63,8 @@ class Scale:
 
     def tint(self, value: float) -> tuple[str, float]:
         """Colour and opacity of a cell."""
-        share = min(max(self.share(abs(value)), 0.0), 1.0)
-        return (self.colour if value >= 0 else self.below), PALE + (FULL - PALE) * share
+        depth = min(max(self.depth(abs(value)), 0.0), 1.0)
+        return (self.colour if value >= 0 else self.below), PALE + (FULL - PALE) * depth
 
 
 def rises(values: Iterable[float], name: str) -> Scale:
@@ -77,8 +77,8 @@ def rises(values: Iterable[float], name: str) -> Scale:
     return Scale(name, lambda v: math.log1p(v / NOISE) / full, signed, marks)
 
 
-def shares(name: str, colour: str = PALETTE[0]) -> Scale:
-    """Shares of one, in per cent."""
+def percents(name: str, colour: str = PALETTE[0]) -> Scale:
+    """Values from 0 to 1, written in per cent."""
     return Scale(name, float, lambda v: f"{100 * v:.0f}", (0.0, 0.25, 0.5, 0.75, 1.0), colour)
 
 

@@ -185,9 +185,9 @@ def _sizes(held: Mapping[str, Row]) -> str:
     count = sum(row["count"] for row in rows)
     half = next((point for point in points if point["share_below"]["all"] >= 0.5), points[-1])
     largest = max(row["max_abs"] for row in rows)
-    share = percent(half["share_below"]["all"], 0)
+    below = percent(half["share_below"]["all"], 0)
     return (
-        f"{share} of the {count:,} target weights are smaller than {half['cutoff']:.2g}, the largest is {largest:.2g}. "
+        f"{below} of the {count:,} target weights are smaller than {half['cutoff']:.2g}, the largest is {largest:.2g}. "
         "What they are worth only a measurement tells."
     )
 

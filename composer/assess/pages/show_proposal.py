@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 def part(content: Row, targets: Sequence[str]) -> Part:
     """The section of a ``proposal.json``; ``targets`` are all of the model's, as far as they are known."""
     rates = {path: float(content["rates"].get(path, 0.0)) for path in targets or content["rates"]}
-    picture = grids.grid_figure([grids.by_layer("", rates)], grids.shares("rate (% of its heads or weights removed)"))
+    picture = grids.grid_figure([grids.by_layer("", rates)], grids.percents("rate (% of its heads or weights removed)"))
     drawing = Drawing(
         "proposal", picture, "Proposed rate of every target, by layer and role", "Numbers in the table below."
     )

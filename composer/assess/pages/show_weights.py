@@ -49,10 +49,10 @@ def part(content: Mapping[str, Any]) -> Part:
 def spread(content: Mapping[str, Any]) -> str:
     """The histogram in words."""
     lines = []
-    for share in (0.1, 0.5, 0.9):
-        at = next((p["cutoff"] for p in content["cutoffs"] if p["share_below"]["all"] >= share), None)
+    for part in (0.1, 0.5, 0.9):
+        at = next((p["cutoff"] for p in content["cutoffs"] if p["share_below"]["all"] >= part), None)
         if at is not None:
-            lines.append(f"{percent(share, 0)} of the weights are below {at:.2g}")
+            lines.append(f"{percent(part, 0)} of the weights are below {at:.2g}")
     return "; ".join(lines) + "." if lines else ""
 
 
@@ -152,7 +152,7 @@ def column_tables(content: Mapping[str, Any]) -> list[Table]:
 
 
 def _norms(row: Mapping[str, Any], name: str) -> list[str | Cell]:
-    norms, share = row["norms"], row["norms"]["top_share"]
+    norms, top = row["norms"], row["norms"]["top_share"]
     ratio = norms["max"] / norms["median"] if norms["median"] else None
     figures = [*(number(norms[key], 1) for key in ("min", "median", "max")), number(ratio, 1)]
-    return [name, *figures, Cell(percent(share), bar=share)]
+    return [name, *figures, Cell(percent(top), bar=top)]

@@ -46,14 +46,19 @@ class Bench:
         self.model = space.fresh_model()
         self.parameters = dict(self.model.named_parameters())
         r, layout = space.recipe, self.layout.only(self.scheme.modules)
-        full = Calibration(self.model, space.task, self.train, layout, size=r.calibration_size, seed=r.seed)
-        chosen = full.indices[len(full.indices) // (2 * SAMPLE) :: -(-len(full.indices) // SAMPLE)]
+        whole = Calibration(
+            self.model, space.task, self.train, layout, size=r.calibration_size, seed=r.seed, memory=r.memory
+        )
+        # Batches are sorted by length: a few at equal distances, from the middle of each part, stand for all.
+        chosen = whole.indices[len(whole.indices) // (2 * SAMPLE) :: -(-len(whole.indices) // SAMPLE)]
         self._drawn = [i for batch in chosen for i in batch]
         self._looked_at = layout
         self.sample = self.few()
-        self.scale = _tokens(full) / _tokens(self.sample)
+        self.scale = _tokens(whole) / _tokens(self.sample)
         valid = space.examples("valid").first(r.block.valid_size)
-        self.teacher = Teacher(self.model, self.layout, space.task, self.train, valid, self.sample)
+        self.teacher, self.whole_teacher = (
+            Teacher(self.model, self.layout, space.task, self.train, valid, sample) for sample in (self.sample, whole)
+        )
 
     def few(self) -> Calibration:
         """A few batches of the calibration sample, with none of their moments gathered yet."""

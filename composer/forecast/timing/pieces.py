@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -23,11 +23,12 @@ from ...tasks.task import Examples
 from ...tensors import masks
 from ...training.blocks import TRAINERS
 from ...training.blocks.stepping import Stepping
-from ...training.blocks.trainer import BlockSettings
+from ...training.blocks.trainer import BlockSettings, Job
 from ...training.joint import Variant
 from ...training.loop import train_whole
 from ...training.settings import ModelSettings
-from ..workload import Key, Work
+from ...training.work import Work
+from ..workload import Key
 from .bench import SAMPLE, TimedAlone, TimedTogether
 from .closed_forms import LEAST, ClosedForms
 
@@ -96,6 +97,7 @@ class Pieces(ClosedForms):
             "teach": self.teach,
             "learn": self.learn,
             "look": self.look,
+            "block": self.whole_block,
             "step": self.step,
             "joint": self.joint,
             "file": self.file,
@@ -103,6 +105,12 @@ class Pieces(ClosedForms):
             "compose": self.compose,
             "sweep": self.sweep,
         }
+
+    @property
+    def wave_settings(self) -> BlockSettings:
+        """Settings of the blocks that are tuned one by one; where there are none, none of their work is tried."""
+        assert self.setting.waves is not None
+        return self.setting.waves
 
     # Steps -----------------------------------------------------------------------------------------------
 
@@ -123,13 +131,19 @@ class Pieces(ClosedForms):
         """Seconds of ``work`` on a block that has begun to learn, with what the base model did on one batch."""
         node = self.scheme.nodes[name]
         block = self.block(node)
-        r = self.space.recipe.block
-        settings = BlockSettings(self.space.recipe.trainer, r.steps, r.batch_size, r.learning_rate, r.patience, 0)
-        trainer: Any = TRAINERS.get(settings.trainer)  # one that learns by steps: others have no such work
-        learning = trainer.start(self.weights(node), self.masks(node), settings)
+        trainer: Any = TRAINERS.get(self.wave_settings.trainer)  # a Stepping one: others have no such work
+        learning = trainer.start(self.weights(node), self.masks(node), self.wave_settings)
         with self.teacher.watching([block]):
             self.teacher.teach("train", self.batch(0))
             return self.repeated(lambda _: work(learning, self.teacher.lesson(block)))
+
+    def whole_block(self, name: str) -> Sequence[float]:
+        """All that the trainer does to one block by itself, on the whole calibration sample where it looks at that."""
+        node = self.scheme.nodes[name]
+        job = Job(name, self.block(node), self.weights(node), self.masks(node), upstream=name)
+        trainer, settings = TRAINERS.get(self.wave_settings.trainer), self.wave_settings
+        tuned = partial(trainer.tune, [job], self.whole_teacher, settings, label=settings.trainer, progress=SILENT)
+        return [self.took(lambda: list(tuned()))]
 
     def step(self, batch_size: int) -> Sequence[float]:
         """A step of the middle configuration, by the real training loop."""
@@ -142,7 +156,7 @@ class Pieces(ClosedForms):
     def joint(self, batch_size: int) -> Sequence[float]:
         """A step of all configurations together; each costs the same, so the middle one stands for all."""
         keep, offsets = self.masks(self._middle), dict[str, Tensor]()
-        if self.space.recipe.block.start == "repaired":
+        if self.setting.waves:  # blocks that have been tuned differ from the base model's, pruned ones do not
             linear = {p.weight for t in self.layout.targets if t.kind != "attention" for p in t.projections}
             offsets = {name: torch.zeros_like(self.parameters[name]) for name in keep if name in linear}
         variants = [[Variant(offsets, keep)]]

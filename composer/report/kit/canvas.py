@@ -110,14 +110,14 @@ def inline(figure: Figure, name: str, label: str, *, scale: float = 1.0, descrip
     return head + svg[svg.index(">") + 1 :]
 
 
-def blend(colour: str, other: str, share: float) -> str:
-    """Mix ``share`` of ``other`` into ``colour``.
+def blend(colour: str, other: str, part: float) -> str:
+    """Mix ``part`` (0 to 1) of ``other`` into ``colour``.
 
     >>> blend("#000000", "#ffffff", 0.5)
     '#808080'
     """
     pairs = [(int(colour[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
-    return "#" + "".join(f"{round(a * (1 - share) + b * share):02x}" for a, b in pairs)
+    return "#" + "".join(f"{round(a * (1 - part) + b * part):02x}" for a, b in pairs)
 
 
 def loss_axis(axes: Axes, values: Sequence[float], label: str) -> None:

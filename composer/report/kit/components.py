@@ -155,7 +155,7 @@ def number(value: Any, digits: int = 0, suffix: str = "") -> str:
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """A share as per cent, or a dash.
+    """A fraction as per cent, or a dash.
 
     >>> percent(0.256), percent(None)
     ('25.6%', '–')
@@ -179,7 +179,7 @@ def seconds(value: Any) -> str:
 
 
 def fraction(value: Any) -> str:
-    """A share as a simple fraction.
+    """A number as a simple fraction.
 
     >>> fraction(0.25), fraction(1.0), fraction(None)
     ('1/4', '1', '–')

@@ -79,7 +79,7 @@ def rates_text(rates: Sequence[float], *, brief: bool = False) -> str:
     >>> rates_text([0.25, 0.25]), rates_text([0.25, 0.3, 0.3]), rates_text([0.25, 0.3, 0.5], brief=True)
     ('25%', '25/30/30%', '25…50%')
     """
-    shares = [f"{round(100 * rate, 1):g}" for rate in rates]
-    if len(set(shares)) == 1:
-        return f"{shares[0]}%"
-    return f"{shares[0]}…{shares[-1]}%" if brief and len(shares) > 2 else f"{'/'.join(shares)}%"
+    texts = [f"{round(100 * rate, 1):g}" for rate in rates]
+    if len(set(texts)) == 1:
+        return f"{texts[0]}%"
+    return f"{texts[0]}…{texts[-1]}%" if brief and len(texts) > 2 else f"{'/'.join(texts)}%"

@@ -14,19 +14,19 @@ class Metric:
         label: what readers call it.
         unit: what one of it is; empty where the label says so.
         higher_is_better: False where less is better.
-        share: it lies between 0 and 1: reports show per cent, and the terminal one decimal more than of other figures.
+        fraction: it lies between 0 and 1: reports show per cent, and the terminal one decimal more than of others.
     """
 
     name: str
     label: str
     unit: str = ""
     higher_is_better: bool = True
-    share: bool = False
+    fraction: bool = False
 
     @property
     def decimals(self) -> int:
         """Decimals of its value as a plain number."""
-        return 3 if self.share else 2
+        return 3 if self.fraction else 2
 
 
 METRICS = {
@@ -34,8 +34,8 @@ METRICS = {
     for metric in (
         Metric("bleu", "BLEU", "points"),
         Metric("chrf", "chrF", "points"),
-        Metric("accuracy", "accuracy", "share right", share=True),
-        Metric("f1", "F1", share=True),
+        Metric("accuracy", "accuracy", "share right", fraction=True),
+        Metric("f1", "F1", fraction=True),
         Metric("perplexity", "perplexity", "per token", higher_is_better=False),
         Metric("exact_match", "exact match", "per cent"),
         Metric("answer_f1", "F1", "per cent"),
@@ -48,6 +48,6 @@ METRICS = {
 
 
 def metric_of(name: str | None) -> Metric:
-    """The row of this name; a metric of another package's task counts as a share of which more is better."""
+    """The row of this name; a metric of another package's task counts as a fraction of which more is better."""
     name = str(name or "metric")
-    return METRICS.get(name.lower(), Metric(name, name, share=True))
+    return METRICS.get(name.lower(), Metric(name, name, fraction=True))

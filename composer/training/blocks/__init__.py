@@ -1,4 +1,4 @@
-"""Block trainers: one file and one row each."""
+"""Blocks learn to put out what the base model's do: by distillation, in closed form, or all together."""
 
 from __future__ import annotations
 

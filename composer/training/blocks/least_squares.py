@@ -24,8 +24,10 @@ from torch import Tensor
 
 from ...progress import Bar, Progress
 from ...scheme.layout import Block, End
+from ..work import BlockWaves, Work
+from .least_squares_work import memory_of, work_of
 from .moments import Moments, kept, matrix, separated
-from .trainer import BlockSettings, Job, Look, Tuned
+from .trainer import BlockSettings, BlockTrainer, Job, Look, Tuned
 
 if TYPE_CHECKING:
     from ...calibration.teacher import Lesson, Teacher
@@ -36,11 +38,10 @@ ROOM, LEAST = 2, 1 << 28
 """Activations of the sample may take so many times the model's bytes, and so many bytes however small it is."""
 
 
-class LeastSquares:
+class LeastSquares(BlockTrainer):
     """See :class:`.trainer.BlockTrainer`."""
 
     fields: tuple[str, ...] = ("calibration_size", "damping", "solver")
-    in_context: bool = False
 
     @classmethod
     def tune(
@@ -50,6 +51,16 @@ class LeastSquares:
         with progress.bar(label, len(jobs)) as bar, torch.no_grad():
             yield from _on_base_inputs([job for job in jobs if job.live is not None], teacher, settings, bar)
             yield from _on_own_inputs([job for job in jobs if job.live is None], teacher, settings, bar)
+
+    @classmethod
+    def work(cls, blocks: BlockWaves, settings: BlockSettings) -> Iterator[Work]:
+        """Solves, and passes over the calibration sample."""
+        return work_of(blocks)
+
+    @classmethod
+    def memory(cls, blocks: BlockWaves, settings: BlockSettings) -> int:
+        """Moments, and the matrices of a solve."""
+        return memory_of(blocks)
 
 
 def _on_base_inputs(

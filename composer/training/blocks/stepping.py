@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...progress import Progress
 from ...tensors.batches import batch_indices, in_order
-from .trainer import BlockSettings, Job, Look, Run, Tuned
+from ..work import BlockWaves, Work
+from .trainer import BlockSettings, BlockTrainer, Job, Look, Run, Tuned
 
 if TYPE_CHECKING:
     from ...calibration.teacher import Teacher
@@ -21,11 +22,11 @@ VALIDATIONS = 8
 """How often a block is validated, spread over its steps."""
 
 
-class Stepping(ABC):
+class Stepping(BlockTrainer):
     """One block that learns by steps; the best weights of all validations win, and patience ends it early."""
 
     fields: tuple[str, ...] = ("steps", "batch_size", "learning_rate", "patience")
-    in_context: bool = False
+    takes_steps = True
 
     @classmethod
     @abstractmethod
@@ -50,7 +51,7 @@ class Stepping(ABC):
     ) -> Iterator[tuple[Job, Tuned]]:
         """See :class:`.trainer.BlockTrainer`."""
         pupils = [_Pupil(job, cls.start(job.start, job.masks, settings)) for job in jobs]
-        every = max(1, -(-settings.steps // VALIDATIONS))
+        every = steps_between_looks(settings.steps)
         with teacher.watching([job.block for job in jobs]), progress.bar(label, settings.steps) as bar:
             _validate(pupils, teacher, settings, 0)
             for step in range(1, settings.steps + 1):
@@ -66,6 +67,25 @@ class Stepping(ABC):
                         if not pupil.active:
                             yield pupil.job, Tuned(pupil.best_weights, pupil.looks)
                 bar.advance(f"{len(live)} of {len(jobs)} still learning")
+
+    @classmethod
+    def work(cls, blocks: BlockWaves, settings: BlockSettings) -> Iterator[Work]:
+        """Steps and validations; one pass of the base model feeds all blocks of a wave. Blocks may stop early."""
+        every = steps_between_looks(settings.steps)
+        batches = -(-blocks.valid // settings.batch_size)
+        looks = 1 + -(-settings.steps // every)  # one before the first step
+        least, least_looks = min(settings.steps, every * settings.patience), 1 + min(looks - 1, settings.patience)
+        for wave in blocks.waves:
+            yield Work("teach", settings.steps + batches * looks, least=least + batches * least_looks)
+            for node in wave:
+                size, of = blocks.sizes.weights(node), (blocks.like(node),)
+                yield Work("learn", settings.steps, of, size, least)
+                yield Work("look", batches * looks, of, size, batches * least_looks)
+
+
+def steps_between_looks(steps: int) -> int:
+    """How many steps lie between two validations."""
+    return max(1, -(-steps // VALIDATIONS))
 
 
 @dataclass

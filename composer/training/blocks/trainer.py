@@ -1,4 +1,4 @@
-"""What a block trainer must be able to do, and the error that all of them lower."""
+"""What a block trainer must be able to do and say of itself, and the error that all of them lower."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from ...progress import Progress
 from ...scheme.layout import Block
 from ...tensors.least_squares import SOLVER
+from ..work import LEARNING, BlockWaves, Work, most
 
 if TYPE_CHECKING:
     from ...calibration.teacher import Teacher
@@ -97,15 +98,27 @@ def relative_error(got: Tensor, wanted: Tensor) -> Tensor:
 
 
 class BlockTrainer(Protocol):
-    """Tunes the independent blocks of one wave.
+    """Tunes the independent blocks of one wave, and says of itself what others must know: none is asked for by name.
 
-    A block's result depends on the block alone (its start, masks and settings), never on its neighbours.
+    A block's result depends on the block alone (its start, masks and settings), never on its neighbours. A trainer
+    derives from this class, or from :class:`.stepping.Stepping`; it must have ``fields`` and ``tune``.
     """
 
     fields: tuple[str, ...]
     """The settings that shape a tuned block's bytes."""
-    in_context: bool
-    """Whether all configurations then learn as one network, from the blocks that the closed forms made."""
+    takes_steps: bool = False
+    """Whether blocks learn by optimiser steps: then each :class:`Look` counts those that were taken."""
+    in_context: bool = False
+    """Whether all configurations learn as one network (:mod:`composer.training.joint`) after the waves."""
+
+    @classmethod
+    def starts_from(cls, settings: BlockSettings) -> str | None:
+        """Of a trainer ``in_context``: the one whose blocks configurations begin to learn from.
+
+        That one tunes the waves, under its own name in addresses. None: configurations begin from the pruned variants
+        as they are, and no wave is run.
+        """
+        return None
 
     @classmethod
     def tune(
@@ -113,3 +126,21 @@ class BlockTrainer(Protocol):
     ) -> Iterator[tuple[Job, Tuned]]:
         """Yield each job as soon as it is finished; the receiver stores it."""
         ...
+
+    @classmethod
+    def work(cls, blocks: BlockWaves, settings: BlockSettings) -> Iterator[Work]:
+        """What tuning these blocks takes, files not counted.
+
+        As long as a trainer says nothing else, one piece for each block: `compose plan --time` then tunes a block of
+        each size. That is too much where blocks of a wave share work, as a pass of the base model.
+        """
+        for node in blocks.nodes:
+            yield Work("block", 1, (blocks.like(node),), blocks.sizes.weights(node))
+
+    @classmethod
+    def memory(cls, blocks: BlockWaves, settings: BlockSettings) -> int:
+        """Bytes at the peak, beside the base model and the tuned blocks of a wave.
+
+        As long as a trainer says nothing else: all blocks of a wave learn at once by AdamW, and keep the best weights.
+        """
+        return most([(LEARNING + 1) * blocks.sizes.weights(node) for node in wave] for wave in blocks.waves)
