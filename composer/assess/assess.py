@@ -45,17 +45,17 @@ def assess(
     from .measure.columns import add_columns
     from .pages.page import Drawn, write_page
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     drawn: Drawn = {}
     for part in PARTS:
         if part in settings.parts:
-            found[part] = _make(part, bench, found)
+            results[part] = _make(part, bench, results)
             write_page(folder, drawn=drawn)
-            if part == "weights" and (more := add_columns(bench, found[part])):
-                found[part] = more  # a model is loaded for it: the first page did not wait
+            if part == "weights" and (more := add_columns(bench, results[part])):
+                results[part] = more  # a model is loaded for it: the first page did not wait
                 if settings.parts == ("weights",):
                     write_page(folder, drawn=drawn)
-    return Outcome(folder / PAGE, True, summary(found, folder))
+    return Outcome(folder / PAGE, True, summary(results, folder))
 
 
 def _open(bench: Bench) -> None:
@@ -72,13 +72,13 @@ def _open(bench: Bench) -> None:
     write_json(folder / RECORD, record(inputs, model=bench.space.base.name))
 
 
-def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
+def _make(part: Part, bench: Bench, results: Mapping[str, Any]) -> dict[str, Any]:
     if part == "weights":
         from .measure.weights import assess_weights
 
         base = bench.space.base
-        told = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
-        provenance = record({"base": base.fingerprint}, **told)
+        options = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
+        provenance = record({"base": base.fingerprint}, **options)
         return assess_weights(base, bench.folder, bench.paths, provenance=provenance, progress=bench.progress)
     if part == "sensitivity":
         from .measure.sensitivity import assess_sensitivity
@@ -94,26 +94,27 @@ def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
         return assess_calibrations(bench)
     from .measure.proposal import assess_proposal
 
-    return assess_proposal(bench, found.get("sensitivity") or _held(bench))
+    return assess_proposal(bench, results.get("sensitivity") or _stored_sensitivities(bench))
 
 
-def _held(bench: Bench) -> dict[str, Any]:
+def _stored_sensitivities(bench: Bench) -> dict[str, Any]:
     """The table of sensitivities that lies in the folder, if it was measured under the same circumstances."""
     path, way = bench.folder / "sensitivity.json", "name sensitivity among --parts"
     if not path.is_file():
         raise OutputError(f"{path}: no such file; the proposal is made from it: {way}")
-    held = read_json(path, OutputError)
-    if not isinstance(held, dict) or held.get("what") != "sensitivity":
+    table = read_json(path, OutputError)
+    if not isinstance(table, dict) or table.get("what") != "sensitivity":
         raise OutputError(f"{path}: is no table of sensitivities; {way}")
     now = {**bench.inputs, "repair": bench.settings.repair, "criterion": bench.settings.criteria[0]}
-    inputs = (held.get("provenance") or {}).get("inputs") or {}
+    inputs = (table.get("provenance") or {}).get("inputs") or {}
     was = {name: value for name, value in inputs.items() if name in now}
     if digest_of(was) != digest_of(now):
         raise OutputError(f"{path}: was measured under other circumstances ({changes(was, now)}); {way}")
-    return dict(held)
+    return dict(table)
 
 
-def summary(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def summary(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What the command prints: figures of each part that was made."""
-    told: dict[str, Any] = {"folder": str(folder), "page": str(folder / PAGE), "parts": list(found)}
-    return {**told, **{part: {k: v for k, v in made.items() if k != "provenance"} for part, made in found.items()}}
+    whole: dict[str, Any] = {"folder": str(folder), "page": str(folder / PAGE), "parts": list(results)}
+    figures = {part: {k: v for k, v in result.items() if k != "provenance"} for part, result in results.items()}
+    return {**whole, **figures}

@@ -17,7 +17,7 @@ from ...scheme.configurations import match_targets
 from ...scheme.layout import Layout, Target
 from ...scheme.shapes import default_shape
 from ...workspace import Workspace
-from ..repeat import command
+from ..command_line import command
 from ..settings import CALIBRATION, EXAMPLES, Settings
 from .journal import Journal
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from ...calibration.sample import Calibration
     from ...tasks.task import Examples, Task
+    from .changed_loss import ChangedLoss
     from .model_pruner import ModelPruner
-    from .replay import Measure
 
 COUNTED = {"classification": "example", "question_answering": "window"}
 """Task -> what its loss is a mean over, where that is not tokens."""
@@ -82,16 +82,16 @@ class Bench:
         return self.examples.first(self.settings.scored)
 
     @cached_property
-    def measure(self) -> Measure:
+    def measure(self) -> ChangedLoss:
         """The loss on the validation examples."""
-        from .replay import MEMORY, Measure
+        from .changed_loss import MEMORY, ChangedLoss
 
         memory = self.space.recipe.memory or MEMORY
-        return Measure(self.model, self.space.task, self.examples, self.layout, memory=memory)
+        return ChangedLoss(self.model, self.space.task, self.examples, self.layout, memory=memory)
 
     def loss_with(self, weights: Mapping[str, Tensor]) -> float:
         """The loss of the model with other values for these parameters."""
-        from .replay import replaced
+        from .changed_loss import replaced
 
         measure = self.measure  # recorded from the base model: before anything is replaced
         with replaced(self.parameters, weights) as changed:

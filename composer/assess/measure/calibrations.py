@@ -127,7 +127,7 @@ def _pruned(bench: Bench, sample: Examples, criterion: str, rate: float) -> dict
 def _cell(bench: Bench, pruned: dict[str, dict[str, Tensor]], task: Task, data: Examples) -> dict[str, Any]:
     """What one calibration set is worth on one data set: losses, and the metric of what is shown."""
     from ...tasks.loss import mean_loss
-    from .replay import batch_size_on, replaced
+    from .changed_loss import batch_size_on, replaced
 
     size = batch_size_on(next(bench.model.parameters()).device)
     losses, metric = {}, None

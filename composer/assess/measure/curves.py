@@ -133,8 +133,8 @@ def _followers(layout: Layout, granularity: str) -> set[str]:
 
 
 def _pruned(bench: Bench, point: Point) -> dict[str, Any]:
+    from .changed_loss import replaced
     from .repair import removed_weights
-    from .replay import replaced
 
     weights, removed = bench.pruner.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
     part = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
@@ -160,7 +160,7 @@ def _measured(bench: Bench, loss: float) -> dict[str, Any]:
 def _seconds(bench: Bench) -> float:
     """Of one forward pass; not of generation, which takes longer when a broken model does not come to an end."""
     from ...tasks.loss import mean_loss
-    from .replay import batch_size_on
+    from .changed_loss import batch_size_on
 
     size, data = batch_size_on(next(bench.model.parameters()).device), bench.scored.first(TIMED)
     start = time.perf_counter()

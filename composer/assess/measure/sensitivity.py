@@ -13,7 +13,7 @@ from ...scheme.layout import Target
 from ...scheme.shapes import default_shape
 from .bench import Bench
 from .journal import Journal
-from .reading import layers
+from .stored_weights import layers
 
 if TYPE_CHECKING:
     from torch import Tensor

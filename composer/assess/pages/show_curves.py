@@ -9,8 +9,8 @@ from ...report.kit.components import Cell, Column, Figure, Section, Table, amoun
 from ...report.tables import metric_text
 from ...tasks.metrics.table import metric_of
 from . import grids, plots
-from .drawn import Drawing, Part, figure, table, unit_of
 from .grids import Grid
+from .parts import Drawing, Part, figure, table, unit_of
 
 Row = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...report.kit.components import Cell, Column, Figure, Section, Table, Tile, amount, dig, number, percent
 from . import grids
-from .drawn import Drawing, Part, figure, rise, table, unit_of
+from .parts import Drawing, Part, figure, rise, table, unit_of
 
 Row = Mapping[str, Any]
 

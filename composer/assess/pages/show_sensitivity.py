@@ -8,8 +8,8 @@ from typing import Any
 from ...report.kit.components import Column, Figure, Section, Table, amount, number, percent
 from ...report.kit.labels import short_name
 from . import grids
-from .drawn import Drawing, Part, figure, rise, table, unit_of
 from .grids import Grid
+from .parts import Drawing, Part, figure, rise, table, unit_of
 
 SIDES = {"loss": "pruned", "loss_repaired": "repaired"}
 

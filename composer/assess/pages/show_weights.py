@@ -8,7 +8,7 @@ from typing import Any
 from ...report.kit.components import Cell, Column, Figure, Section, Table, dig, number, percent
 from ...report.kit.labels import short_name
 from . import plots
-from .drawn import Drawing, Part, figure, table
+from .parts import Drawing, Part, figure, table
 
 MOST = 8
 """Targets shown with their outliers; the folded table has all."""
