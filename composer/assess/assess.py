@@ -13,7 +13,7 @@ from ..files.records import RECORD, changes, is_current, record
 from ..progress import SILENT, Progress
 from ..recipe import Recipe
 from ..steps.outcome import Outcome
-from .measure.bench import Bench
+from .measure.assessed_model import AssessedModel
 from .settings import PARTS, Part, Settings
 
 PAGE = "assess.html"
@@ -39,9 +39,9 @@ def assess(
         OutputError: the folder holds the assessment of another model, or something else.
         InputError: settings that do not fit the model or the data.
     """
-    bench = Bench(recipe, settings, folder, force=force, progress=progress)
-    settings.check_model(bench.layout, bench.paths)
-    _open(bench)
+    subject = AssessedModel(recipe, settings, folder, force=force, progress=progress)
+    settings.check_model(subject.layout, subject.paths)
+    _open(subject)
     from .measure.columns import add_columns
     from .pages.page import Drawn, write_page
 
@@ -49,63 +49,63 @@ def assess(
     drawn: Drawn = {}
     for part in PARTS:
         if part in settings.parts:
-            results[part] = _make(part, bench, results)
+            results[part] = _make(part, subject, results)
             write_page(folder, drawn=drawn)
-            if part == "weights" and (more := add_columns(bench, results[part])):
+            if part == "weights" and (more := add_columns(subject, results[part])):
                 results[part] = more  # a model is loaded for it: the first page did not wait
                 if settings.parts == ("weights",):
                     write_page(folder, drawn=drawn)
     return Outcome(folder / PAGE, True, summary(results, folder))
 
 
-def _open(bench: Bench) -> None:
+def _open(subject: AssessedModel) -> None:
     """Say whose assessment the folder holds; another model's must not be mixed with it."""
-    folder, inputs = bench.folder, {"base": bench.space.base.fingerprint}
+    folder, inputs = subject.folder, {"base": subject.space.base.fingerprint}
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # an empty folder is as good as none
-        with suppress(OutputError) if bench.force else nullcontext():
-            if is_current(folder, inputs, renew=bench.force):
+        with suppress(OutputError) if subject.force else nullcontext():
+            if is_current(folder, inputs, renew=subject.force):
                 return  # also with --force: the parts that are not asked for stay
         for name in (*PARTS, "heads", "columns"):
             for suffix in (".json", ".csv"):
                 (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / RECORD, record(inputs, model=bench.space.base.name))
+    write_json(folder / RECORD, record(inputs, model=subject.space.base.name))
 
 
-def _make(part: Part, bench: Bench, results: Mapping[str, Any]) -> dict[str, Any]:
+def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> dict[str, Any]:
     if part == "weights":
         from .measure.weights import assess_weights
 
-        base = bench.space.base
-        options = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
+        base = subject.space.base
+        options = {"command": subject.command, "data": subject.space.recipe.data, "seed": subject.space.recipe.seed}
         provenance = record({"base": base.fingerprint}, **options)
-        return assess_weights(base, bench.folder, bench.paths, provenance=provenance, progress=bench.progress)
+        return assess_weights(base, subject.folder, subject.paths, provenance=provenance, progress=subject.progress)
     if part == "sensitivity":
         from .measure.sensitivity import assess_sensitivity
 
-        return assess_sensitivity(bench)
+        return assess_sensitivity(subject)
     if part == "curves":
         from .measure.curves import assess_curves
 
-        return assess_curves(bench)
+        return assess_curves(subject)
     if part == "calibration":
         from .measure.calibrations import assess_calibrations
 
-        return assess_calibrations(bench)
+        return assess_calibrations(subject)
     from .measure.proposal import assess_proposal
 
-    return assess_proposal(bench, results.get("sensitivity") or _stored_sensitivities(bench))
+    return assess_proposal(subject, results.get("sensitivity") or _stored_sensitivities(subject))
 
 
-def _stored_sensitivities(bench: Bench) -> dict[str, Any]:
+def _stored_sensitivities(subject: AssessedModel) -> dict[str, Any]:
     """The table of sensitivities that lies in the folder, if it was measured under the same circumstances."""
-    path, way = bench.folder / "sensitivity.json", "name sensitivity among --parts"
+    path, way = subject.folder / "sensitivity.json", "name sensitivity among --parts"
     if not path.is_file():
         raise OutputError(f"{path}: no such file; the proposal is made from it: {way}")
     table = read_json(path, OutputError)
     if not isinstance(table, dict) or table.get("what") != "sensitivity":
         raise OutputError(f"{path}: is no table of sensitivities; {way}")
-    now = {**bench.inputs, "repair": bench.settings.repair, "criterion": bench.settings.criteria[0]}
+    now = {**subject.inputs, "repair": subject.settings.repair, "criterion": subject.settings.criteria[0]}
     inputs = (table.get("provenance") or {}).get("inputs") or {}
     was = {name: value for name, value in inputs.items() if name in now}
     if digest_of(was) != digest_of(now):

@@ -49,12 +49,12 @@ class Variant:
 
     def weights(self, shared: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
         """``(θ + Δ) ∘ M`` of these parameters."""
-        made = {}
+        composed = {}
         for name in names:
             value = shared[name].detach()
             value = value + self.offsets[name] if name in self.offsets else value.clone()
-            made[name] = value.masked_fill_(~self.masks[name], 0.0) if name in self.masks else value
-        return made
+            composed[name] = value.masked_fill_(~self.masks[name], 0.0) if name in self.masks else value
+        return composed
 
 
 Configuration = Sequence[Variant]
@@ -184,9 +184,9 @@ class JointHooks(TrainingHooks):
     def _learnt(self, model: nn.Module) -> list[float | None]:
         """Each configuration's mean training loss since the last measurement, of all processes' draws."""
         device = next(model.parameters()).device
-        told = torch.zeros(len(self.configurations), 2, device=device)
+        sums = torch.zeros(len(self.configurations), 2, device=device)
         for loss, number in zip(self.losses, self._drawn, strict=True):
-            told[number] += torch.stack([loss.detach().float().to(device), torch.ones((), device=device)])
+            sums[number] += torch.stack([loss.detach().float().to(device), torch.ones((), device=device)])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(told)
-        return [total / count if count else None for total, count in told.tolist()]
+            torch.distributed.all_reduce(sums)
+        return [total / count if count else None for total, count in sums.tolist()]

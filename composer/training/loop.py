@@ -87,9 +87,10 @@ class WholeTrainer(Trainer):
 class TrainingHooks(TrainerCallback, ABC):
     """What happens around the steps of a training: validation on schedule, the best weights, the rows of the table.
 
-    A subclass says what is trained. The Trainer calls, in each step: :meth:`before_step`; the forward and backward
-    pass; :meth:`before_update`, where gradients may be changed before they are clipped and reach the optimiser's
-    moments; :meth:`after_update`, where weights that the optimiser has moved are put back to 0.
+    A subclass says what is trained. In each step come :meth:`before_step`, the forward and backward pass, clipping,
+    :meth:`before_update`, the optimiser and :meth:`after_update`. When :meth:`before_update` is called the Trainer has
+    clipped already, by a norm in which gradients of removed weights would count: they are masked as they arise, by
+    hooks on the parameters (:func:`composer.tensors.masks.gradients_masked`).
     """
 
     def __init__(self, settings: ModelSettings, work: Path, bar: Bar, patience: int | None = None) -> None:
@@ -118,18 +119,18 @@ class TrainingHooks(TrainerCallback, ABC):
         """The validation loss of ``model`` as it is after ``step`` steps."""
 
     def before_step(self, model: nn.Module, step: int) -> None:
-        """Called before each step (counted from 0)."""
+        """Called before the forward pass of each step (counted from 0)."""
 
     def before_update(self, model: nn.Module) -> None:
-        """Called with the gradients in place, before the optimiser moves."""
+        """Called when gradients have been clipped, before the optimiser moves weights by them."""
 
     def after_update(self, model: nn.Module) -> None:
-        """Called when the optimiser has moved."""
+        """Called when the optimiser has moved the weights."""
 
     def resume(self) -> str | None:
         """The last whole checkpoint in the work folder, with the rows up to it."""
-        found = sorted(self.work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        for path in reversed(found):
+        checkpoints = sorted(self.work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        for path in reversed(checkpoints):
             record = path / "composer.json"
             if (path / "trainer_state.json").is_file() and record.is_file():
                 state = json.loads(record.read_text())
@@ -230,7 +231,7 @@ def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Training
     device = next(model.parameters()).device
     if device.type == "cuda" and device.index:
         torch.cuda.set_device(device)
-    made = TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
@@ -254,8 +255,8 @@ def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Training
         dataloader_pin_memory=device.type == "cuda",
     )
     if rank_and_size()[1] == 1 and device.type == "cuda":
-        made._n_gpu = 1  # one process uses one GPU: the Trainer would multiply the batch by all that it sees
-    return made
+        arguments._n_gpu = 1  # one process uses one GPU: the Trainer would multiply the batch by all that it sees
+    return arguments
 
 
 @contextmanager

@@ -35,7 +35,7 @@ HEADS = "l1"
 """The criterion of heads, where the one asked for has no scores for them."""
 
 
-class Bench:
+class AssessedModel:
     """Loaded when first needed: a repeated command whose rows are all in the journal loads no model."""
 
     def __init__(
