@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import OutputError
 from ..files.jsonfile import digest_of, read_json, write_json
@@ -13,6 +13,7 @@ from ..files.records import RECORD, changes, is_current, record
 from ..progress import SILENT, Progress
 from ..recipe import Recipe
 from ..steps.outcome import Outcome
+from .contents import SensitivityFile
 from .measure.assessed_model import AssessedModel
 from .settings import PARTS, Part, Settings
 
@@ -72,7 +73,7 @@ def _open(subject: AssessedModel) -> None:
     write_json(folder / RECORD, record(inputs, model=subject.space.base.name))
 
 
-def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> dict[str, Any]:
+def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> Mapping[str, Any]:
     if part == "weights":
         from .measure.weights import assess_weights
 
@@ -97,7 +98,7 @@ def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> dic
     return assess_proposal(subject, results.get("sensitivity") or _stored_sensitivities(subject))
 
 
-def _stored_sensitivities(subject: AssessedModel) -> dict[str, Any]:
+def _stored_sensitivities(subject: AssessedModel) -> SensitivityFile:
     """The table of sensitivities that lies in the folder, if it was measured under the same circumstances."""
     path, way = subject.folder / "sensitivity.json", "name sensitivity among --parts"
     if not path.is_file():
@@ -110,7 +111,7 @@ def _stored_sensitivities(subject: AssessedModel) -> dict[str, Any]:
     was = {name: value for name, value in inputs.items() if name in now}
     if digest_of(was) != digest_of(now):
         raise OutputError(f"{path}: was measured under other circumstances ({changes(was, now)}); {way}")
-    return dict(table)
+    return cast("SensitivityFile", table)
 
 
 def summary(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:

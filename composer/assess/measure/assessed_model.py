@@ -18,6 +18,7 @@ from ...scheme.layout import Layout, Target
 from ...scheme.shapes import default_shape
 from ...workspace import Workspace
 from ..command_line import command
+from ..contents import Header
 from ..settings import CALIBRATION, EXAMPLES, Settings
 from .journal import Journal
 
@@ -164,7 +165,7 @@ class AssessedModel:
             "device": self.space.device,
         }
 
-    def header(self, what: str, **inputs: Any) -> dict[str, Any]:
+    def header(self, what: str, **inputs: Any) -> Header:
         """How every file begins."""
         provenance = record({**self.inputs, **inputs}, **self.repeating, recipe=self.space.resolved())
         return {"what": what, "model": self.space.base.name, "provenance": provenance}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from ...files.stats import write_csv
 from ...pruning.criteria import CRITERIA
 from ...tasks.data.formats import READERS, TEXT_READERS
 from ...workspace import Workspace
+from ..contents import CalibrationCell, CalibrationFile
 from .assessed_model import AssessedModel
 from .curves import Point, assigned_to
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 COLUMNS = ("calibration", "task", "loss", "loss_pruned", "metric", "metric_name", "examples")
 
 
-def assess_calibrations(subject: AssessedModel) -> dict[str, Any]:
+def assess_calibrations(subject: AssessedModel) -> CalibrationFile:
     """Write ``calibration.json`` and its CSV; returns what the first one holds.
 
     The recipe's own calibration sample is the first row, and its own validation examples the first column.
@@ -43,7 +44,7 @@ def assess_calibrations(subject: AssessedModel) -> dict[str, Any]:
     repair, scored = subject.settings.repair, subject.settings.scored
     inputs = {"criterion": criterion, "rate": rate, "repair": repair, "scored": scored}
     journal = subject.journal("calibration", **inputs)
-    rows = []
+    rows: list[CalibrationCell] = []
     with subject.progress.bar("calibration", len(samples) * len(evaluations)) as bar:
         for name, sample in samples.items():
             keys = {task: ("cell", sample.digest, data.digest) for task, (_, data) in evaluations.items()}
@@ -51,9 +52,9 @@ def assess_calibrations(subject: AssessedModel) -> dict[str, Any]:
             pruned = _pruned(subject, sample, criterion, rate) if missing else {}
             for task, key in keys.items():
                 cell = journal.row(key, partial(_cell, subject, pruned, *evaluations[task]))
-                rows.append({"calibration": name, "task": task, **cell})
+                rows.append(_row(name, task, cell))
                 bar.advance(name)
-    content = {
+    content: CalibrationFile = {
         **subject.header("calibration", **inputs, samples={name: data.digest for name, data in samples.items()}),
         "criterion": criterion,
         "rate": rate,
@@ -64,6 +65,18 @@ def assess_calibrations(subject: AssessedModel) -> dict[str, Any]:
     write_json(subject.folder / "calibration.json", content)
     write_csv(subject.folder / "calibration.csv", rows, COLUMNS)
     return content
+
+
+def _row(calibration: str, task: str, cell: Mapping[str, Any]) -> CalibrationCell:
+    return {
+        "calibration": calibration,
+        "task": task,
+        "loss": cell["loss"],
+        "loss_pruned": cell["loss_pruned"],
+        "metric": cell["metric"],
+        "metric_name": cell["metric_name"],
+        "examples": cell["examples"],
+    }
 
 
 def criterion_for(subject: AssessedModel) -> str:
@@ -138,10 +151,10 @@ def _cell(subject: AssessedModel, pruned: dict[str, dict[str, Tensor]], task: Ta
             if name == [*pruned][-1]:
                 metric = task.score(subject.model, data.first(subject.settings.scored)).metrics[task.main_metric]
     shown = losses["repaired"] if "repaired" in losses else losses["pruned"]
-    losses_and_metric = {
+    return {
         "loss": shown,
         "loss_pruned": losses["pruned"],
         "metric": metric,
         "metric_name": task.main_metric,
+        "examples": len(data),
     }
-    return {**losses_and_metric, "examples": len(data)}

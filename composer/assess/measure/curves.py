@@ -7,8 +7,9 @@ weights where that does not fit. Nothing is trained.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,7 @@ from ...scheme.configurations import Assignment, Configurations, Spec, resolve
 from ...scheme.layout import Layout
 from ...scheme.shapes import parse_shape
 from ...tasks.metrics.table import metric_of
+from ..contents import CurvePoint, CurvesFile, MetricValue
 from .assessed_model import AssessedModel
 
 COLUMNS = (
@@ -44,23 +46,28 @@ class Point:
     repaired: bool
 
 
-def assess_curves(subject: AssessedModel) -> dict[str, Any]:
+def assess_curves(subject: AssessedModel) -> CurvesFile:
     """Write ``curves.json`` and its CSV; returns what the first one holds."""
     wished = list(points(subject))
     journal = subject.journal("curves", scored=subject.settings.scored)
     with subject.progress.bar("curves", len(wished) + 1) as bar:
         dense = journal.row(("dense",), lambda: _measured(subject, subject.measure.dense))
         bar.advance("dense")
-        rows = []
+        rows: list[CurvePoint] = []
         for point in wished:
             key = ("point", *asdict(point).values())
-            rows.append({**asdict(point), **journal.row(key, lambda point=point: _pruned(subject, point))})  # type: ignore[misc]
+            rows.append(_row(point, journal.row(key, partial(_pruned, subject, point))))
             bar.advance(f"{point.criterion} {point.rate:g}")
     name, timed = subject.space.task.main_metric, min(TIMED, len(subject.scored))
-    metric = {"name": name, "value": dense["metric"], "higher_is_better": metric_of(name).higher_is_better}
-    content = {
+    metric: MetricValue = {"name": name, "value": dense["metric"], "higher_is_better": metric_of(name).higher_is_better}
+    content: CurvesFile = {
         **subject.header("curves", criteria=list(subject.settings.criteria), scored=subject.settings.scored),
-        "dense": {**dense, "metric": metric},
+        "dense": {
+            "loss": dense["loss"],
+            "metric": metric,
+            "seconds": dense["seconds"],
+            "seconds_per_example": dense["seconds_per_example"],
+        },
         "rows": rows,
         "examples": len(subject.examples),
         "scored": len(subject.scored),
@@ -70,6 +77,21 @@ def assess_curves(subject: AssessedModel) -> dict[str, Any]:
     write_json(subject.folder / "curves.json", content)
     write_csv(subject.folder / "curves.csv", rows, COLUMNS)
     return content
+
+
+def _row(point: Point, figures: Mapping[str, Any]) -> CurvePoint:
+    return {
+        "criterion": point.criterion,
+        "granularity": point.granularity,
+        "rate": point.rate,
+        "repaired": point.repaired,
+        "removed_share": figures["removed_share"],
+        "loss": figures["loss"],
+        "metric": figures["metric"],
+        "seconds": figures["seconds"],
+        "seconds_per_example": figures["seconds_per_example"],
+        "seconds_dense": figures["seconds_dense"],
+    }
 
 
 def points(subject: AssessedModel) -> Iterator[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...choosing.greedy import Choice, Point, choose, lower_hull, rate_of, rise_at
 from ...errors import ConfigError
@@ -18,6 +18,7 @@ from ...scheme.configurations import (
     write_configurations,
 )
 from ...scheme.layout import Layout
+from ..contents import ProposalFile, SensitivityFile, WholeLoss
 from ..settings import beyond
 from .assessed_model import AssessedModel
 from .journal import Journal
@@ -30,7 +31,7 @@ CONF = "conf.json"
 COLUMNS = ("target", "rate", "removed", "total")
 
 
-def assess_proposal(subject: AssessedModel, sensitivity: Mapping[str, Any]) -> dict[str, Any]:
+def assess_proposal(subject: AssessedModel, sensitivity: SensitivityFile) -> ProposalFile:
     """Write ``proposal.json``, its CSV and ``conf.json``; returns what the first one holds.
 
     Raises:
@@ -46,8 +47,8 @@ def assess_proposal(subject: AssessedModel, sensitivity: Mapping[str, Any]) -> d
     with subject.progress.bar("proposal", 2) as bar:
         ours = _measured(subject, journal, assigned, criterion, bar)
         theirs = _measured(subject, journal, _specs(subject, uniform, criterion), criterion, bar)
-    shown = "repaired" if subject.settings.repair else "pruned"
-    content = {
+    shown: Literal["repaired", "pruned"] = "repaired" if subject.settings.repair else "pruned"
+    content: ProposalFile = {
         **subject.header("proposal", criterion=criterion, sparsity=wished),
         "wished": wished,
         "reached": sum(choice.removed.values()) / total,
@@ -142,7 +143,7 @@ def _rate(layout: Layout, path: str, removed: int) -> float:
 
 def _measured(
     subject: AssessedModel, journal: Journal, assigned: Mapping[str, Any], criterion: str, bar: Bar
-) -> dict[str, Any]:
+) -> WholeLoss:
     """The loss of a whole configuration, without and with repair; an empty one is the base model."""
     rates = {path: said.rate if isinstance(said, Spec) else said for path, said in assigned.items()}
 
@@ -154,4 +155,4 @@ def _measured(
 
     losses = journal.row(("whole", rates), make)
     bar.advance()
-    return losses
+    return {"pruned": losses["pruned"], "repaired": losses["repaired"]}

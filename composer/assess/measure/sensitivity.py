@@ -11,6 +11,7 @@ from ...files.stats import write_csv
 from ...pruning.criteria import CRITERIA
 from ...scheme.layout import Target
 from ...scheme.shapes import default_shape
+from ..contents import HeadLoss, SensitivityFile, TargetLoss
 from .assessed_model import AssessedModel
 from .journal import Journal
 from .stored_weights import layers
@@ -31,7 +32,7 @@ METHOD = (
 )
 
 
-def assess_sensitivity(subject: AssessedModel) -> dict[str, Any]:
+def assess_sensitivity(subject: AssessedModel) -> SensitivityFile:
     """Write ``sensitivity.json`` with its CSV files; returns what the first one holds.
 
     Rates that remove equally many units of a target are one measurement.
@@ -39,9 +40,9 @@ def assess_sensitivity(subject: AssessedModel) -> dict[str, Any]:
     criterion, repair = subject.settings.criteria[0], subject.settings.repair
     journal = subject.journal("sensitivity", criterion=criterion, repair=repair)
     rows, heads = _Sensitivity(subject, journal, criterion).measured()
-    content = {
+    content: SensitivityFile = {
         **subject.header("sensitivity", criterion=criterion, repair=repair, rates=list(subject.settings.rates)),
-        "dense": journal["dense",],
+        "dense": {"loss": journal["dense",]["loss"]},
         "rates": list(subject.settings.rates),
         "criterion": criterion,
         "granularity": {"attention": "head", "linear": "unstructured"},
@@ -66,7 +67,7 @@ class _Sensitivity:
         self.subject, self.journal, self.criterion = subject, journal, criterion
         self.layers = layers(subject.layout)
 
-    def measured(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def measured(self) -> tuple[list[TargetLoss], list[HeadLoss]]:
         """Rows of targets and of heads, in execution order; what the journal lacks is measured."""
         self.journal.row(("dense",), lambda: {"loss": self.subject.measure.dense})
         missing = [path for path in self.subject.paths if self._lacks(path)]
@@ -126,15 +127,23 @@ class _Sensitivity:
         count = removed_weights(self.subject.layout, [path], removed)[path]
         return {"loss": loss, "loss_repaired": repaired, "removed": count}
 
-    def _row(self, target: Target, rate: float) -> dict[str, Any]:
+    def _row(self, target: Target, rate: float) -> TargetLoss:
         removed = target.removed_units(rate)
         dense = self.journal["dense",]["loss"]
         untouched = {"loss": dense, "loss_repaired": dense if self.subject.settings.repair else None, "removed": 0}
         losses = self.journal["rate", target.path, removed] if removed else untouched
-        where = {"target": target.path, "kind": target.kind, "layer": self.layers[target.path][0], "rate": rate}
-        return {**where, **losses, "total": target.parameters}
+        return {
+            "target": target.path,
+            "kind": target.kind,
+            "layer": self.layers[target.path][0],
+            "rate": rate,
+            "loss": losses["loss"],
+            "loss_repaired": losses["loss_repaired"],
+            "removed": losses["removed"],
+            "total": target.parameters,
+        }
 
-    def _head_row(self, target: Target, i: int) -> dict[str, Any]:
+    def _head_row(self, target: Target, i: int) -> HeadLoss:
         losses = self.journal["head", target.path, i]
         return {"target": target.path, "layer": self.layers[target.path][0], "head": i, "loss": losses["loss"]}
 
@@ -155,7 +164,7 @@ def without_head(
     return weights, removed
 
 
-def rises(content: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+def rises(content: SensitivityFile) -> Iterator[tuple[str, int, float]]:
     """Target, weights removed and rise of the loss, of each row of a ``sensitivity.json``; repaired where it says."""
     dense = content["dense"]["loss"]
     for row in content["rows"]:

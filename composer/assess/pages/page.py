@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...errors import OutputError
 from ...files.jsonfile import read_json
@@ -14,6 +14,7 @@ from ...files.records import changes
 from ...report.kit import components
 from ...report.kit.components import Section, Tile, amount, dig, number, percent, plain, provenance_facts
 from ...report.kit.labels import short_name
+from ..contents import Contents, TargetLoss
 from . import show_curves, show_proposal, show_sensitivity, show_weights
 from .parts import Part, rise, unit_of
 
@@ -47,6 +48,7 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
         OutputError: no file of an assessment is there, or one is none.
     """
     contents = read_parts(folder, NAMES)
+    files = cast("Contents", contents)
     if not contents:
         named = ", ".join(f"{name}.json" for name in NAMES)
         raise OutputError(f"{folder}: nothing to show; needed: at least one of {named} (`compose assess` writes them)")
@@ -66,8 +68,8 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
         folder / PAGE,
         "report.html",
         title=f"What can go in {Path(str(first.get('model'))).name}",
-        verdict=summary(contents),
-        tiles=_tiles(contents),
+        verdict=summary(files),
+        tiles=_tiles(files),
         facts=_facts(contents),
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
@@ -123,12 +125,12 @@ def _parts(folder: Path, contents: Mapping[str, Row], drawn: Drawn) -> dict[str,
 
 
 def _part(path: Path, content: Row, contents: Mapping[str, Row]) -> Part:
-    makers: dict[str, Callable[[Row], Part]] = {
+    makers: dict[str, Callable[[Any], Part]] = {
         "weights": show_weights.part,
         "sensitivity": show_sensitivity.part,
         "curves": show_curves.part,
         "calibration": show_curves.calibration_part,
-        "proposal": lambda proposal: show_proposal.part(proposal, _targets(contents)),
+        "proposal": lambda proposal: show_proposal.part(proposal, _targets(cast("Contents", contents))),
     }
     try:
         return makers[path.stem](content)
@@ -136,21 +138,22 @@ def _part(path: Path, content: Row, contents: Mapping[str, Row]) -> Part:
         raise OutputError(f"{path}: cannot be shown, what it holds is not complete: {bad!r}; make it again") from bad
 
 
-def _targets(contents: Mapping[str, Row]) -> list[str]:
+def _targets(files: Contents) -> list[str]:
     """All targets, where a file names them."""
-    if "weights" in contents:
-        return [row["target"] for row in contents["weights"]["targets"]]
-    return list(dict.fromkeys(row["target"] for row in contents.get("sensitivity", {}).get("rows", ())))
+    if "weights" in files:
+        return [row["target"] for row in files["weights"]["targets"]]
+    sensitivity = files.get("sensitivity")
+    return list(dict.fromkeys(row["target"] for row in sensitivity["rows"])) if sensitivity else []
 
 
-def summary(contents: Mapping[str, Row]) -> str:
+def summary(files: Contents) -> str:
     """What can go, in two sentences."""
-    sentences = [text for text in (_proposed(contents), _single(contents), _sizes(contents)) if text]
+    sentences = [text for text in (_proposed(files), _single(files), _sizes(files)) if text]
     return " ".join(sentences[:2])
 
 
-def _proposed(contents: Mapping[str, Row]) -> str:
-    content = contents.get("proposal")
+def _proposed(files: Contents) -> str:
+    content = files.get("proposal")
     dense = show_proposal.dense_loss(content) if content else None
     measured = amount(content.get("measured_loss")) if content else None
     if content is None or measured is None or dense is None:
@@ -161,8 +164,8 @@ def _proposed(contents: Mapping[str, Row]) -> str:
     return text + (f"; one rate for all targets would take {rise(uniform, dense, 2)}." if uniform is not None else ".")
 
 
-def _single(contents: Mapping[str, Row]) -> str:
-    content = contents.get("sensitivity")
+def _single(files: Contents) -> str:
+    content = files.get("sensitivity")
     extremes = show_sensitivity.extremes(content) if content else None
     if content is None or extremes is None:
         return ""
@@ -172,13 +175,13 @@ def _single(contents: Mapping[str, Row]) -> str:
     return f"Pruned alone at {percent(rate, 0)}, {names[0]} costs least and {names[1]} most."
 
 
-def _cost(row: Row, dense: float) -> str:
+def _cost(row: TargetLoss, dense: float) -> str:
     repaired = amount(row.get("loss_repaired"))
     return rise(row["loss"] if repaired is None else repaired, dense)
 
 
-def _sizes(contents: Mapping[str, Row]) -> str:
-    content = contents.get("weights")
+def _sizes(files: Contents) -> str:
+    content = files.get("weights")
     if content is None:
         return ""
     rows, points = content["targets"], content["cutoffs"]
@@ -192,10 +195,10 @@ def _sizes(contents: Mapping[str, Row]) -> str:
     )
 
 
-def _tiles(contents: Mapping[str, Row]) -> list[Tile]:
-    tiles = show_proposal.tiles(contents["proposal"]) if "proposal" in contents else []
-    if "weights" in contents:
-        rows = contents["weights"]["targets"]
+def _tiles(files: Contents) -> list[Tile]:
+    tiles = show_proposal.tiles(files["proposal"]) if "proposal" in files else []
+    if "weights" in files:
+        rows = files["weights"]["targets"]
         tiles.append(Tile(f"{sum(row['count'] for row in rows):,}", f"weights in {len(rows)} targets"))
     return tiles
 
