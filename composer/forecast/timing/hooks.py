@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...training.hooks import TrainingHooks
 from ...training.joint import JointHooks
-from ...training.loop import TrainingHooks
 from ...training.model import MaskedHooks
 
 if TYPE_CHECKING:
