@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import criteria_tables
 import torch
-from criteria_measure import SUBJECTS, Bench, Figures
+from criteria_measure import SUBJECTS, CalibratedModel, Figures
 
 from composer.files.environment import machine, versions
 from composer.files.jsonfile import read_json, write_json
@@ -57,9 +57,9 @@ def parts(subject: str) -> Iterator[Part]:
 
 
 @cache
-def bench(process: int, subject: str, shared: Path, output: Path, *, short: bool) -> Bench:
+def bench(process: int, subject: str, shared: Path, output: Path, *, short: bool) -> CalibratedModel:
     """A process keeps data and captures of a model for its next part; its folder is its own."""
-    return Bench(subject, shared, output / "work" / f"{subject}-{process}", short=short)
+    return CalibratedModel(subject, shared, output / "work" / f"{subject}-{process}", short=short)
 
 
 def measure(part: Part, given: argparse.Namespace) -> str:

@@ -117,7 +117,7 @@ class Figures:
         return [shape for shape in shapes if not set(kinds) <= set(held.get(shape, {}))]
 
 
-class Bench:
+class CalibratedModel:
     """One model with its data and its calibration samples, for as many parts of the table as come."""
 
     def __init__(self, name: str, shared: Path, output: Path, *, short: bool) -> None:

@@ -84,7 +84,7 @@ def configurations(model: dict[str, Any], n: int) -> list[dict[str, float]]:
     return found
 
 
-class Bench:
+class SeededRuns:
     """One model, one seed: workspaces below one folder, and what is measured in them."""
 
     def __init__(self, given: argparse.Namespace, seed: int) -> None:
@@ -265,7 +265,7 @@ def run(given: argparse.Namespace) -> None:
     results: dict[str, Any] = {"machine": machine(), "versions": versions(), "task": given.task, "steps": given.steps}
     results |= {"rates": RATES, "seeds": {}, "command": " ".join(["python", *sys.argv])}
     for seed in given.seeds:
-        bench, most = Bench(given, seed), max(given.configurations)
+        bench, most = SeededRuns(given, seed), max(given.configurations)
         told: dict[str, Any] = results["seeds"].setdefault(str(seed), {"alone": {}, "A": [], "B": []})
         told["sparsity"] = bench.sparsity(most)
         told["alone"]["A"] = bench.baselines("A", most)
@@ -298,7 +298,7 @@ def run(given: argparse.Namespace) -> None:
                 _keep(given, results)
 
 
-def _shortest(bench: Bench, n: int, goals: list[float], rate: float) -> dict[str, Any]:
+def _shortest(bench: SeededRuns, n: int, goals: list[float], rate: float) -> dict[str, Any]:
     """B: the shortest joint phase, none first, after which every configuration is at its goal."""
     made: dict[str, Any] = {}
     for share in (0.0, *SHARES):

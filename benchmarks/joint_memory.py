@@ -15,7 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from joint import MODELS, Bench
+from joint import MODELS, SeededRuns
 
 from composer.files.jsonfile import read_json, write_json
 from composer.steps.prune import prune
@@ -39,7 +39,7 @@ def memory(given: argparse.Namespace) -> None:
 
 def child(given: argparse.Namespace) -> None:
     """One side of :func:`memory`, on blocks that ``prepare`` has made; prints its peak in MiB."""
-    n, bench = given.configurations, Bench(given, 1)
+    n, bench = given.configurations, SeededRuns(given, 1)
     block = {"steps": 3, "batch_size": bench.model["batch"], "evaluations": 1, "valid_size": 64}
     ready = bench.folder / "memory-prepare"
     name, trainer = f"memory-{given.child}", "least_squares" if given.child == "prepare" else "joint"

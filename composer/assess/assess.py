@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import OutputError
 from ..files.jsonfile import digest_of, read_json, write_json
@@ -13,7 +13,8 @@ from ..files.records import RECORD, changes, is_current, record
 from ..progress import SILENT, Progress
 from ..recipe import Recipe
 from ..steps.outcome import Outcome
-from .measure.bench import Bench
+from .contents import SensitivityFile
+from .measure.assessed_model import AssessedModel
 from .settings import PARTS, Part, Settings
 
 PAGE = "assess.html"
@@ -39,81 +40,82 @@ def assess(
         OutputError: the folder holds the assessment of another model, or something else.
         InputError: settings that do not fit the model or the data.
     """
-    bench = Bench(recipe, settings, folder, force=force, progress=progress)
-    settings.check_model(bench.layout, bench.paths)
-    _open(bench)
+    subject = AssessedModel(recipe, settings, folder, force=force, progress=progress)
+    settings.check_model(subject.layout, subject.paths)
+    _open(subject)
     from .measure.columns import add_columns
     from .pages.page import Drawn, write_page
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     drawn: Drawn = {}
     for part in PARTS:
         if part in settings.parts:
-            found[part] = _make(part, bench, found)
+            results[part] = _make(part, subject, results)
             write_page(folder, drawn=drawn)
-            if part == "weights" and (more := add_columns(bench, found[part])):
-                found[part] = more  # a model is loaded for it: the first page did not wait
+            if part == "weights" and (more := add_columns(subject, results[part])):
+                results[part] = more  # a model is loaded for it: the first page did not wait
                 if settings.parts == ("weights",):
                     write_page(folder, drawn=drawn)
-    return Outcome(folder / PAGE, True, summary(found, folder))
+    return Outcome(folder / PAGE, True, summary(results, folder))
 
 
-def _open(bench: Bench) -> None:
+def _open(subject: AssessedModel) -> None:
     """Say whose assessment the folder holds; another model's must not be mixed with it."""
-    folder, inputs = bench.folder, {"base": bench.space.base.fingerprint}
+    folder, inputs = subject.folder, {"base": subject.space.base.fingerprint}
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # an empty folder is as good as none
-        with suppress(OutputError) if bench.force else nullcontext():
-            if is_current(folder, inputs, renew=bench.force):
+        with suppress(OutputError) if subject.force else nullcontext():
+            if is_current(folder, inputs, renew=subject.force):
                 return  # also with --force: the parts that are not asked for stay
         for name in (*PARTS, "heads", "columns"):
             for suffix in (".json", ".csv"):
                 (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / RECORD, record(inputs, model=bench.space.base.name))
+    write_json(folder / RECORD, record(inputs, model=subject.space.base.name))
 
 
-def _make(part: Part, bench: Bench, found: Mapping[str, Any]) -> dict[str, Any]:
+def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> Mapping[str, Any]:
     if part == "weights":
         from .measure.weights import assess_weights
 
-        base = bench.space.base
-        told = {"command": bench.command, "data": bench.space.recipe.data, "seed": bench.space.recipe.seed}
-        provenance = record({"base": base.fingerprint}, **told)
-        return assess_weights(base, bench.folder, bench.paths, provenance=provenance, progress=bench.progress)
+        base = subject.space.base
+        options = {"command": subject.command, "data": subject.space.recipe.data, "seed": subject.space.recipe.seed}
+        provenance = record({"base": base.fingerprint}, **options)
+        return assess_weights(base, subject.folder, subject.paths, provenance=provenance, progress=subject.progress)
     if part == "sensitivity":
         from .measure.sensitivity import assess_sensitivity
 
-        return assess_sensitivity(bench)
+        return assess_sensitivity(subject)
     if part == "curves":
         from .measure.curves import assess_curves
 
-        return assess_curves(bench)
+        return assess_curves(subject)
     if part == "calibration":
         from .measure.calibrations import assess_calibrations
 
-        return assess_calibrations(bench)
+        return assess_calibrations(subject)
     from .measure.proposal import assess_proposal
 
-    return assess_proposal(bench, found.get("sensitivity") or _held(bench))
+    return assess_proposal(subject, results.get("sensitivity") or _stored_sensitivities(subject))
 
 
-def _held(bench: Bench) -> dict[str, Any]:
+def _stored_sensitivities(subject: AssessedModel) -> SensitivityFile:
     """The table of sensitivities that lies in the folder, if it was measured under the same circumstances."""
-    path, way = bench.folder / "sensitivity.json", "name sensitivity among --parts"
+    path, way = subject.folder / "sensitivity.json", "name sensitivity among --parts"
     if not path.is_file():
         raise OutputError(f"{path}: no such file; the proposal is made from it: {way}")
-    held = read_json(path, OutputError)
-    if not isinstance(held, dict) or held.get("what") != "sensitivity":
+    table = read_json(path, OutputError)
+    if not isinstance(table, dict) or table.get("what") != "sensitivity":
         raise OutputError(f"{path}: is no table of sensitivities; {way}")
-    now = {**bench.inputs, "repair": bench.settings.repair, "criterion": bench.settings.criteria[0]}
-    inputs = (held.get("provenance") or {}).get("inputs") or {}
+    now = {**subject.inputs, "repair": subject.settings.repair, "criterion": subject.settings.criteria[0]}
+    inputs = (table.get("provenance") or {}).get("inputs") or {}
     was = {name: value for name, value in inputs.items() if name in now}
     if digest_of(was) != digest_of(now):
         raise OutputError(f"{path}: was measured under other circumstances ({changes(was, now)}); {way}")
-    return dict(held)
+    return cast("SensitivityFile", table)
 
 
-def summary(found: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def summary(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What the command prints: figures of each part that was made."""
-    told: dict[str, Any] = {"folder": str(folder), "page": str(folder / PAGE), "parts": list(found)}
-    return {**told, **{part: {k: v for k, v in made.items() if k != "provenance"} for part, made in found.items()}}
+    whole: dict[str, Any] = {"folder": str(folder), "page": str(folder / PAGE), "parts": list(results)}
+    figures = {part: {k: v for k, v in result.items() if k != "provenance"} for part, result in results.items()}
+    return {**whole, **figures}

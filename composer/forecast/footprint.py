@@ -86,7 +86,7 @@ class Footprint:
         """Width of each input that is read, by a name for it."""
         layout: Layout = self.layout.only(self.scheme.modules)
         place = {path: block for block in self.layout.at("sublayer") for path in block.targets}
-        found: dict[tuple[str, str], int] = {}
+        widths: dict[tuple[str, str], int] = {}
         for target in layout.targets:
             block = place.get(target.path)
             for p in target.projections:
@@ -98,8 +98,8 @@ class Footprint:
                     name = ("start", block.path)
                 else:
                     name = ("own", p.path)
-                found[name] = max(found.get(name, 0), p.in_features + p.bias)
-        return found
+                widths[name] = max(widths.get(name, 0), p.in_features + p.bias)
+        return widths
 
 
 def levels_of(nodes: Iterable[Node]) -> dict[Level, list[Node]]:

@@ -27,8 +27,8 @@ class Share:
     source: str
 
     @classmethod
-    def of(cls, given: float | None, comparison: Path, *, learnt: bool = False) -> Share:
-        """As given, else the mean of an earlier comparison's, else :data:`ASSUMED`.
+    def of(cls, share: float | None, comparison: Path, *, learnt: bool = False) -> Share:
+        """As the user says, else the mean of an earlier comparison's, else :data:`ASSUMED`.
 
         Args:
             learnt: all configurations learn together for as many steps as one baseline: then :data:`LEARNT`.
@@ -36,10 +36,10 @@ class Share:
         Raises:
             RecipeError: a share that is none.
         """
-        if given is not None:
-            if not 0 <= given <= 1:
-                raise RecipeError(f"--share: got {given:g}; allowed: 0 to 1")
-            return cls(given, "given")
+        if share is not None:
+            if not 0 <= share <= 1:
+                raise RecipeError(f"--share: got {share:g}; allowed: 0 to 1")
+            return cls(share, "given")
         result = (read_json(comparison).get("result") or {}) if comparison.is_file() else {}
         rows = [row for row in Comparison.read(result).rows if row.budgets]
         if not rows and learnt:

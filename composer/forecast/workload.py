@@ -85,11 +85,11 @@ class Setting:
 
     @cached_property
     def _kin(self) -> dict[tuple[object, ...], list[str]]:
-        found: dict[tuple[object, ...], list[str]] = {}
+        kin: dict[tuple[object, ...], list[str]] = {}
         inner = [node for node in self.scheme.nodes.values() if node.path]
         for node in sorted(inner, key=lambda n: sum(n.rates.values()) / len(n.rates)):
-            found.setdefault(self._size(node), []).append(node.hash)
-        return found
+            kin.setdefault(self._size(node), []).append(node.hash)
+        return kin
 
     @cached_property
     def _target_kin(self) -> dict[tuple[object, ...], str]:

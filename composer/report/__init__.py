@@ -1,5 +1,5 @@
-"""Pictures and the page: curves of losses, the scheme's graph, and one self-contained ``report.html``.
+"""The records of a comparison, and what shows them: the ledger of all work, tables, pictures, one self-contained page.
 
-Take :func:`plots.plot`, :func:`graph.draw` and :func:`page.write_report` from their modules; only the
-first two import matplotlib, the page imports it when it draws.
+Take :func:`plots.plot`, :func:`graph.draw` and :func:`page.write_report` from their modules; the page imports
+matplotlib only when it draws.
 """

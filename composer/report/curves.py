@@ -14,11 +14,11 @@ from ..errors import DataError
 from ..files.jsonfile import read_text
 from ..files.stats import BLOCK_COLUMNS, COLUMNS, JOINT_COLUMNS
 
-KINDS: dict[tuple[str, ...], Told] = {COLUMNS: "run", BLOCK_COLUMNS: "blocks", JOINT_COLUMNS: "joint"}
+KINDS: dict[tuple[str, ...], StatsKind] = {COLUMNS: "run", BLOCK_COLUMNS: "blocks", JOINT_COLUMNS: "joint"}
 SHOWN = 5  # problems of one file that are listed one by one
 
 Kind = Literal["composed", "baseline", "dense", "joint", "other"]
-Told = Literal["run", "blocks", "joint"]
+StatsKind = Literal["run", "blocks", "joint"]
 SIDES: dict[str, Kind] = {"model": "composed", "baseline": "baseline", "joint": "joint"}
 
 
@@ -73,7 +73,7 @@ class Stats:
 
     path: Path
     curves: tuple[Curve, ...]
-    kind: Told
+    kind: StatsKind
 
 
 def read_all(paths: Sequence[Path]) -> list[Stats]:
@@ -141,7 +141,7 @@ def _front(columns: Sequence[str]) -> str:
     return ",".join(columns[: -len(COLUMNS)])
 
 
-def _place(row: dict[str, str], kind: Told, path: Path) -> tuple[str, str]:
+def _place(row: dict[str, str], kind: StatsKind, path: Path) -> tuple[str, str]:
     """Level and name of the curve that a row belongs to."""
     if kind == "blocks":
         return row["level"], row["node"]

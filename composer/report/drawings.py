@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..scheme.graph import Scheme
 from ..scheme.layout import Layout
-from . import costs, graph, plots
+from . import costs, graph, phases, plots
 from .curves import Curve
 from .kit import canvas
 from .kit.components import Figure, Table, amount, number, seconds
@@ -89,7 +89,7 @@ def joint_figure(joint: Sequence[Curve]) -> Figure:
     losses = {curve.configuration: curve.line("valid_loss", "step")[1] for curve in joint}
     said = [f"{i}: from {number(some[0], 3)} to {number(some[-1], 3)}." for i, some in losses.items() if some]
     label = " ".join(["Validation loss by configuration against joint steps.", *said])
-    return Figure("joint-phase", caption, [canvas.inline(plots.joint_figure(joint), "joint", label)])
+    return Figure("joint-phase", caption, [canvas.inline(phases.joint_figure(joint), "joint", label)])
 
 
 def block_figure(blocks: Sequence[Curve]) -> Figure:
@@ -100,7 +100,7 @@ def block_figure(blocks: Sequence[Curve]) -> Figure:
         "A block that stopped early counts with its best."
     )
     label = "Median relative error of the blocks of each level against steps"
-    return Figure("block-errors", caption, [canvas.inline(plots.block_figure(blocks), "blocks", label)])
+    return Figure("block-errors", caption, [canvas.inline(phases.block_figure(blocks), "blocks", label)])
 
 
 def graph_figure(scheme: Scheme, layout: Layout | None) -> Figure:

@@ -89,19 +89,21 @@ class _Curves:
 
 
 def _read(stats: Mapping[str, Path]) -> _Curves:
-    told = _Curves()
+    curves = _Curves()
     for name, path in stats.items():
         if not path.exists():
             continue
         found = read_stats(path, may_be_empty=True)
         if found.kind == "run":
-            told.runs |= [(name, Curve(name, curve.points)) for curve in found.curves]
+            curves.runs |= [(name, Curve(name, curve.points)) for curve in found.curves]
         else:
-            getattr(told, found.kind).extend(found.curves)
-    return told
+            getattr(curves, found.kind).extend(found.curves)
+    return curves
 
 
-def _sections(comparison: Comparison, told: _Curves, scheme: Scheme | None, layout: Layout | None) -> Iterator[Section]:
+def _sections(
+    comparison: Comparison, curves: _Curves, scheme: Scheme | None, layout: Layout | None
+) -> Iterator[Section]:
     from . import drawings
 
     yield Section(
@@ -112,8 +114,8 @@ def _sections(comparison: Comparison, told: _Curves, scheme: Scheme | None, layo
         "other metrics more is better.",
         _filled(tables.result_table(comparison), tables.dense_table(comparison)),
     )
-    curves = drawings.curve_figures(comparison, told.runs)
-    yield Section("curves", "Loss curves", "Validation loss during model-level fine-tuning.", curves)
+    figures = drawings.curve_figures(comparison, curves.runs)
+    yield Section("curves", "Loss curves", "Validation loss during model-level fine-tuning.", figures)
     budgets = _filled(tables.budget_table(comparison))
     yield Section("budget", "How much of the budget is needed", "", budgets)
     ledger = _filled(tables.ledger_table(comparison)) if comparison.ledger.here is not None else []
@@ -121,14 +123,14 @@ def _sections(comparison: Comparison, told: _Curves, scheme: Scheme | None, layo
     yield Section("cost", "What it cost", _cost_lead(comparison), ledger)
     yield Section("rates", "Learning rates", "", _filled(tables.search_table(comparison)))
     parts: list[Table | Figure] = _filled(tables.sharing_table(comparison))
-    if told.joint:
-        parts.append(drawings.joint_figure(told.joint))
-    if told.blocks:
-        parts.append(drawings.block_figure(told.blocks))
+    if curves.joint:
+        parts.append(drawings.joint_figure(curves.joint))
+    if curves.blocks:
+        parts.append(drawings.block_figure(curves.blocks))
     if scheme is not None and scheme.nodes:
         parts.append(drawings.graph_figure(scheme, layout))
     lead = "Every block that configurations share is pruned and tuned once, towards the base model's output."
-    lead += " Then all configurations learn together, as one network." if told.joint else ""
+    lead += " Then all configurations learn together, as one network." if curves.joint else ""
     yield Section("blocks", "The block phase", lead, parts)
 
 

@@ -32,9 +32,9 @@ class Answers:
             ModelError: the model's output has no logits.
         """
         with answering(self.base):
-            _, wanted = self._run(self.base, batch)
+            _, base_logits = self._run(self.base, batch)
         own, logits = self._run(model, batch)
-        return (1 - self.share) * own + self.share * divergence(logits, wanted, self.task.asked(batch))
+        return (1 - self.share) * own + self.share * divergence(logits, base_logits, self.task.asked(batch))
 
     def _run(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         seen: list[Any] = []
@@ -52,9 +52,9 @@ class Answers:
         return loss, logits
 
 
-def divergence(logits: Tensor, wanted: Tensor, asked: Tensor | None = None) -> Tensor:
-    """``KL(wanted ‖ logits)`` of (..., classes), the mean over rows that are ``asked`` (..., bool), else over all."""
+def divergence(logits: Tensor, target: Tensor, asked: Tensor | None = None) -> Tensor:
+    """``KL(target ‖ logits)`` of (..., classes), the mean over rows that are ``asked`` (..., bool), else over all."""
     if asked is not None:
-        logits, wanted = logits[asked], wanted[asked]
-    given, target = (F.log_softmax(x.flatten(0, -2), -1) for x in (logits, wanted))
-    return F.kl_div(given, target, log_target=True, reduction="batchmean")
+        logits, target = logits[asked], target[asked]
+    own, base = (F.log_softmax(x.flatten(0, -2), -1) for x in (logits, target))
+    return F.kl_div(own, base, log_target=True, reduction="batchmean")

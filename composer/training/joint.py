@@ -25,7 +25,8 @@ from ..tasks.task import Examples, Task
 from ..tensors.batches import batch_indices
 from ..tensors.parameters import parameters_of, set_values
 from .distillation import Answers
-from .loop import TrainingHooks, train_whole
+from .hooks import TrainingHooks
+from .loop import train_whole
 from .settings import ModelSettings, ModelTuning, finite
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ class Variant:
 
     @classmethod
     def of(cls, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Variant:
-        """From a block's weights as they are to be at the start: what they differ by from the base model's."""
+        """From a block's weights as they are to be at the start: what they differ by from the base model's.
+
+        Where a weight is removed the offset is 0, as it would be masked anyway: so a block that was only pruned has no
+        offset to keep in memory.
+        """
         gaps = {name: value.to(base[name]) - base[name].detach() for name, value in weights.items()}
         kept = {name: mask.to(base[name].device) for name, mask in masks.items()}
         gaps = {name: gap.masked_fill(~kept[name], 0.0) if name in kept else gap for name, gap in gaps.items()}
@@ -49,12 +54,12 @@ class Variant:
 
     def weights(self, shared: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
         """``(θ + Δ) ∘ M`` of these parameters."""
-        made = {}
+        composed = {}
         for name in names:
             value = shared[name].detach()
             value = value + self.offsets[name] if name in self.offsets else value.clone()
-            made[name] = value.masked_fill_(~self.masks[name], 0.0) if name in self.masks else value
-        return made
+            composed[name] = value.masked_fill_(~self.masks[name], 0.0) if name in self.masks else value
+        return composed
 
 
 Configuration = Sequence[Variant]
@@ -77,6 +82,9 @@ def put_on(parameters: Mapping[str, Tensor], configuration: Configuration) -> di
 
 def drawn(configurations: int, seed: int, step: int, rank: int = 0, size: int = 1) -> int:
     """Which configuration process ``rank`` of ``size`` learns in ``step``: each once in a seeded order, then again.
+
+    It follows from its arguments alone, so a resumed run needs no state to draw as it would have drawn, and processes
+    draw different ones without a word: together they go through one order, ``size`` places in each step.
 
     >>> sorted(drawn(3, 0, step) for step in range(3))
     [0, 1, 2]
@@ -109,7 +117,7 @@ def tune_joint(
 
     Returns:
         The mean over configurations as it went, and rows ``step, configuration, train_loss, valid_loss`` (of training:
-        the mean over the configuration's steps since the row before, in this process; None without such a step).
+        the mean over the configuration's steps since the row before, in all processes; None without such a step).
     """
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
         hooks = JointHooks(task, valid, configurations, settings, patience, work, bar)
@@ -140,7 +148,12 @@ class JointHooks(TrainingHooks):
 
     @contextmanager
     def masked(self, model: nn.Module) -> Iterator[None]:
-        """Within the body a removed weight has no gradient: clipping and the optimiser's moments never see it."""
+        """Within the body a removed weight has no gradient: clipping and the optimiser's moments never see it.
+
+        The masks change with every step, so one hook on each parameter looks up those of the configuration that is on.
+        Gradients are masked while they arise, as the Trainer clips before it calls :meth:`before_update`; and before
+        they are averaged over processes, whose configurations have other masks.
+        """
 
         def masker(name: str) -> Any:
             return lambda gradient: gradient * self._masks[name] if name in self._masks else gradient
@@ -153,7 +166,11 @@ class JointHooks(TrainingHooks):
                 handle.remove()
 
     def before_step(self, model: nn.Module, step: int) -> None:
-        """Compose the configuration that is drawn."""
+        """Compose the configuration that is drawn.
+
+        The model then computes with ``(θ + Δ) ∘ M`` in the place of ``θ``. A gradient with respect to that, masked by
+        ``M``, is the one with respect to ``θ``: what is added does not change it.
+        """
         number = drawn(len(self.configurations), self.settings.seed, step, *rank_and_size())
         self._drawn.append(number)
         configuration = self.configurations[number]
@@ -161,12 +178,16 @@ class JointHooks(TrainingHooks):
         self._before = put_on(parameters_of(model), configuration)
 
     def before_update(self, model: nn.Module) -> None:
-        """``θ`` is what the optimiser moves."""
+        """Put ``θ`` back: the optimiser moves it by the gradients of the configuration.
+
+        Weights that the configuration lacks may move too, by moments of others that have them: ``θ`` belongs to all,
+        and is masked only where it is composed.
+        """
         set_values(parameters_of(model), self._before)
         self._before, self._masks = {}, {}
 
     def measure(self, model: nn.Module, step: int) -> float:
-        """The mean of all configurations' validation losses."""
+        """The mean of all configurations' validation losses; each has a row in ``extra["each"]``."""
         losses, learnt = [], self._learnt(model)
         for number, configuration in enumerate(self.configurations):
             before = put_on(parameters_of(model), configuration)
@@ -182,11 +203,16 @@ class JointHooks(TrainingHooks):
         return sum(losses) / len(losses)
 
     def _learnt(self, model: nn.Module) -> list[float | None]:
-        """Each configuration's mean training loss since the last measurement, of all processes' draws."""
+        """Each configuration's mean training loss since the last measurement, of all processes' draws.
+
+        Losses and draws are cleared at each measurement, and checkpoints made right after one: after a resume both are
+        empty, so they stay as long as each other.
+        """
         device = next(model.parameters()).device
-        told = torch.zeros(len(self.configurations), 2, device=device)
+        sums = torch.zeros(len(self.configurations), 2, device=device)
         for loss, number in zip(self.losses, self._drawn, strict=True):
-            told[number] += torch.stack([loss.detach().float().to(device), torch.ones((), device=device)])
+            # The loss, and one more step of this configuration.
+            sums[number] += torch.stack([loss.detach().float().to(device), torch.ones((), device=device)])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(told)
-        return [total / count if count else None for total, count in told.tolist()]
+            torch.distributed.all_reduce(sums)
+        return [total / count if count else None for total, count in sums.tolist()]

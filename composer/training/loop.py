@@ -1,15 +1,11 @@
-"""Training whole models through the Hugging Face Trainer: the loop, validation, checkpoints, resuming.
+"""Training whole models through the Hugging Face Trainer.
 
-What is trained, and what is done around each step, is said by a subclass of :class:`TrainingHooks`.
+What is trained, and what is done around each step, is said by a subclass of :class:`.hooks.TrainingHooks`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,19 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
-from ..errors import ModelError
-from ..files.atomic import replacing
-from ..files.jsonfile import write_json
-from ..parallel.ranks import is_main_process, rank_and_size, wait_for_all
-from ..progress import Bar
-from ..tensors.parameters import parameters_of, set_values, unwrapped
+from ..parallel.ranks import rank_and_size, wait_for_all
 from .distillation import Answers
-from .settings import ModelSettings, ModelTuning, finite
+from .hooks import TrainingHooks
+from .settings import ModelSettings, ModelTuning
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from ..tasks.task import Examples, Task
 
@@ -84,153 +76,12 @@ class WholeTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
 
-class TrainingHooks(TrainerCallback, ABC):
-    """What happens around the steps of a training: validation on schedule, the best weights, the rows of the table.
-
-    A subclass says what is trained. The Trainer calls, in each step: :meth:`before_step`; the forward and backward
-    pass; :meth:`before_update`, where gradients may be changed before they are clipped and reach the optimiser's
-    moments; :meth:`after_update`, where weights that the optimiser has moved are put back to 0.
-    """
-
-    def __init__(self, settings: ModelSettings, work: Path, bar: Bar, patience: int | None = None) -> None:
-        """See above.
-
-        Args:
-            work: folder for checkpoints.
-            patience: end training after so many evaluations without a better one.
-        """
-        self.settings, self.work, self.bar, self.patience = settings, work, bar, patience
-        self.extra: dict[str, Any] = {}
-        self.stale = 0
-        self.every = max(1, -(-settings.steps // settings.evaluations))
-        self.result = ModelTuning()
-        self.losses: list[Tensor] = []
-        self.best: dict[str, Tensor] = {}
-        self.train_seconds = self.valid_seconds = self.began = 0.0
-
-    @property
-    def out_of_patience(self) -> bool:
-        """Whether so many evaluations brought nothing better that training ends."""
-        return self.patience is not None and self.stale >= self.patience
-
-    @abstractmethod
-    def measure(self, model: nn.Module, step: int) -> float:
-        """The validation loss of ``model`` as it is after ``step`` steps."""
-
-    def before_step(self, model: nn.Module, step: int) -> None:
-        """Called before each step (counted from 0)."""
-
-    def before_update(self, model: nn.Module) -> None:
-        """Called with the gradients in place, before the optimiser moves."""
-
-    def after_update(self, model: nn.Module) -> None:
-        """Called when the optimiser has moved."""
-
-    def resume(self) -> str | None:
-        """The last whole checkpoint in the work folder, with the rows up to it."""
-        found = sorted(self.work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        for path in reversed(found):
-            record = path / "composer.json"
-            if (path / "trainer_state.json").is_file() and record.is_file():
-                state = json.loads(record.read_text())
-                self.result.rows = state["rows"]
-                self.result.best_loss, self.result.best_step = state["best_loss"], state["best_step"]
-                self.train_seconds, self.valid_seconds = state["train_seconds"], state["valid_seconds"]
-                self.extra, self.stale = state["extra"], state["stale"]
-                return str(path)
-        return None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 0:
-            self._validate(kwargs["model"], 0, 0.0)
-        for _ in range(state.global_step):
-            self.bar.advance("resumed")
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.began = time.perf_counter()
-        self.before_step(unwrapped(kwargs["model"]), state.global_step)
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.before_update(unwrapped(kwargs["model"]))
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.after_update(unwrapped(kwargs["model"]))
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.train_seconds += time.perf_counter() - self.began
-        last = state.global_step == state.max_steps
-        if state.global_step % self.every == 0 or last:
-            self._validate(kwargs["model"], state.global_step, state.epoch or 0.0)
-            control.should_save = not last
-            control.should_training_stop |= self.out_of_patience
-        loss = self.result.rows[-1]["valid_loss"]
-        self.bar.advance("diverged" if loss is None else f"validation loss {loss:.4f}")
-        return control
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            write_json(
-                self.work / f"checkpoint-{state.global_step}" / "composer.json",
-                {
-                    "rows": self.result.rows,
-                    "best_loss": self.result.best_loss,
-                    "best_step": self.result.best_step,
-                    "train_seconds": self.train_seconds,
-                    "valid_seconds": self.valid_seconds,
-                    "extra": self.extra,
-                    "stale": self.stale,
-                },
-            )
-
-    def restore_best(self, model: nn.Module) -> None:
-        """Load the best weights into ``model``; after a resume they may lie in the work folder only."""
-        from safetensors.torch import load_file
-
-        set_values(parameters_of(model), self.best or load_file(self._best_file))
-        model.eval()
-
-    @property
-    def _best_file(self) -> Path:
-        return self.work / "best.safetensors"
-
-    def _validate(self, model: nn.Module, step: int, epoch: float) -> None:
-        began = time.perf_counter()
-        loss = self.measure(unwrapped(model), step)
-        self.valid_seconds += time.perf_counter() - began
-        train = torch.stack(self.losses).mean().item() if self.losses else None
-        self.losses.clear()
-        if step == 0 and not math.isfinite(loss):
-            raise ModelError(f"the model's validation loss before any step is {loss}; it cannot be fine-tuned")
-        if loss < self.result.best_loss:
-            self.result.best_loss, self.result.best_step, self.stale = loss, step, -1
-            self.best = {name: p.detach().to("cpu", copy=True) for name, p in parameters_of(model).items()}
-            self._save_best()
-        self.stale += 1
-        self.result.rows.append(
-            {
-                "step": step,
-                "epoch": round(epoch, 4),
-                "train_loss": finite(train),
-                "valid_loss": finite(loss),
-                "train_seconds": round(self.train_seconds, 3),
-                "valid_seconds": round(self.valid_seconds, 3),
-            }
-        )
-
-    def _save_best(self) -> None:
-        from safetensors.torch import save_file
-
-        if not is_main_process():
-            return
-        with replacing(self._best_file) as temporary:
-            save_file(self.best, temporary)
-
-
 def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> TrainingArguments:
+    """The Trainer's arguments: it validates, logs and reports nothing, and saves when the hooks say so."""
     device = next(model.parameters()).device
     if device.type == "cuda" and device.index:
-        torch.cuda.set_device(device)
-    made = TrainingArguments(
+        torch.cuda.set_device(device)  # no argument says which: the Trainer takes the current one
+    arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
@@ -254,20 +105,20 @@ def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> Training
         dataloader_pin_memory=device.type == "cuda",
     )
     if rank_and_size()[1] == 1 and device.type == "cuda":
-        made._n_gpu = 1  # one process uses one GPU: the Trainer would multiply the batch by all that it sees
-    return made
+        arguments._n_gpu = 1  # one process uses one GPU: the Trainer would multiply the batch by all that it sees
+    return arguments
 
 
 @contextmanager
 def _own_config_hidden(model: nn.Module) -> Iterator[None]:
     """The Trainer writes ``use_cache`` into whatever is called ``config``, also where that is not transformers'."""
-    held = {} if isinstance(model, transformers.PreTrainedModel) else vars(model)
-    config = held.pop("config", None)
+    attributes = {} if isinstance(model, transformers.PreTrainedModel) else vars(model)
+    config = attributes.pop("config", None)
     try:
         yield
     finally:
         if config is not None:
-            held["config"] = config
+            attributes["config"] = config
 
 
 @contextmanager

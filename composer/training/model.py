@@ -16,7 +16,8 @@ from ..tasks.task import Examples, Task
 from ..tensors import masks as keep_masks
 from ..tensors.parameters import parameters_of
 from .distillation import Answers
-from .loop import TrainingHooks, train_whole
+from .hooks import TrainingHooks
+from .loop import train_whole
 from .settings import ModelSettings, ModelTuning
 
 if TYPE_CHECKING:
@@ -52,7 +53,12 @@ def tune_model(
 
 
 class MaskedHooks(TrainingHooks):
-    """Holds masks after every step."""
+    """Removed weights stay removed.
+
+    Their gradients are masked while this loop runs (:func:`composer.tensors.masks.gradients_masked`), so that clipping
+    and moments never see them; weight decay, rounding or a NaN may still move them, so after every update they are set
+    to exactly 0. Validation and checkpoints come after that.
+    """
 
     def __init__(
         self,
@@ -71,5 +77,5 @@ class MaskedHooks(TrainingHooks):
         return mean_loss(model, self.task, self.valid)
 
     def after_update(self, model: nn.Module) -> None:
-        """Removed weights are exactly 0 again."""
+        """Set removed weights to exactly 0 again."""
         keep_masks.apply(parameters_of(model), self.masks)

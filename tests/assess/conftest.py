@@ -1,4 +1,4 @@
-"""A bench on a tiny T5 and on a tiny DistilBERT."""
+"""A subject on a tiny T5 and on a tiny DistilBERT."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from composer.assess.measure.bench import Bench
+from composer.assess.measure.assessed_model import AssessedModel
 from composer.assess.settings import Settings
 from composer.recipe import Recipe
 
-MakeBench = Callable[..., Bench]
+MakeSubject = Callable[..., AssessedModel]
 
 
 @pytest.fixture
-def make_bench(distilbert_folder: Path, classification_data: Path, tmp_path: Path) -> MakeBench:
-    """A bench on the DistilBERT with these settings, in the test's folder."""
+def make_subject(distilbert_folder: Path, classification_data: Path, tmp_path: Path) -> MakeSubject:
+    """A subject on the DistilBERT with these settings, in the test's folder."""
 
-    def make(folder: Path = tmp_path / "assessment", **given: Any) -> Bench:
+    def make(folder: Path = tmp_path / "assessment", **given: Any) -> AssessedModel:
         recipe = Recipe(model=str(distilbert_folder), data=str(classification_data))
-        return Bench(recipe, Settings(**given), folder)
+        return AssessedModel(recipe, Settings(**given), folder)
 
     return make

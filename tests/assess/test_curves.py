@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from composer.assess.assess import assess
-from composer.assess.measure.bench import Bench
+from composer.assess.measure.assessed_model import AssessedModel
 from composer.assess.measure.calibrations import assess_calibrations
 from composer.assess.measure.curves import assess_curves, speed_note
 from composer.assess.pages.page import write_page
@@ -18,36 +18,36 @@ from composer.files.jsonfile import read_json
 from composer.recipe import Recipe
 from composer.tasks.loss import mean_loss
 
-from .conftest import MakeBench
+from .conftest import MakeSubject
 
 
-def test_curves_count_exactly_and_end_with_the_model_as_it_was(make_bench: MakeBench) -> None:
-    bench = make_bench(rates=(0.25, 0.5), criteria=("l1", "wanda"), granularities=("unstructured", "2:4", "row"))
-    told = assess_curves(bench)
+def test_curves_count_exactly_and_end_with_the_model_as_it_was(make_subject: MakeSubject) -> None:
+    subject = make_subject(rates=(0.25, 0.5), criteria=("l1", "wanda"), granularities=("unstructured", "2:4", "row"))
+    told = assess_curves(subject)
     # Wanda knows no rows; 2:4 is one rate.
     assert {(row["criterion"], row["granularity"], row["rate"]) for row in told["rows"]} == {
         *(("l1", shape, rate) for shape in ("unstructured", "row") for rate in (0.25, 0.5)),
         *(("wanda", "unstructured", rate) for rate in (0.25, 0.5)),
         *((criterion, "2:4", 0.5) for criterion in ("l1", "wanda")),
     }
-    total = bench.layout.parameters(bench.paths)
+    total = subject.layout.parameters(subject.paths)
     for row in told["rows"]:
         if row["granularity"] == "unstructured":
-            removed = sum(bench.layout.target(path).removed_weights(row["rate"]) for path in bench.paths)
+            removed = sum(subject.layout.target(path).removed_weights(row["rate"]) for path in subject.paths)
             assert row["removed_share"] == removed / total
         assert 0 <= row["metric"] <= 1
-        assert row["seconds_per_example"] == pytest.approx(row["seconds"] / len(bench.scored))
+        assert row["seconds_per_example"] == pytest.approx(row["seconds"] / len(subject.scored))
     assert len(told["rows"]) == 2 * 8  # repaired and not
-    after = mean_loss(bench.model, bench.space.task, bench.examples)
+    after = mean_loss(subject.model, subject.space.task, subject.examples)
     assert told["dense"]["loss"] == pytest.approx(after, abs=1e-7)
-    again = make_bench(rates=(0.25, 0.5), criteria=("l1", "wanda"), granularities=("unstructured", "2:4", "row"))
+    again = make_subject(rates=(0.25, 0.5), criteria=("l1", "wanda"), granularities=("unstructured", "2:4", "row"))
     assert assess_curves(again)["rows"] == told["rows"]
     assert "model" not in vars(again)
 
 
-def test_neurons_take_their_second_projection_along(make_bench: MakeBench) -> None:
-    bench = make_bench(rates=(0.5,), criteria=("l1",), granularities=("neuron",), repair=False)
-    (row,) = assess_curves(bench)["rows"]
+def test_neurons_take_their_second_projection_along(make_subject: MakeSubject) -> None:
+    subject = make_subject(rates=(0.5,), criteria=("l1",), granularities=("neuron",), repair=False)
+    (row,) = assess_curves(subject)["rows"]
     assert row["removed_share"] == pytest.approx(0.5, abs=0.01)
 
 
@@ -66,7 +66,7 @@ def test_what_is_said_of_speed(pairs: list[tuple[float, float]], said: str) -> N
     assert re.search(said, speed_note(pairs, 32))
 
 
-def test_calibration_sets_against_data(make_bench: MakeBench, classification_data: Path, tmp_path: Path) -> None:
+def test_calibration_sets_against_data(make_subject: MakeSubject, classification_data: Path, tmp_path: Path) -> None:
     lines = (classification_data / "train.tsv").read_text(encoding="utf-8").splitlines()
     part = tmp_path / "part.tsv"
     part.write_text("\n".join(lines[:7]) + "\n", encoding="utf-8")
@@ -75,28 +75,28 @@ def test_calibration_sets_against_data(make_bench: MakeBench, classification_dat
     for name, rows in (("train", lines), ("validation", lines[:5])):
         (other / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     given = {"criteria": ("l1", "wanda"), "calibrations": (str(part),), "evaluations": (str(other),), "sparsity": 0.6}
-    bench = make_bench(**given)
-    told = assess_calibrations(bench)
+    subject = make_subject(**given)
+    told = assess_calibrations(subject)
     own = str(classification_data)
     losses = {(row["calibration"], row["task"]): row["loss_pruned"] for row in told["rows"]}
     assert list(losses) == [(c, t) for c in (own, str(part)) for t in (own, str(other))]
     assert told["criterion"] == "wanda"  # the first that looks at data
     assert losses[own, own] != losses[str(part), own]
     assert [row["examples"] for row in told["rows"]] == [8, 4, 8, 4]
-    again = make_bench(**given)
+    again = make_subject(**given)
     assert assess_calibrations(again)["rows"] == told["rows"]
     assert "model" not in vars(again)
 
 
-def test_a_calibration_file_that_does_not_fit_is_named(make_bench: MakeBench, tmp_path: Path) -> None:
+def test_a_calibration_file_that_does_not_fit_is_named(make_subject: MakeSubject, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.jsonl"
     wrong.write_text('{"something": "else"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"wrong\.jsonl"):
-        assess_calibrations(make_bench(calibrations=(str(wrong),)))
+        assess_calibrations(make_subject(calibrations=(str(wrong),)))
     picture = tmp_path / "a.png"
     picture.write_bytes(b"")
     with pytest.raises(DataError, match=r"--calibration: .*a\.png: cannot be read; allowed: "):
-        assess_calibrations(make_bench(calibrations=(str(picture),)))
+        assess_calibrations(make_subject(calibrations=(str(picture),)))
 
 
 def test_all_of_it_on_a_translation_model(
@@ -162,6 +162,6 @@ def test_neurons_are_repaired_where_only_the_first_projection_was_named(
 ) -> None:
     recipe = Recipe(model=str(t5_folder), data=str(translation_data), targets=["*.wi"])
     settings = Settings(rates=(0.5,), criteria=("l1",), granularities=("neuron",), scored=4)
-    rows = assess_curves(Bench(recipe, settings, tmp_path / "a"))["rows"]
+    rows = assess_curves(AssessedModel(recipe, settings, tmp_path / "a"))["rows"]
     assert [row["repaired"] for row in rows] == [False, True]
     assert rows[0]["loss"] != rows[1]["loss"]

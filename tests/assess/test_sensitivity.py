@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from composer.assess.assess import assess
-from composer.assess.measure.bench import Bench
+from composer.assess.measure.assessed_model import AssessedModel
 from composer.assess.measure.journal import Journal
 from composer.assess.measure.proposal import assess_proposal
 from composer.assess.measure.sensitivity import assess_sensitivity
@@ -19,12 +19,12 @@ from composer.recipe import Recipe
 from composer.scheme.configurations import read_configurations, resolve
 from composer.tasks.loss import mean_loss
 
-from .conftest import MakeBench
+from .conftest import MakeSubject
 
 
-def by_hand(bench: Bench, path: str, count: int) -> float:
+def by_hand(subject: AssessedModel, path: str, count: int) -> float:
     """Loss of a fresh model, run whole, with the ``count`` smallest weights (or heads) of one target at zero."""
-    model, target = bench.space.fresh_model(), bench.layout.target(path)
+    model, target = subject.space.fresh_model(), subject.layout.target(path)
     modules: dict[str, Any] = dict(model.named_modules())
     with torch.no_grad():
         if target.kind == "linear":
@@ -38,34 +38,37 @@ def by_hand(bench: Bench, path: str, count: int) -> float:
                 for part in parts:
                     part.weight[head * width : (head + 1) * width] = 0
                     part.bias[head * width : (head + 1) * width] = 0
-    return mean_loss(model, bench.space.task, bench.examples)
+    return mean_loss(model, subject.space.task, subject.examples)
 
 
-def test_each_row_is_the_loss_of_a_model_pruned_by_hand(make_bench: MakeBench) -> None:
-    bench = make_bench(rates=(0.25, 0.5), criteria=("l1",))
-    told = assess_sensitivity(bench)
-    assert [(row["target"], row["rate"]) for row in told["rows"]] == [(p, r) for p in bench.paths for r in (0.25, 0.5)]
+def test_each_row_is_the_loss_of_a_model_pruned_by_hand(make_subject: MakeSubject) -> None:
+    subject = make_subject(rates=(0.25, 0.5), criteria=("l1",))
+    told = assess_sensitivity(subject)
+    expected = [(path, rate) for path in subject.paths for rate in (0.25, 0.5)]
+    assert [(row["target"], row["rate"]) for row in told["rows"]] == expected
     for row in told["rows"]:
-        target = bench.layout.target(row["target"])
-        assert row["loss"] == pytest.approx(by_hand(bench, row["target"], round(row["rate"] * target.units)), abs=1e-6)
+        target = subject.layout.target(row["target"])
+        loss = by_hand(subject, row["target"], round(row["rate"] * target.units))
+        assert row["loss"] == pytest.approx(loss, abs=1e-6)
         assert row["removed"] == round(row["rate"] * target.units) * (target.parameters // target.units)
         assert row["total"] == target.parameters
-    assert told["dense"]["loss"] == pytest.approx(mean_loss(bench.model, bench.space.task, bench.examples), abs=1e-7)
-    assert len(told["heads"]) == sum(bench.layout.target(path).heads for path in bench.paths if "attention" in path)
+    dense = mean_loss(subject.model, subject.space.task, subject.examples)
+    assert told["dense"]["loss"] == pytest.approx(dense, abs=1e-7)
+    assert len(told["heads"]) == sum(subject.layout.target(path).heads for path in subject.paths if "attention" in path)
 
 
-def test_a_second_run_measures_only_what_is_missing(make_bench: MakeBench) -> None:
-    first = make_bench(rates=(0.5,), criteria=("l1",), heads=False)
+def test_a_second_run_measures_only_what_is_missing(make_subject: MakeSubject) -> None:
+    first = make_subject(rates=(0.5,), criteria=("l1",), heads=False)
     one = assess_sensitivity(first)
-    more = make_bench(rates=(0.25, 0.5), criteria=("l1",), heads=False)
+    more = make_subject(rates=(0.25, 0.5), criteria=("l1",), heads=False)
     two = assess_sensitivity(more)
     assert [row for row in two["rows"] if row["rate"] == 0.5] == one["rows"]
-    again = make_bench(rates=(0.25, 0.5), criteria=("l1",), heads=False)
+    again = make_subject(rates=(0.25, 0.5), criteria=("l1",), heads=False)
     assert assess_sensitivity(again)["rows"] == two["rows"]
     assert "model" not in vars(again)  # nothing was missing: nothing was loaded
     (journal,) = (more.folder / ".journal").glob("sensitivity-*")
     journal.write_bytes(journal.read_bytes()[: journal.stat().st_size // 2])  # as a killed process leaves it
-    assert assess_sensitivity(make_bench(rates=(0.25, 0.5), criteria=("l1",), heads=False)) == two
+    assert assess_sensitivity(make_subject(rates=(0.25, 0.5), criteria=("l1",), heads=False)) == two
 
 
 def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
@@ -96,12 +99,12 @@ def test_a_proposal_is_not_made_from_sensitivities_of_other_data(
 
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.6])
-def test_the_proposal_is_exact_and_a_configuration(sparsity: float, make_bench: MakeBench) -> None:
-    bench = make_bench(rates=(0.25, 0.5, 0.75), criteria=("l1",), heads=False, sparsity=sparsity)
-    told = assess_proposal(bench, assess_sensitivity(bench))
-    total = bench.layout.parameters(bench.paths)
-    read = resolve(read_configurations(bench.folder / "conf.json"), bench.layout)[0]
-    removed = sum(bench.layout.target(path).removed_weights(said.rate) for path, said in read.items())  # type: ignore[union-attr]
+def test_the_proposal_is_exact_and_a_configuration(sparsity: float, make_subject: MakeSubject) -> None:
+    subject = make_subject(rates=(0.25, 0.5, 0.75), criteria=("l1",), heads=False, sparsity=sparsity)
+    told = assess_proposal(subject, assess_sensitivity(subject))
+    total = subject.layout.parameters(subject.paths)
+    read = resolve(read_configurations(subject.folder / "conf.json"), subject.layout)[0]
+    removed = sum(subject.layout.target(path).removed_weights(said.rate) for path, said in read.items())  # type: ignore[union-attr]
     assert removed == round(sparsity * total)
     assert told["reached"] == removed / total
     assert {path: said.rate for path, said in read.items()} == told["rates"]  # type: ignore[union-attr]

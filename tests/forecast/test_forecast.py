@@ -17,8 +17,8 @@ from composer.forecast.block_workload import tuning
 from composer.forecast.footprint import BESIDE, Footprint
 from composer.forecast.forecast import forecast
 from composer.forecast.timing import pieces as timing
-from composer.forecast.timing.bench import SAMPLE
 from composer.forecast.timing.pieces import Seconds
+from composer.forecast.timing.timed_model import SAMPLE
 from composer.forecast.verdict import ASSUMED
 from composer.forecast.workload import Blocks, Setting
 from composer.library.store import Library

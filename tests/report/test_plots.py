@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from composer.errors import DataError, InputError, OutputError
-from composer.report import plots
+from composer.report import phases, plots
 from composer.report.curves import Curve, Point, read_all, read_stats
 from composer.report.kit import canvas
 
@@ -179,7 +179,7 @@ class TestPlot:
 
 class TestFigures:
     def test_the_joint_phase_has_a_line_for_each_configuration_and_their_mean(self, tmp_path: Path) -> None:
-        figure = plots.joint_figure(read_stats(joint(tmp_path)).curves)
+        figure = phases.joint_figure(read_stats(joint(tmp_path)).curves)
         lines = figure.axes[0].lines
         assert [line.get_label() for line in lines] == ["0", "1", "2", "mean"]
         assert lines[3].get_ydata() == pytest.approx([4, 3.5, 3])
@@ -187,7 +187,7 @@ class TestFigures:
 
     def test_a_stopped_block_counts_with_its_best(self) -> None:
         curve = Curve("n", (Point(0, None, 0.5, 0.0), Point(10, None, 0.2, 1.0), Point(20, None, 0.4, 2.0)), "module")
-        figure = plots.block_figure([curve, Curve("m", (Point(0, None, 0.3, 0.0),), "module")])
+        figure = phases.block_figure([curve, Curve("m", (Point(0, None, 0.3, 0.0),), "module")])
         assert figure.axes[0].lines[0].get_ydata() == pytest.approx([0.4, 0.25, 0.25])
 
     def test_a_pair_shares_its_colour_hue_and_marker(self, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from composer.progress import SILENT, Bar, Progress
 from composer.tasks import DataOptions, Task, open_task
 from composer.tensors.parameters import set_values
 from composer.training.distillation import Answers, divergence
+from composer.training.hooks import TrainingHooks
 from composer.training.joint import Variant, drawn, put_on, tune_joint
-from composer.training.loop import TrainingHooks
 from composer.training.settings import ModelSettings, ModelTuning
 
 SETTINGS = ModelSettings(

@@ -20,7 +20,7 @@ from ...files.jsonfile import write_json
 from ...files.records import record
 from ...files.stats import write_csv
 from ...progress import SILENT, Progress
-from .removed import Piece, open_sources, shared
+from .sources import Piece, open_sources, shared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,8 +18,8 @@ from ...report.kit.components import Cell, Column, Figure, Section, Table, Tile,
 from ...report.kit.labels import short_name
 from ...steps.outcome import Outcome
 from ..pages import grids
-from ..pages.drawn import Drawing, Part, figure, table
 from ..pages.page import read_parts
+from ..pages.parts import Drawing, Part, figure, table
 from .overlap import compare_masks, densities, differing
 
 PAGE = "masks.html"

@@ -11,7 +11,7 @@ from ...files.jsonfile import write_json
 from ...files.stats import write_csv
 from ...models.folder import DEMO
 from ...scheme.layout import Layout
-from .bench import Bench
+from .assessed_model import AssessedModel
 from .calibrations import opened
 from .journal import Journal
 
@@ -24,19 +24,19 @@ TOP = 0.01
 COLUMNS = ("target", "tokens", "min", "median", "max", "top_share")
 
 
-def add_columns(bench: Bench, weights: Mapping[str, Any]) -> dict[str, Any] | None:
+def add_columns(subject: AssessedModel, weights: Mapping[str, Any]) -> dict[str, Any] | None:
     """``weights`` with the norms under ``columns`` and their sample under ``sample``, written to ``weights.json``,
     and ``columns.csv``; None where no data was named.
 
     The sample is the data's own, else that of the first calibration set. No model is loaded where the journal has the
     norms.
     """
-    measured = _own(bench) if _names_data(bench) else _first_set(bench) if bench.settings.calibrations else None
+    measured = _own(subject) if _names_data(subject) else _first_set(subject) if subject.settings.calibrations else None
     if measured is None:
         return None
     content = {**weights, **measured}
-    write_json(bench.folder / "weights.json", content)
-    write_csv(bench.folder / "columns.csv", [{**row, **row["norms"]} for row in measured["columns"]], COLUMNS)
+    write_json(subject.folder / "weights.json", content)
+    write_csv(subject.folder / "columns.csv", [{**row, **row["norms"]} for row in measured["columns"]], COLUMNS)
     return content
 
 
@@ -60,35 +60,35 @@ def _norms(path: str, grams: Sequence[Gram]) -> dict[str, Any]:
     return {"target": path, "tokens": max(g.tokens for g in distinct), "norms": {**summary, "top_share": top_part}}
 
 
-def _names_data(bench: Bench) -> bool:
-    return bool(bench.space.recipe.data) or bench.space.base.name == DEMO
+def _names_data(subject: AssessedModel) -> bool:
+    return bool(subject.space.recipe.data) or subject.space.base.name == DEMO
 
 
-def _own(bench: Bench) -> dict[str, Any]:
-    name, sample = bench.space.recipe.data or DEMO, bench.space.examples("train")
-    return _measured(bench, name, sample.digest, lambda: bench.pruner.calibration)
+def _own(subject: AssessedModel) -> dict[str, Any]:
+    name, sample = subject.space.recipe.data or DEMO, subject.space.examples("train")
+    return _measured(subject, name, sample.digest, lambda: subject.pruner.calibration)
 
 
-def _first_set(bench: Bench) -> dict[str, Any]:
-    name = bench.settings.calibrations[0]
-    with opened(bench, name) as space:
+def _first_set(subject: AssessedModel) -> dict[str, Any]:
+    name = subject.settings.calibrations[0]
+    with opened(subject, name) as space:
         sample, task = space.examples("train"), space.task
-    return _measured(bench, name, sample.digest, lambda: bench.calibration_on(sample, task))
+    return _measured(subject, name, sample.digest, lambda: subject.calibration_on(sample, task))
 
 
-def _measured(bench: Bench, name: str, digest: str, calibration: Any) -> dict[str, Any]:
-    recipe = bench.space.recipe
+def _measured(subject: AssessedModel, name: str, digest: str, calibration: Any) -> dict[str, Any]:
+    recipe = subject.space.recipe
     inputs = {
-        "base": bench.space.base.fingerprint,
-        "targets": list(bench.paths),
+        "base": subject.space.base.fingerprint,
+        "targets": list(subject.paths),
         "sample": {"size": recipe.calibration_size, "seed": recipe.seed, "data": digest},
-        "device": bench.space.device,
+        "device": subject.space.device,
     }
-    journal = Journal(bench.folder, "columns", inputs, force=bench.force)
+    journal = Journal(subject.folder, "columns", inputs, force=subject.force)
 
     def make() -> dict[str, Any]:
         sample = calibration()
-        return {"columns": columns_of(bench.layout.only(bench.paths), sample), "examples": len(sample)}
+        return {"columns": columns_of(subject.layout.only(subject.paths), sample), "examples": len(sample)}
 
     row = journal.row(("columns",), make)
     return {"columns": row["columns"], "sample": {"data": name, "examples": row["examples"]}}

@@ -7,8 +7,9 @@ weights where that does not fit. Nothing is trained.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -19,7 +20,8 @@ from ...scheme.configurations import Assignment, Configurations, Spec, resolve
 from ...scheme.layout import Layout
 from ...scheme.shapes import parse_shape
 from ...tasks.metrics.table import metric_of
-from .bench import Bench
+from ..contents import CurvePoint, CurvesFile, MetricValue
+from .assessed_model import AssessedModel
 
 COLUMNS = (
     *("criterion", "granularity", "rate", "repaired", "removed_share"),
@@ -44,55 +46,75 @@ class Point:
     repaired: bool
 
 
-def assess_curves(bench: Bench) -> dict[str, Any]:
+def assess_curves(subject: AssessedModel) -> CurvesFile:
     """Write ``curves.json`` and its CSV; returns what the first one holds."""
-    wished = list(points(bench))
-    journal = bench.journal("curves", scored=bench.settings.scored)
-    with bench.progress.bar("curves", len(wished) + 1) as bar:
-        dense = journal.row(("dense",), lambda: _measured(bench, bench.measure.dense))
+    wished = list(points(subject))
+    journal = subject.journal("curves", scored=subject.settings.scored)
+    with subject.progress.bar("curves", len(wished) + 1) as bar:
+        dense = journal.row(("dense",), lambda: _measured(subject, subject.measure.dense))
         bar.advance("dense")
-        rows = []
+        rows: list[CurvePoint] = []
         for point in wished:
             key = ("point", *asdict(point).values())
-            rows.append({**asdict(point), **journal.row(key, lambda point=point: _pruned(bench, point))})  # type: ignore[misc]
+            rows.append(_row(point, journal.row(key, partial(_pruned, subject, point))))
             bar.advance(f"{point.criterion} {point.rate:g}")
-    name, timed = bench.space.task.main_metric, min(TIMED, len(bench.scored))
-    metric = {"name": name, "value": dense["metric"], "higher_is_better": metric_of(name).higher_is_better}
-    content = {
-        **bench.header("curves", criteria=list(bench.settings.criteria), scored=bench.settings.scored),
-        "dense": {**dense, "metric": metric},
+    name, timed = subject.space.task.main_metric, min(TIMED, len(subject.scored))
+    metric: MetricValue = {"name": name, "value": dense["metric"], "higher_is_better": metric_of(name).higher_is_better}
+    content: CurvesFile = {
+        **subject.header("curves", criteria=list(subject.settings.criteria), scored=subject.settings.scored),
+        "dense": {
+            "loss": dense["loss"],
+            "metric": metric,
+            "seconds": dense["seconds"],
+            "seconds_per_example": dense["seconds_per_example"],
+        },
         "rows": rows,
-        "examples": len(bench.examples),
-        "scored": len(bench.scored),
-        "unit": bench.unit,
+        "examples": len(subject.examples),
+        "scored": len(subject.scored),
+        "unit": subject.unit,
         "speed_note": speed_note([(row["seconds_dense"], row["seconds"]) for row in rows], timed),
     }
-    write_json(bench.folder / "curves.json", content)
-    write_csv(bench.folder / "curves.csv", rows, COLUMNS)
+    write_json(subject.folder / "curves.json", content)
+    write_csv(subject.folder / "curves.csv", rows, COLUMNS)
     return content
 
 
-def points(bench: Bench) -> Iterator[Point]:
+def _row(point: Point, figures: Mapping[str, Any]) -> CurvePoint:
+    return {
+        "criterion": point.criterion,
+        "granularity": point.granularity,
+        "rate": point.rate,
+        "repaired": point.repaired,
+        "removed_share": figures["removed_share"],
+        "loss": figures["loss"],
+        "metric": figures["metric"],
+        "seconds": figures["seconds"],
+        "seconds_per_example": figures["seconds_per_example"],
+        "seconds_dense": figures["seconds_dense"],
+    }
+
+
+def points(subject: AssessedModel) -> Iterator[Point]:
     """What is measured; pairs of criterion and granularity that make no sense are left out, N:M has its one rate."""
-    for criterion in bench.settings.criteria:
-        for granularity in bench.settings.granularities:
+    for criterion in subject.settings.criteria:
+        for granularity in subject.settings.granularities:
             shape = parse_shape(granularity)
             if shape.kind not in CRITERIA.get(criterion).shapes:
                 continue
-            rates = (shape.density_removed,) if shape.kind == "N:M" else bench.settings.rates
+            rates = (shape.density_removed,) if shape.kind == "N:M" else subject.settings.rates
             for rate in rates:
-                for repaired in (False, True) if bench.settings.repair else (False,):
+                for repaired in (False, True) if subject.settings.repair else (False,):
                     yield Point(criterion, granularity, rate, repaired)
 
 
-def assigned_to(bench: Bench, point: Point) -> Assignment:
+def assigned_to(subject: AssessedModel, point: Point) -> Assignment:
     """The configuration of a point, as if it stood in a ``conf.json``."""
-    layout = bench.layout
+    layout = subject.layout
     whole: dict[str, float | Spec] = {}
     followers = _followers(layout, point.granularity)
-    for path in bench.paths:
+    for path in subject.paths:
         target, shape = layout.target(path), parse_shape(point.granularity)
-        criterion = bench.criterion_of(target, point.criterion)
+        criterion = subject.criterion_of(target, point.criterion)
         if path in followers:
             continue
         if target.kind == "attention" or shape.problem(layout, path, point.rate):
@@ -132,23 +154,24 @@ def _followers(layout: Layout, granularity: str) -> set[str]:
     return {p.path for whole in wholes if whole is not None for p in whole.projections[1:]}
 
 
-def _pruned(bench: Bench, point: Point) -> dict[str, Any]:
+def _pruned(subject: AssessedModel, point: Point) -> dict[str, Any]:
+    from .changed_loss import replaced
     from .repair import removed_weights
-    from .replay import replaced
 
-    weights, removed = bench.pruner.prune(assigned_to(bench, point), point.criterion, repair=point.repaired)
-    part = sum(removed_weights(bench.layout, bench.paths, removed).values()) / bench.layout.parameters(bench.paths)
-    dense = min(_seconds(bench) for _ in range(REPEATS))
-    loss = bench.loss_with(weights)
-    with replaced(bench.parameters, weights):
-        return {"removed_share": part, **_measured(bench, loss), "seconds_dense": dense}
+    weights, removed = subject.pruner.prune(assigned_to(subject, point), point.criterion, repair=point.repaired)
+    gone = sum(removed_weights(subject.layout, subject.paths, removed).values())
+    part = gone / subject.layout.parameters(subject.paths)
+    dense = min(_seconds(subject) for _ in range(REPEATS))
+    loss = subject.loss_with(weights)
+    with replaced(subject.parameters, weights):
+        return {"removed_share": part, **_measured(subject, loss), "seconds_dense": dense}
 
 
-def _measured(bench: Bench, loss: float) -> dict[str, Any]:
+def _measured(subject: AssessedModel, loss: float) -> dict[str, Any]:
     """Metric and seconds of the model as it now is, beside its loss."""
-    task, data = bench.space.task, bench.scored
-    seconds = min(_seconds(bench) for _ in range(REPEATS))
-    score = task.score(bench.model, data)
+    task, data = subject.space.task, subject.scored
+    seconds = min(_seconds(subject) for _ in range(REPEATS))
+    score = task.score(subject.model, data)
     return {
         "loss": loss,
         "metric": score.metrics[task.main_metric],
@@ -157,12 +180,12 @@ def _measured(bench: Bench, loss: float) -> dict[str, Any]:
     }
 
 
-def _seconds(bench: Bench) -> float:
+def _seconds(subject: AssessedModel) -> float:
     """Of one forward pass; not of generation, which takes longer when a broken model does not come to an end."""
     from ...tasks.loss import mean_loss
-    from .replay import batch_size_on
+    from .changed_loss import batch_size_on
 
-    size, data = batch_size_on(next(bench.model.parameters()).device), bench.scored.first(TIMED)
+    size, data = batch_size_on(next(subject.model.parameters()).device), subject.scored.first(TIMED)
     start = time.perf_counter()
-    mean_loss(bench.model, bench.space.task, data, batch_size=size)  # its sums are read back: a device has finished
+    mean_loss(subject.model, subject.space.task, data, batch_size=size)  # its sums are read back: a device has finished
     return time.perf_counter() - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...choosing.greedy import Choice, Point, choose, lower_hull, rate_of, rise_at
 from ...errors import ConfigError
@@ -18,8 +18,9 @@ from ...scheme.configurations import (
     write_configurations,
 )
 from ...scheme.layout import Layout
+from ..contents import ProposalFile, SensitivityFile, WholeLoss
 from ..settings import beyond
-from .bench import Bench
+from .assessed_model import AssessedModel
 from .journal import Journal
 from .sensitivity import rises
 
@@ -30,25 +31,25 @@ CONF = "conf.json"
 COLUMNS = ("target", "rate", "removed", "total")
 
 
-def assess_proposal(bench: Bench, sensitivity: Mapping[str, Any]) -> dict[str, Any]:
+def assess_proposal(subject: AssessedModel, sensitivity: SensitivityFile) -> ProposalFile:
     """Write ``proposal.json``, its CSV and ``conf.json``; returns what the first one holds.
 
     Raises:
         ConfigError: more is wished than the measured rates remove.
     """
-    wished, criterion, layout = bench.settings.sparsity, sensitivity["criterion"], bench.layout
-    total = layout.parameters(bench.paths)
+    wished, criterion, layout = subject.settings.sparsity, sensitivity["criterion"], subject.layout
+    total = layout.parameters(subject.paths)
     choice = propose(rises(sensitivity), layout, round(wished * total), total)
     rates = {path: _rate(layout, path, count) for path, count in choice.removed.items()}
-    uniform = uniform_rates(layout, bench.paths, sum(choice.removed.values()))
-    assigned = write_conf(bench, rates, criterion)
-    journal = bench.journal("proposal", criterion=criterion, repair=bench.settings.repair)
-    with bench.progress.bar("proposal", 2) as bar:
-        ours = _measured(bench, journal, assigned, criterion, bar)
-        theirs = _measured(bench, journal, _specs(bench, uniform, criterion), criterion, bar)
-    shown = "repaired" if bench.settings.repair else "pruned"
-    content = {
-        **bench.header("proposal", criterion=criterion, sparsity=wished),
+    uniform = uniform_rates(layout, subject.paths, sum(choice.removed.values()))
+    assigned = write_conf(subject, rates, criterion)
+    journal = subject.journal("proposal", criterion=criterion, repair=subject.settings.repair)
+    with subject.progress.bar("proposal", 2) as bar:
+        ours = _measured(subject, journal, assigned, criterion, bar)
+        theirs = _measured(subject, journal, _specs(subject, uniform, criterion), criterion, bar)
+    shown: Literal["repaired", "pruned"] = "repaired" if subject.settings.repair else "pruned"
+    content: ProposalFile = {
+        **subject.header("proposal", criterion=criterion, sparsity=wished),
         "wished": wished,
         "reached": sum(choice.removed.values()) / total,
         "rates": rates,
@@ -59,12 +60,12 @@ def assess_proposal(bench: Bench, sensitivity: Mapping[str, Any]) -> dict[str, A
         "measured": ours,
         "uniform": {"rates": uniform, **theirs},
         "criterion": criterion,
-        "repair": bench.settings.repair,
-        "examples": len(bench.examples),
-        "unit": bench.unit,
+        "repair": subject.settings.repair,
+        "examples": len(subject.examples),
+        "unit": subject.unit,
         "conf": CONF,
     }
-    write_json(bench.folder / "proposal.json", content)
+    write_json(subject.folder / "proposal.json", content)
     rows = [
         {
             "target": p,
@@ -72,9 +73,9 @@ def assess_proposal(bench: Bench, sensitivity: Mapping[str, Any]) -> dict[str, A
             "removed": choice.removed.get(p, 0),
             "total": layout.target(p).parameters,
         }
-        for p in bench.paths
+        for p in subject.paths
     ]
-    write_csv(bench.folder / "proposal.csv", rows, COLUMNS)
+    write_csv(subject.folder / "proposal.csv", rows, COLUMNS)
     return content
 
 
@@ -120,19 +121,19 @@ def uniform_rates(layout: Layout, paths: Iterable[str], goal: int) -> dict[str, 
     return {path: rate for path, rate in rates.items() if layout.target(path).removed_units(rate)}
 
 
-def write_conf(bench: Bench, rates: Mapping[str, float], criterion: str) -> Assignment:
+def write_conf(subject: AssessedModel, rates: Mapping[str, float], criterion: str) -> Assignment:
     """Write ``conf.json`` and read it back as the next command will; the criterion stands in it, so that the masks
     are the measured ones."""
-    path = bench.folder / CONF
-    named: dict[str, float | Spec] = {**_specs(bench, rates, criterion)}
-    content = Configurations(model=bench.space.stored_name(path.parent), configurations=[named])
+    path = subject.folder / CONF
+    named: dict[str, float | Spec] = {**_specs(subject, rates, criterion)}
+    content = Configurations(model=subject.space.stored_name(path.parent), configurations=[named])
     write_configurations(path, content)
-    return resolve(read_configurations(path), bench.layout, where=str(path))[0]
+    return resolve(read_configurations(path), subject.layout, where=str(path))[0]
 
 
-def _specs(bench: Bench, rates: Mapping[str, float], criterion: str) -> dict[str, Spec]:
-    layout = bench.layout
-    return {p: Spec(rate=r, criterion=bench.criterion_of(layout.target(p), criterion)) for p, r in rates.items()}
+def _specs(subject: AssessedModel, rates: Mapping[str, float], criterion: str) -> dict[str, Spec]:
+    layout = subject.layout
+    return {p: Spec(rate=r, criterion=subject.criterion_of(layout.target(p), criterion)) for p, r in rates.items()}
 
 
 def _rate(layout: Layout, path: str, removed: int) -> float:
@@ -140,16 +141,18 @@ def _rate(layout: Layout, path: str, removed: int) -> float:
     return rate_of(removed // (target.parameters // target.units), target.units)
 
 
-def _measured(bench: Bench, journal: Journal, assigned: Mapping[str, Any], criterion: str, bar: Bar) -> dict[str, Any]:
+def _measured(
+    subject: AssessedModel, journal: Journal, assigned: Mapping[str, Any], criterion: str, bar: Bar
+) -> WholeLoss:
     """The loss of a whole configuration, without and with repair; an empty one is the base model."""
     rates = {path: said.rate if isinstance(said, Spec) else said for path, said in assigned.items()}
 
     def loss(repair: bool) -> float:
-        return bench.loss_with(bench.pruner.prune(assigned, criterion, repair=repair)[0])
+        return subject.loss_with(subject.pruner.prune(assigned, criterion, repair=repair)[0])
 
     def make() -> dict[str, Any]:
-        return {"pruned": loss(False), "repaired": loss(True) if bench.settings.repair else None}
+        return {"pruned": loss(False), "repaired": loss(True) if subject.settings.repair else None}
 
     losses = journal.row(("whole", rates), make)
     bar.advance()
-    return losses
+    return {"pruned": losses["pruned"], "repaired": losses["repaired"]}

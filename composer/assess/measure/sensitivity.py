@@ -11,9 +11,10 @@ from ...files.stats import write_csv
 from ...pruning.criteria import CRITERIA
 from ...scheme.layout import Target
 from ...scheme.shapes import default_shape
-from .bench import Bench
+from ..contents import HeadLoss, SensitivityFile, TargetLoss
+from .assessed_model import AssessedModel
 from .journal import Journal
-from .reading import layers
+from .stored_weights import layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,56 +32,56 @@ METHOD = (
 )
 
 
-def assess_sensitivity(bench: Bench) -> dict[str, Any]:
+def assess_sensitivity(subject: AssessedModel) -> SensitivityFile:
     """Write ``sensitivity.json`` with its CSV files; returns what the first one holds.
 
     Rates that remove equally many units of a target are one measurement.
     """
-    criterion, repair = bench.settings.criteria[0], bench.settings.repair
-    journal = bench.journal("sensitivity", criterion=criterion, repair=repair)
-    rows, heads = _Sensitivity(bench, journal, criterion).measured()
-    content = {
-        **bench.header("sensitivity", criterion=criterion, repair=repair, rates=list(bench.settings.rates)),
-        "dense": journal["dense",],
-        "rates": list(bench.settings.rates),
+    criterion, repair = subject.settings.criteria[0], subject.settings.repair
+    journal = subject.journal("sensitivity", criterion=criterion, repair=repair)
+    rows, heads = _Sensitivity(subject, journal, criterion).measured()
+    content: SensitivityFile = {
+        **subject.header("sensitivity", criterion=criterion, repair=repair, rates=list(subject.settings.rates)),
+        "dense": {"loss": journal["dense",]["loss"]},
+        "rates": list(subject.settings.rates),
         "criterion": criterion,
         "granularity": {"attention": "head", "linear": "unstructured"},
-        "examples": len(bench.examples),
-        "unit": bench.unit,
+        "examples": len(subject.examples),
+        "unit": subject.unit,
         "repair": repair,
         "rows": rows,
         "heads": heads,
         "method": METHOD,
     }
-    write_json(bench.folder / "sensitivity.json", content)
-    write_csv(bench.folder / "sensitivity.csv", rows, COLUMNS)
+    write_json(subject.folder / "sensitivity.json", content)
+    write_csv(subject.folder / "sensitivity.csv", rows, COLUMNS)
     if heads:
-        write_csv(bench.folder / "heads.csv", heads, HEAD_COLUMNS)
+        write_csv(subject.folder / "heads.csv", heads, HEAD_COLUMNS)
     return content
 
 
 class _Sensitivity:
     """All measurements of one criterion."""
 
-    def __init__(self, bench: Bench, journal: Journal, criterion: str) -> None:
-        self.bench, self.journal, self.criterion = bench, journal, criterion
-        self.layers = layers(bench.layout)
+    def __init__(self, subject: AssessedModel, journal: Journal, criterion: str) -> None:
+        self.subject, self.journal, self.criterion = subject, journal, criterion
+        self.layers = layers(subject.layout)
 
-    def measured(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def measured(self) -> tuple[list[TargetLoss], list[HeadLoss]]:
         """Rows of targets and of heads, in execution order; what the journal lacks is measured."""
-        self.journal.row(("dense",), lambda: {"loss": self.bench.measure.dense})
-        missing = [path for path in self.bench.paths if self._lacks(path)]
+        self.journal.row(("dense",), lambda: {"loss": self.subject.measure.dense})
+        missing = [path for path in self.subject.paths if self._lacks(path)]
         if missing:
             self._measure(missing)
-        targets = [self.bench.layout.target(path) for path in self.bench.paths]
-        rows = [self._row(target, rate) for target in targets for rate in self.bench.settings.rates]
+        targets = [self.subject.layout.target(path) for path in self.subject.paths]
+        rows = [self._row(target, rate) for target in targets for rate in self.subject.settings.rates]
         heads = [self._head_row(t, i) for t in targets if self._by_heads(t) for i in range(t.heads)]
         return rows, heads
 
     def _keys(self, path: str) -> list[tuple[Any, ...]]:
         """Of everything that is measured for a target."""
-        target = self.bench.layout.target(path)
-        removals = dict.fromkeys(target.removed_units(rate) for rate in self.bench.settings.rates)
+        target = self.subject.layout.target(path)
+        removals = dict.fromkeys(target.removed_units(rate) for rate in self.subject.settings.rates)
         keys: list[tuple[Any, ...]] = [("rate", path, removed) for removed in removals if removed]
         return keys + ([("head", path, i) for i in range(target.heads)] if self._by_heads(target) else [])
 
@@ -88,19 +89,19 @@ class _Sensitivity:
         return not all(self.journal.holds(*key) for key in self._keys(path))
 
     def _by_heads(self, target: Target) -> bool:
-        return self.bench.settings.heads and target.kind == "attention"
+        return self.subject.settings.heads and target.kind == "attention"
 
     def _measure(self, missing: list[str]) -> None:
         from ...pruning.cutter import Selection
 
         selections = []
         for path in missing:
-            target = self.bench.layout.target(path)
-            criterion = CRITERIA.get(self.bench.criterion_of(target, self.criterion))()
+            target = self.subject.layout.target(path)
+            criterion = CRITERIA.get(self.subject.criterion_of(target, self.criterion))()
             selections.append(Selection(path, criterion, default_shape(target)))
         todo = [key for path in missing for key in self._keys(path) if not self.journal.holds(*key)]
-        pruner, repair = self.bench.pruner, self.bench.settings.repair
-        with self.bench.progress.bar("sensitivity", len(todo)) as bar:
+        pruner, repair = self.subject.pruner, self.subject.settings.repair
+        with self.subject.progress.bar("sensitivity", len(todo)) as bar:
             for selection, cut, grams in pruner.cuts(selections, repair=repair):
                 shared: Memory = {}
                 for key in self._keys(selection.path):
@@ -118,23 +119,31 @@ class _Sensitivity:
         if what == "rate":
             weights, removed = cut.at(number / target.units)
         else:
-            weights, removed = without_head(target, number, self.bench.parameters)
-        loss = self.bench.loss_with(weights)
-        if self.bench.settings.repair and what == "rate":
-            refitted = self.bench.pruner.repair.refitted([selection], weights, removed, grams, shared)
-            repaired = self.bench.loss_with(refitted)
-        count = removed_weights(self.bench.layout, [path], removed)[path]
+            weights, removed = without_head(target, number, self.subject.parameters)
+        loss = self.subject.loss_with(weights)
+        if self.subject.settings.repair and what == "rate":
+            refitted = self.subject.pruner.repair.refitted([selection], weights, removed, grams, shared)
+            repaired = self.subject.loss_with(refitted)
+        count = removed_weights(self.subject.layout, [path], removed)[path]
         return {"loss": loss, "loss_repaired": repaired, "removed": count}
 
-    def _row(self, target: Target, rate: float) -> dict[str, Any]:
+    def _row(self, target: Target, rate: float) -> TargetLoss:
         removed = target.removed_units(rate)
         dense = self.journal["dense",]["loss"]
-        untouched = {"loss": dense, "loss_repaired": dense if self.bench.settings.repair else None, "removed": 0}
+        untouched = {"loss": dense, "loss_repaired": dense if self.subject.settings.repair else None, "removed": 0}
         losses = self.journal["rate", target.path, removed] if removed else untouched
-        where = {"target": target.path, "kind": target.kind, "layer": self.layers[target.path][0], "rate": rate}
-        return {**where, **losses, "total": target.parameters}
+        return {
+            "target": target.path,
+            "kind": target.kind,
+            "layer": self.layers[target.path][0],
+            "rate": rate,
+            "loss": losses["loss"],
+            "loss_repaired": losses["loss_repaired"],
+            "removed": losses["removed"],
+            "total": target.parameters,
+        }
 
-    def _head_row(self, target: Target, i: int) -> dict[str, Any]:
+    def _head_row(self, target: Target, i: int) -> HeadLoss:
         losses = self.journal["head", target.path, i]
         return {"target": target.path, "layer": self.layers[target.path][0], "head": i, "loss": losses["loss"]}
 
@@ -155,7 +164,7 @@ def without_head(
     return weights, removed
 
 
-def rises(content: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+def rises(content: SensitivityFile) -> Iterator[tuple[str, int, float]]:
     """Target, weights removed and rise of the loss, of each row of a ``sensitivity.json``; repaired where it says."""
     dense = content["dense"]["loss"]
     for row in content["rows"]:

@@ -17,7 +17,7 @@ from ...files.stats import write_csv
 from ...models.folder import BaseModel
 from ...progress import SILENT, Progress
 from ...scheme.layout import Target
-from .reading import Weights, layers
+from .stored_weights import Weights, layers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...errors import OutputError
 from ...files.jsonfile import read_json
@@ -14,8 +14,9 @@ from ...files.records import changes
 from ...report.kit import components
 from ...report.kit.components import Section, Tile, amount, dig, number, percent, plain, provenance_facts
 from ...report.kit.labels import short_name
+from ..contents import Contents, TargetLoss
 from . import show_curves, show_proposal, show_sensitivity, show_weights
-from .drawn import Part, rise, unit_of
+from .parts import Part, rise, unit_of
 
 PAGE = "assess.html"
 NAMES = ("proposal", "sensitivity", "curves", "weights", "calibration")
@@ -46,29 +47,30 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
     Raises:
         OutputError: no file of an assessment is there, or one is none.
     """
-    held = read_parts(folder, NAMES)
-    if not held:
+    contents = read_parts(folder, NAMES)
+    files = cast("Contents", contents)
+    if not contents:
         named = ", ".join(f"{name}.json" for name in NAMES)
         raise OutputError(f"{folder}: nothing to show; needed: at least one of {named} (`compose assess` writes them)")
-    parts = _parts(folder, held, {} if drawn is None else drawn)
+    parts = _parts(folder, contents, {} if drawn is None else drawn)
     if pictures:
         for name, part in parts.items():
             part.save(folder, folder / f"{name}.json")
-    first = next(iter(held.values()))
-    sections = [_told_apart(part.section, held[name], first) for name, part in parts.items()]
+    first = next(iter(contents.values()))
+    sections = [_with_differences(part.section, contents[name], first) for name, part in parts.items()]
     data = dig(first, "provenance", "data")
     call = shlex.join(
         ["compose", "assess", str(first.get("model")), *(["--data", str(data)] if data else []), "-o", str(folder)]
     )
-    missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in held]
-    proposal = held.get("proposal")
+    missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in contents]
+    proposal = contents.get("proposal")
     components.write_page(
         folder / PAGE,
         "report.html",
         title=f"What can go in {Path(str(first.get('model'))).name}",
-        verdict=summary(held),
-        tiles=_tiles(held),
-        facts=_facts(held),
+        verdict=summary(files),
+        tiles=_tiles(files),
+        facts=_facts(contents),
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
         hints=missing,
@@ -91,18 +93,18 @@ def read_parts(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]
     Raises:
         OutputError: one that is not what its name says.
     """
-    found = {}
+    contents = {}
     for name in names:
         path = folder / f"{name}.json"
         if path.is_file():
             content = read_json(path, OutputError)
             if not isinstance(content, dict) or content.get("what") != name:
                 raise OutputError(f'{path}: is no result of an assessment; needed: an object with "what": "{name}"')
-            found[name] = content
-    return found
+            contents[name] = content
+    return contents
 
 
-def _told_apart(section: Section, content: Row, first: Row) -> Section:
+def _with_differences(section: Section, content: Row, first: Row) -> Section:
     """A section whose figures were measured on other data, or otherwise, than those of the first part says so."""
     then, now = (dig(one, "provenance", "inputs") or {} for one in (first, content))
     both = [name for name in SAME if name in then and name in now]
@@ -113,22 +115,22 @@ def _told_apart(section: Section, content: Row, first: Row) -> Section:
     return replace(section, lead=f"{lead} {section.lead}".strip())
 
 
-def _parts(folder: Path, held: Mapping[str, Row], drawn: Drawn) -> dict[str, Part]:
-    for name, content in held.items():
+def _parts(folder: Path, contents: Mapping[str, Row], drawn: Drawn) -> dict[str, Part]:
+    for name, content in contents.items():
         # A proposal names all targets, which other files know.
-        source = [content, held.get("weights"), held.get("sensitivity")] if name == "proposal" else content
+        source = [content, contents.get("weights"), contents.get("sensitivity")] if name == "proposal" else content
         if name not in drawn or drawn[name][0] != source:
-            drawn[name] = source, _part(folder / f"{name}.json", content, held)
-    return {name: drawn[name][1] for name in held}
+            drawn[name] = source, _part(folder / f"{name}.json", content, contents)
+    return {name: drawn[name][1] for name in contents}
 
 
-def _part(path: Path, content: Row, held: Mapping[str, Row]) -> Part:
-    makers: dict[str, Callable[[Row], Part]] = {
+def _part(path: Path, content: Row, contents: Mapping[str, Row]) -> Part:
+    makers: dict[str, Callable[[Any], Part]] = {
         "weights": show_weights.part,
         "sensitivity": show_sensitivity.part,
         "curves": show_curves.part,
         "calibration": show_curves.calibration_part,
-        "proposal": lambda proposal: show_proposal.part(proposal, _targets(held)),
+        "proposal": lambda proposal: show_proposal.part(proposal, _targets(cast("Contents", contents))),
     }
     try:
         return makers[path.stem](content)
@@ -136,21 +138,22 @@ def _part(path: Path, content: Row, held: Mapping[str, Row]) -> Part:
         raise OutputError(f"{path}: cannot be shown, what it holds is not complete: {bad!r}; make it again") from bad
 
 
-def _targets(held: Mapping[str, Row]) -> list[str]:
+def _targets(files: Contents) -> list[str]:
     """All targets, where a file names them."""
-    if "weights" in held:
-        return [row["target"] for row in held["weights"]["targets"]]
-    return list(dict.fromkeys(row["target"] for row in held.get("sensitivity", {}).get("rows", ())))
+    if "weights" in files:
+        return [row["target"] for row in files["weights"]["targets"]]
+    sensitivity = files.get("sensitivity")
+    return list(dict.fromkeys(row["target"] for row in sensitivity["rows"])) if sensitivity else []
 
 
-def summary(held: Mapping[str, Row]) -> str:
+def summary(files: Contents) -> str:
     """What can go, in two sentences."""
-    told = [text for text in (_proposed(held), _single(held), _sizes(held)) if text]
-    return " ".join(told[:2])
+    sentences = [text for text in (_proposed(files), _single(files), _sizes(files)) if text]
+    return " ".join(sentences[:2])
 
 
-def _proposed(held: Mapping[str, Row]) -> str:
-    content = held.get("proposal")
+def _proposed(files: Contents) -> str:
+    content = files.get("proposal")
     dense = show_proposal.dense_loss(content) if content else None
     measured = amount(content.get("measured_loss")) if content else None
     if content is None or measured is None or dense is None:
@@ -161,24 +164,24 @@ def _proposed(held: Mapping[str, Row]) -> str:
     return text + (f"; one rate for all targets would take {rise(uniform, dense, 2)}." if uniform is not None else ".")
 
 
-def _single(held: Mapping[str, Row]) -> str:
-    content = held.get("sensitivity")
-    found = show_sensitivity.extremes(content) if content else None
-    if content is None or found is None:
+def _single(files: Contents) -> str:
+    content = files.get("sensitivity")
+    extremes = show_sensitivity.extremes(content) if content else None
+    if content is None or extremes is None:
         return ""
-    least, most, rate = found
+    least, most, rate = extremes
     dense = content["dense"]["loss"]
     names = [f"{short_name([row['target']])} ({_cost(row, dense)})" for row in (least, most)]
     return f"Pruned alone at {percent(rate, 0)}, {names[0]} costs least and {names[1]} most."
 
 
-def _cost(row: Row, dense: float) -> str:
+def _cost(row: TargetLoss, dense: float) -> str:
     repaired = amount(row.get("loss_repaired"))
     return rise(row["loss"] if repaired is None else repaired, dense)
 
 
-def _sizes(held: Mapping[str, Row]) -> str:
-    content = held.get("weights")
+def _sizes(files: Contents) -> str:
+    content = files.get("weights")
     if content is None:
         return ""
     rows, points = content["targets"], content["cutoffs"]
@@ -192,19 +195,19 @@ def _sizes(held: Mapping[str, Row]) -> str:
     )
 
 
-def _tiles(held: Mapping[str, Row]) -> list[Tile]:
-    found = show_proposal.tiles(held["proposal"]) if "proposal" in held else []
-    if "weights" in held:
-        rows = held["weights"]["targets"]
-        found.append(Tile(f"{sum(row['count'] for row in rows):,}", f"weights in {len(rows)} targets"))
-    return found
+def _tiles(files: Contents) -> list[Tile]:
+    tiles = show_proposal.tiles(files["proposal"]) if "proposal" in files else []
+    if "weights" in files:
+        rows = files["weights"]["targets"]
+        tiles.append(Tile(f"{sum(row['count'] for row in rows):,}", f"weights in {len(rows)} targets"))
+    return tiles
 
 
-def _facts(held: Mapping[str, Row]) -> list[tuple[str, str]]:
-    first = next(iter(held.values()))
+def _facts(contents: Mapping[str, Row]) -> list[tuple[str, str]]:
+    first = next(iter(contents.values()))
     facts = [("Model", plain(first.get("model")))]
     for key, text in (("criterion", "Criterion"), ("examples", "Examples measured"), ("unit", "Unit of losses")):
-        found = next((content[key] for content in held.values() if content.get(key)), None)
+        found = next((content[key] for content in contents.values() if content.get(key)), None)
         if found is not None:
             facts.append((text, plain(found)))
     data = dig(first, "provenance", "data")

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from ...report.kit import canvas
 from ...report.kit.canvas import GREY, INK, MARKERS, PALETTE, SURFACE
 from ...report.kit.labels import place
+from ..contents import CurvesFile, TargetWeights, WeightsFile
 
 SIZE = (3.9, 2.9)  # inches: text stays readable on a phone
 KINDS = {"attention": PALETTE[0], "linear": PALETTE[1]}
@@ -26,7 +27,7 @@ FEW = 10  # rates that all have their tick
 Row = Mapping[str, Any]
 
 
-def histogram_figure(weights: Row) -> Figure:
+def histogram_figure(weights: WeightsFile) -> Figure:
     """The absolute values of all weights, by kind of target, on a logarithmic axis."""
     edges, rows = _edges(weights), weights["targets"]
     with canvas.style():
@@ -41,7 +42,7 @@ def histogram_figure(weights: Row) -> Figure:
     return figure
 
 
-def layers_figure(weights: Row) -> Figure:
+def layers_figure(weights: WeightsFile) -> Figure:
     """The same for each layer by itself: small axes with one scale."""
     edges, rows = _edges(weights), weights["targets"]
     layers = {
@@ -51,7 +52,7 @@ def layers_figure(weights: Row) -> Figure:
     down = -(-len(layers) // across)
     head, foot = 0.08, 0.62
     width, height = across * TINY[0] + 0.1, down * TINY[1] + head + foot
-    top = max(float(share.max()) for some in layers.values() for _, share in _by_kind(some))
+    top = max(float(per_cent.max()) for some in layers.values() for _, per_cent in _by_kind(some))
     with canvas.style():
         figure = Figure(figsize=(width, height))
         for i, (layer, some) in enumerate(layers.items()):
@@ -71,7 +72,7 @@ def layers_figure(weights: Row) -> Figure:
     return figure
 
 
-def cutoff_figure(weights: Row) -> Figure:
+def cutoff_figure(weights: WeightsFile) -> Figure:
     """The share of weights below any cutoff, in all and by kind of target."""
     points = weights["cutoffs"]
     kinds = [ALL, *(kind for kind in points[0]["share_below"] if kind != ALL)]
@@ -82,8 +83,8 @@ def cutoff_figure(weights: Row) -> Figure:
         handles = []
         for kind in kinds if len(kinds) > 2 else kinds[:1]:
             colour, dashes = (INK, "-") if kind == ALL else (KINDS.get(kind, GREY), "--")
-            shares = [100 * point["share_below"][kind] for point in points]
-            handles += axes.plot(at, shares, color=colour, linestyle=dashes, linewidth=1.8, label=_kind(kind))
+            per_cent = [100 * point["share_below"][kind] for point in points]
+            handles += axes.plot(at, per_cent, color=colour, linestyle=dashes, linewidth=1.8, label=_kind(kind))
         _decades(axes, np.array(at))
         axes.set_xlabel("cutoff, log scale")
         axes.set_ylabel("weights below it (%)")
@@ -92,7 +93,9 @@ def cutoff_figure(weights: Row) -> Figure:
     return figure
 
 
-def curve_figure(curves: Row, value: str, label: str, *, dense: Any, show: Callable[[float], str] | None) -> Figure:
+def curve_figure(
+    curves: CurvesFile, value: str, label: str, *, dense: Any, show: Callable[[float], str] | None
+) -> Figure:
     """One figure of every way of pruning against the rate, with the dense model's.
 
     Args:
@@ -193,14 +196,14 @@ def _index(rows: Sequence[Row], key: tuple[str, str, bool]) -> int:
     return ways.index(key[:2])
 
 
-def _edges(weights: Row) -> Any:
+def _edges(weights: WeightsFile) -> Any:
     """Edges for a logarithmic axis: the first bin, which begins at 0, is drawn as wide as the next one."""
     edges = np.array(weights["edges"], dtype=float)
     edges[0] = edges[1] ** 2 / edges[2] if len(edges) > 2 else edges[1] / 2
     return edges
 
 
-def _by_kind(rows: Sequence[Row]) -> list[tuple[str, Any]]:
+def _by_kind(rows: Sequence[TargetWeights]) -> list[tuple[str, Any]]:
     """Per cent of each kind's weights in every bin."""
     found = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
@@ -209,12 +212,12 @@ def _by_kind(rows: Sequence[Row]) -> list[tuple[str, Any]]:
     return found
 
 
-def _stairs(axes: Axes, edges: Any, rows: Sequence[Row], *, thin: bool = False) -> list[Any]:
+def _stairs(axes: Axes, edges: Any, rows: Sequence[TargetWeights], *, thin: bool = False) -> list[Any]:
     handles = []
-    for kind, share in _by_kind(rows):
+    for kind, per_cent in _by_kind(rows):
         colour = KINDS.get(kind, GREY)
-        axes.stairs(share, edges, fill=True, color=colour, alpha=0.16)
-        handles.append(axes.stairs(share, edges, color=colour, linewidth=1.0 if thin else 1.6, label=_kind(kind)))
+        axes.stairs(per_cent, edges, fill=True, color=colour, alpha=0.16)
+        handles.append(axes.stairs(per_cent, edges, color=colour, linewidth=1.0 if thin else 1.6, label=_kind(kind)))
     return handles
 
 

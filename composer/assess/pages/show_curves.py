@@ -8,14 +8,13 @@ from typing import Any
 from ...report.kit.components import Cell, Column, Figure, Section, Table, amount, dig, number, percent, seconds
 from ...report.tables import metric_text
 from ...tasks.metrics.table import metric_of
+from ..contents import CalibrationCell, CalibrationFile, CurvesFile
 from . import grids, plots
-from .drawn import Drawing, Part, figure, table, unit_of
 from .grids import Grid
+from .parts import Drawing, Part, figure, table, unit_of
 
-Row = Mapping[str, Any]
 
-
-def part(content: Row) -> Part:
+def part(content: CurvesFile) -> Part:
     """The section of a ``curves.json``."""
     dense = content["dense"]
     metric = metric_of(dig(dense, "metric", "name"))
@@ -31,9 +30,9 @@ def part(content: Row) -> Part:
         ("seconds", "Time of a forward pass against the rate", "time (s)", dense.get("seconds"), None),
     ]
     drawings = []
-    for value, label, axis, control, ticks in wanted:
+    for value, label, axis, of_dense, ticks in wanted:
         if any(amount(row.get(value)) is not None for row in content["rows"]):
-            picture = plots.curve_figure(content, value, axis, dense=amount(control), show=ticks)
+            picture = plots.curve_figure(content, value, axis, dense=amount(of_dense), show=ticks)
             drawings.append(Drawing(f"curves-{value}", picture, label, _say(content, value)))
     higher = dig(dense, "metric", "higher_is_better")
     better = "more" if (metric.higher_is_better if higher is None else higher) else "less"
@@ -48,7 +47,7 @@ def part(content: Row) -> Part:
     return Part(section, {drawing.name: drawing.picture for drawing in drawings})
 
 
-def curve_table(content: Row) -> Table:
+def curve_table(content: CurvesFile) -> Table:
     """All points, the dense model's first."""
     dense = content["dense"]
     metric = metric_of(dig(dense, "metric", "name"))
@@ -69,22 +68,22 @@ def curve_table(content: Row) -> Table:
         [*first, show(dig(dense, "metric", "value")), seconds(dense.get("seconds")), _each(dense)]
     ]
     for row in content["rows"]:
-        told = [
+        names = [
             str(row["criterion"]),
             plots.granularity(row.get("granularity")),
             "yes" if row.get("repaired") else "no",
         ]
         figures = [percent(row["rate"], 0), percent(row.get("removed_share")), number(row.get("loss"), 3)]
-        rows.append([*told, *figures, show(row.get("metric")), seconds(row.get("seconds")), _each(row)])
+        rows.append([*names, *figures, show(row.get("metric")), seconds(row.get("seconds")), _each(row)])
     return table("curve-points", f"All {len(rows)} points as a table", columns, rows, folded=True)
 
 
-def _each(row: Row) -> str:
+def _each(row: Mapping[str, object]) -> str:
     each = amount(row.get("seconds_per_example"))
     return number(None if each is None else 1000 * each, 1)
 
 
-def _say(content: Row, value: str) -> str:
+def _say(content: CurvesFile, value: str) -> str:
     """Where each line starts and ends."""
     digits = {"metric": 2, "loss": 3, "seconds": 2}[value]
     lines = []
@@ -95,16 +94,16 @@ def _say(content: Row, value: str) -> str:
     return ". ".join(lines) + "." if lines else ""
 
 
-def calibration_part(content: Row) -> Part:
+def calibration_part(content: CalibrationFile) -> Part:
     """The section of a ``calibration.json``: a matrix of calibration sets and tasks."""
     rows = content["rows"]
     names, tasks = (list(dict.fromkeys(str(row[key]) for row in rows)) for key in ("calibration", "task"))
-    held = {(str(row["calibration"]), str(row["task"])): row for row in rows}
+    cells = {(str(row["calibration"]), str(row["task"])): row for row in rows}
     best = {
-        task: min((loss for n in names if (loss := _loss(held.get((n, task)))) is not None), default=None)
+        task: min((loss for n in names if (loss := _loss(cells.get((n, task)))) is not None), default=None)
         for task in tasks
     }
-    values = [[_over(_loss(held.get((name, task))), best[task]) for task in tasks] for name in names]
+    values = [[_over(_loss(cells.get((name, task))), best[task]) for task in tasks] for name in names]
     known = [value for line in values for value in line if value is not None]
     scale = grids.rises(known, f"loss above the column's best ({unit_of(content)})")
     grid = Grid("", _short(names), _short(tasks), values, [("evaluated on", len(tasks))])
@@ -120,26 +119,27 @@ def calibration_part(content: Row) -> Part:
     return Part(Section("calibration", "Calibration", lead, parts), {"calibration": picture})
 
 
-def calibration_table(content: Row) -> Table:
+def calibration_table(content: CalibrationFile) -> Table:
     """Loss and metric of each pair; the best loss of each task is marked."""
     rows = content["rows"]
     names, tasks = (list(dict.fromkeys(str(row[key]) for row in rows)) for key in ("calibration", "task"))
-    held = {(str(row["calibration"]), str(row["task"])): row for row in rows}
+    cells = {(str(row["calibration"]), str(row["task"])): row for row in rows}
     columns = [Column("calibration", numeric=False)]
-    for task, told in zip(tasks, _short(tasks), strict=True):
-        metric = metric_of(next((held[n, task].get("metric_name") for n in names if (n, task) in held), None))
-        columns += [Column("loss", unit_of(content), group=told), Column(metric.label, metric.unit, group=told)]
+    for task, heading in zip(tasks, _short(tasks), strict=True):
+        metric = metric_of(next((cells[n, task].get("metric_name") for n in names if (n, task) in cells), None))
+        columns += [Column("loss", unit_of(content), group=heading), Column(metric.label, metric.unit, group=heading)]
     lines = []
-    for name, told in zip(names, _short(names), strict=True):
-        cells: list[str | Cell] = [told]
+    for name, heading in zip(names, _short(names), strict=True):
+        line: list[str | Cell] = [heading]
         for task in tasks:
-            row = held.get((name, task), {})
-            losses = [loss for n in names if (loss := _loss(held.get((n, task)))) is not None]
+            row = cells.get((name, task))
+            losses = [loss for n in names if (loss := _loss(cells.get((n, task)))) is not None]
             mine = _loss(row)
-            show = metric_text(metric_of(row.get("metric_name")))
+            show = metric_text(metric_of(row.get("metric_name") if row else None))
             marked = len(losses) > 1 and mine is not None and mine == min(losses)
-            cells += [Cell(number(mine, 3), better=marked, mark="best"), show(row.get("metric"))]
-        lines.append(cells)
+            metric_cell = show(row.get("metric") if row else None)
+            line += [Cell(number(mine, 3), better=marked, mark="best"), metric_cell]
+        lines.append(line)
     return table("calibration-losses", "Loss and metric. Marked: the lowest loss of each task.", columns, lines)
 
 
@@ -149,8 +149,8 @@ def _short(names: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(short) else list(names)
 
 
-def _loss(row: Row | None) -> float | None:
-    return amount((row or {}).get("loss"))
+def _loss(row: CalibrationCell | None) -> float | None:
+    return amount(row.get("loss")) if row else None
 
 
 def _over(loss: float | None, best: float | None) -> float | None:

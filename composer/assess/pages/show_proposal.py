@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ...report.kit.components import Cell, Column, Figure, Section, Table, Tile, amount, dig, number, percent
+from ..contents import ProposalFile
 from . import grids
-from .drawn import Drawing, Part, figure, rise, table, unit_of
-
-Row = Mapping[str, Any]
+from .parts import Drawing, Part, figure, rise, table, unit_of
 
 
-def part(content: Row, targets: Sequence[str]) -> Part:
+def part(content: ProposalFile, targets: Sequence[str]) -> Part:
     """The section of a ``proposal.json``; ``targets`` are all of the model's, as far as they are known."""
     rates = {path: float(content["rates"].get(path, 0.0)) for path in targets or content["rates"]}
     picture = grids.grid_figure([grids.by_layer("", rates)], grids.percents("rate (% of its heads or weights removed)"))
@@ -36,7 +34,7 @@ def part(content: Row, targets: Sequence[str]) -> Part:
     return Part(Section("proposal", "Proposal", lead, parts), {"proposal": picture})
 
 
-def loss_table(content: Row) -> Table:
+def loss_table(content: ProposalFile) -> Table:
     """Predicted and measured."""
     dense, predicted = dense_loss(content), amount(content.get("predicted_rise"))
     foretold = None if dense is None or predicted is None else dense + predicted
@@ -56,20 +54,20 @@ def loss_table(content: Row) -> Table:
     return table("proposal-losses", f"All at a sparsity of {percent(content['reached'])}.", columns, rows)
 
 
-def dense_loss(content: Row) -> float | None:
+def dense_loss(content: ProposalFile) -> float | None:
     """The dense model's loss."""
     return amount(content.get("dense_loss"))
 
 
-def tiles(content: Row) -> list[Tile]:
+def tiles(content: ProposalFile) -> list[Tile]:
     """What the proposal comes to, at a glance."""
     dense, unit = dense_loss(content), unit_of(content)
-    found = [Tile(percent(content["reached"]), "of the target weights go in the proposal")]
+    tiles = [Tile(percent(content["reached"]), "of the target weights go in the proposal")]
     measured, uniform = amount(content.get("measured_loss")), amount(content.get("uniform_loss"))
     if measured is not None and dense is not None:
-        found.append(Tile(rise(measured, dense), f"{unit}: measured rise of the loss, from {number(dense, 3)}"))
+        tiles.append(Tile(rise(measured, dense), f"{unit}: measured rise of the loss, from {number(dense, 3)}"))
     elif amount(content.get("predicted_rise")) is not None:
-        found.append(Tile(rise(content["predicted_rise"], 0.0), f"{unit}: predicted rise of the loss"))
+        tiles.append(Tile(rise(content["predicted_rise"], 0.0), f"{unit}: predicted rise of the loss"))
     if uniform is not None and dense is not None:
-        found.append(Tile(rise(uniform, dense), f"{unit}: rise with one rate for all targets, equally sparse"))
-    return found
+        tiles.append(Tile(rise(uniform, dense), f"{unit}: rise with one rate for all targets, equally sparse"))
+    return tiles

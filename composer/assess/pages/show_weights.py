@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...report.kit.components import Cell, Column, Figure, Section, Table, dig, number, percent
 from ...report.kit.labels import short_name
+from ..contents import ColumnNorms, WeightsFile
 from . import plots
-from .drawn import Drawing, Part, figure, table
+from .parts import Drawing, Part, figure, table
 
 MOST = 8
 """Targets shown with their outliers; the folded table has all."""
 
 
-def part(content: Mapping[str, Any]) -> Part:
+def part(content: WeightsFile) -> Part:
     """The section of a ``weights.json``."""
     rows = content["targets"]
     count, zeros = (sum(row[name] for row in rows) for name in ("count", "zeros"))
@@ -40,13 +38,13 @@ def part(content: Mapping[str, Any]) -> Part:
         figure("weights-by-layer", "Layer by layer, all with the same axes: per cent of the layer's weights.", layers),
         outlier_table(content),
         target_table(content),
-        *(column_tables(content) if content.get("columns") else []),
+        *column_tables(content),
     ]
     files = {drawing.name: drawing.picture for drawing in (*overview, *layers)}
     return Part(Section("weights", "Weights", lead, parts), files)
 
 
-def spread(content: Mapping[str, Any]) -> str:
+def spread(content: WeightsFile) -> str:
     """The histogram in words."""
     lines = []
     for part in (0.1, 0.5, 0.9):
@@ -56,13 +54,13 @@ def spread(content: Mapping[str, Any]) -> str:
     return "; ".join(lines) + "." if lines else ""
 
 
-def below(content: Mapping[str, Any]) -> str:
+def below(content: WeightsFile) -> str:
     """The curve in words: every decade."""
     points = content["cutoffs"][::-10][::-1]
     return "; ".join(f"below {p['cutoff']:.2g}: {percent(p['share_below']['all'])}" for p in points) + "."
 
 
-def cutoff_table(content: Mapping[str, Any]) -> Table:
+def cutoff_table(content: WeightsFile) -> Table:
     """The points of the curve."""
     kinds = list(content["cutoffs"][0]["share_below"])
     columns = [Column("cutoff"), *(Column("all targets" if k == "all" else f"{k} targets", "below") for k in kinds)]
@@ -70,7 +68,7 @@ def cutoff_table(content: Mapping[str, Any]) -> Table:
     return table("cutoffs", "The curve as a table: share of weights below each cutoff", columns, rows, folded=True)
 
 
-def outlier_table(content: Mapping[str, Any]) -> Table:
+def outlier_table(content: WeightsFile) -> Table:
     """The targets whose largest weights stick out most."""
     rows = sorted(content["targets"], key=lambda r: -(r["max_abs"] / r["std"] if r["std"] else 0.0))[:MOST]
     columns = [
@@ -94,7 +92,7 @@ def outlier_table(content: Mapping[str, Any]) -> Table:
     return table("outliers", caption, columns, cells)
 
 
-def target_table(content: Mapping[str, Any]) -> Table:
+def target_table(content: WeightsFile) -> Table:
     """Figures of every target."""
     columns = [
         Column("target", numeric=False),
@@ -126,8 +124,11 @@ def target_table(content: Mapping[str, Any]) -> Table:
     return table("weight-targets", f"All {len(rows)} targets as a table", columns, rows, folded=True)
 
 
-def column_tables(content: Mapping[str, Any]) -> list[Table]:
-    """Norms of the inputs' columns: where they differ most, and all."""
+def column_tables(content: WeightsFile) -> list[Table]:
+    """Norms of the inputs' columns: where they differ most, and all; none where no data was named."""
+    norms, sample = content.get("columns"), content.get("sample")
+    if not norms:
+        return []
     columns = [
         Column("target", numeric=False),
         Column("smallest", "norm"),
@@ -136,22 +137,21 @@ def column_tables(content: Mapping[str, Any]) -> list[Table]:
         Column("largest / median", "times"),
         Column("top 1 % of columns", "of the squared norm"),
     ]
-    rows = sorted(content["columns"], key=lambda row: -row["norms"]["top_share"])[:MOST]
-    sample = content.get("sample") or {}
+    rows = sorted(norms, key=lambda row: -row["norms"]["top_share"])[:MOST]
     drawn = f" ({number(sample['examples'])} examples of {sample['data']})" if sample else ""
     caption = (
         f"Columns of the targets' inputs on the calibration sample{drawn}: the length of each over all tokens. Where "
         "few columns hold most of the norm, criteria that look at the inputs (wanda, obs) differ from l1. The "
         f"{len(rows)} targets where that is most so."
     )
-    every = f"All {len(content['columns'])} targets' columns as a table"
+    every = f"All {len(norms)} targets' columns as a table"
     return [
         table("columns", caption, columns, [_norms(row, short_name([row["target"]])) for row in rows]),
-        table("all-columns", every, columns, [_norms(row, row["target"]) for row in content["columns"]], folded=True),
+        table("all-columns", every, columns, [_norms(row, row["target"]) for row in norms], folded=True),
     ]
 
 
-def _norms(row: Mapping[str, Any], name: str) -> list[str | Cell]:
+def _norms(row: ColumnNorms, name: str) -> list[str | Cell]:
     norms, top = row["norms"], row["norms"]["top_share"]
     ratio = norms["max"] / norms["median"] if norms["median"] else None
     figures = [*(number(norms[key], 1) for key in ("min", "median", "max")), number(ratio, 1)]

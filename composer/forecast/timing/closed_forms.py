@@ -18,13 +18,13 @@ from ...pruning.statistics import inputs_of, statistics_of
 from ...scheme.layout import Block, End, Target
 from ...scheme.shapes import Shape
 from ...training.blocks.moments import Moments, kept, matrix
-from .bench import Bench
+from .timed_model import TimedModel
 
 LEAST = 2
 """How often each kind of work is tried, at least."""
 
 
-class ClosedForms(Bench):
+class ClosedForms(TimedModel):
     """One method for each unit: takes its ``of``, returns the seconds of one try or more."""
 
     # The calibration sample ------------------------------------------------------------------------------
@@ -35,15 +35,15 @@ class ClosedForms(Bench):
 
     def _gathered(self) -> tuple[float, dict[str, Gram]]:
         """Seconds of a pass over the whole sample with all moments, and the moments of the few batches."""
-        sample, found = self.few(), dict[str, Gram]()
+        sample, grams = self.few(), dict[str, Gram]()
         before, _ = sample.passes, sample.inputs
         wants = {p.path: [p.path] for target in sample.layout.targets for p in target.projections}
 
         def keep() -> None:
-            found.update({path: m[path] for path, m in sample.moments(wants) if path in self._read})
+            grams.update({path: m[path] for path, m in sample.moments(wants) if path in self._read})
 
         seconds = self.took(keep)
-        return self.scale * seconds / (sample.passes - before), found
+        return self.scale * seconds / (sample.passes - before), grams
 
     @cached_property
     def _moments(self) -> dict[str, Gram]:
@@ -124,16 +124,16 @@ class ClosedForms(Bench):
                 gram = Gram(torch.eye(last.in_features + last.bias), 1, last.bias)
             start, live = matrix(self.weights(node), last), torch.ones(last.in_features, dtype=torch.bool)
             keep = kept(self.masks(node), last, start.device)
-            made: list[Moments] = []
+            prepared: list[Moments] = []  # for these inputs: what the first solve leaves to the second
 
             def solve() -> None:
-                moments = made.pop() if made else Moments.of(gram, last, self.parameters, live)
+                moments = prepared.pop() if prepared else Moments.of(gram, last, self.parameters, live)
                 solved = moments.solve(start, keep, self.space.recipe.block.damping)
                 moments.error(start), moments.error(solved)
-                made.append(moments)
+                prepared.append(moments)
 
             def both() -> tuple[float, float]:
-                made.clear()
+                prepared.clear()
                 return self.took(solve), self.took(solve)
 
             solve()  # what is only done once in a process

@@ -29,8 +29,9 @@ from ...training.loop import train_whole
 from ...training.settings import ModelSettings
 from ...training.work import Work
 from ..workload import Key
-from .bench import SAMPLE, TimedAlone, TimedTogether
 from .closed_forms import LEAST, ClosedForms
+from .hooks import TimedAlone, TimedTogether
+from .timed_model import SAMPLE
 
 LONG = 5.0
 """A piece that would take more seconds than this is not tried: the largest that was tried is scaled up."""
@@ -58,19 +59,19 @@ def measure(pieces: Pieces, works: Iterable[Work], progress: Progress = SILENT) 
     Of each unit the least comes first, so that the others can be scaled from it.
     """
     kinds = {(work.unit, work.of): work for work in works}
-    found: dict[Key, Seconds] = {}
+    seconds: dict[Key, Seconds] = {}
     largest: dict[str, tuple[float, Seconds]] = {}
     with progress.bar("time a few batches", len(kinds)) as bar:
         for key, work in sorted(kinds.items(), key=lambda item: (item[0][0], item[1].operations)):
-            tried, seconds = largest.get(work.unit, (work.operations, Seconds(0.0, 0.0, 0.0)))
-            scaled = seconds.times(work.operations / tried)
+            tried, took = largest.get(work.unit, (work.operations, Seconds(0.0, 0.0, 0.0)))
+            scaled = took.times(work.operations / tried)
             if scaled.about > LONG:
-                found[key] = scaled
+                seconds[key] = scaled
             else:
-                found[key] = _tried(pieces, work)
-                largest[work.unit] = work.operations, found[key]
+                seconds[key] = _tried(pieces, work)
+                largest[work.unit] = work.operations, seconds[key]
             bar.advance(work.unit)
-    return found
+    return seconds
 
 
 def _tried(pieces: Pieces, work: Work) -> Seconds:
@@ -213,12 +214,12 @@ class Pieces(ClosedForms):
         Solves take the same time whatever the sample; two parts tell what an example adds.
         """
         size = min(self.space.recipe.calibration_size, len(self.train))
-        some, more = max(1, size // 4), max(2, size // 2)
-        short, long = self._swept(some), self._swept(more)
-        return [long + max(0.0, long - short) * (size - more) / (more - some)]
+        quarter, half = max(1, size // 4), max(2, size // 2)
+        short, long = self._swept(quarter), self._swept(half)
+        return [long + max(0.0, long - short) * (size - half) / (half - quarter)]
 
     def _swept(self, size: int) -> float:
         model, keep, r = self.space.fresh_model(), self.masks(self._middle), self.space.recipe
         masks.apply(dict(model.named_parameters()), keep)
-        given = model, self.model, self.layout, keep, self.space.task, self.train
-        return sweep(*given, size=size, seed=r.seed, damping=r.block.damping).seconds
+        masked, data, damping = (model, self.model), (self.space.task, self.train), r.block.damping
+        return sweep(*masked, self.layout, keep, *data, size=size, seed=r.seed, damping=damping).seconds

@@ -102,11 +102,11 @@ def inline(figure: Figure, name: str, label: str, *, scale: float = 1.0, descrip
     for colour, variable in VARIABLES.items():
         svg = re.sub(rf"{colour}\b", f"var({variable})", svg)
     width, height = (round(float(x), 1) for x in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
-    told = f'<desc id="{name}-description">{escape(description)}</desc>' if description else ""
+    description_element = f'<desc id="{name}-description">{escape(description)}</desc>' if description else ""
     about = f' aria-describedby="{name}-description"' if description else ""
     head = f'<svg role="img" aria-label="{escape(label)}"{about} style="stroke-linejoin: round" viewBox='
     head += f'"0 0 {width} {height}" width="{width * scale:g}" height="{height * scale:g}" '
-    head += f'xmlns="http://www.w3.org/2000/svg">{told}'
+    head += f'xmlns="http://www.w3.org/2000/svg">{description_element}'
     return head + svg[svg.index(">") + 1 :]
 
 

@@ -42,10 +42,15 @@ class Distill(Stepping):
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda s: max(0.0, 1 - s / steps))
 
     def step(self, run: Run, wanted: Tensor) -> float:
-        """One optimiser step on the batch behind ``run``; returns the error before it."""
+        """One optimiser step on the batch behind ``run``; returns the error before it.
+
+        Args:
+            wanted: the base model's output at real tokens, (tokens, width).
+        """
         loss = relative_error(run(self.parameters), wanted)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        # Before clipping: else gradients of weights that are gone would count in the norm, and shrink the others.
         for name, mask in self.masks.items():
             gradient = self.parameters[name].grad
             if gradient is not None:
@@ -53,6 +58,7 @@ class Distill(Stepping):
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         self.optimizer.step()
         self.schedule.step()
+        # Without gradient and decay they have not moved, unless a gradient was infinite: infinity times 0 is NaN.
         keep_masks.apply(self.parameters, self.masks)
         return float(loss.detach())
 

@@ -35,7 +35,12 @@ class Stepping(BlockTrainer):
 
     @abstractmethod
     def step(self, run: Run, wanted: Tensor) -> float:
-        """Learn from one batch; returns the error before it."""
+        """Learn from one batch; returns the error before it.
+
+        Args:
+            run: runs the block on that batch's inputs with the parameters it is called with, as often as wished.
+            wanted: the base model's output there, (tokens, width).
+        """
 
     @abstractmethod
     def error(self, run: Run, wanted: Tensor) -> float:
@@ -50,22 +55,23 @@ class Stepping(BlockTrainer):
         cls, jobs: Sequence[Job], teacher: Teacher, settings: BlockSettings, *, label: str, progress: Progress
     ) -> Iterator[tuple[Job, Tuned]]:
         """See :class:`.trainer.BlockTrainer`."""
-        pupils = [_Pupil(job, cls.start(job.start, job.masks, settings)) for job in jobs]
+        learners = [_Learner(job, cls.start(job.start, job.masks, settings)) for job in jobs]
         every = steps_between_looks(settings.steps)
         with teacher.watching([job.block for job in jobs]), progress.bar(label, settings.steps) as bar:
-            _validate(pupils, teacher, settings, 0)
+            _validate(learners, teacher, settings, 0)
             for step in range(1, settings.steps + 1):
-                live = [pupil for pupil in pupils if pupil.active]
+                live = [learner for learner in learners if learner.active]
                 if not live:
                     break
                 size = len(teacher.examples["train"])
+                # By the step's number, not by who is left: a block learns the same whenever its neighbours stop.
                 _learn(live, teacher, batch_indices(size, settings.batch_size, seed=settings.seed, step=step - 1))
                 if step % every == 0 or step == settings.steps:
                     _validate(live, teacher, settings, step)
-                    for pupil in live:
-                        pupil.active = pupil.active and step < settings.steps
-                        if not pupil.active:
-                            yield pupil.job, Tuned(pupil.best_weights, pupil.looks)
+                    for learner in live:
+                        learner.active = learner.active and step < settings.steps
+                        if not learner.active:
+                            yield learner.job, Tuned(learner.best_weights, learner.looks)
                 bar.advance(f"{len(live)} of {len(jobs)} still learning")
 
     @classmethod
@@ -89,7 +95,7 @@ def steps_between_looks(steps: int) -> int:
 
 
 @dataclass
-class _Pupil:
+class _Learner:
     """A block that is being tuned."""
 
     job: Job
@@ -104,49 +110,54 @@ class _Pupil:
     looks: list[Look] = field(default_factory=list)
 
 
-def _learn(pupils: Sequence[_Pupil], teacher: Teacher, indices: Sequence[int]) -> None:
+def _learn(learners: Sequence[_Learner], teacher: Teacher, indices: Sequence[int]) -> None:
+    """A step of each block on one batch; the seconds of the base model's pass are divided between them."""
     began = time.perf_counter()
     teacher.teach("train", indices)
-    common = (time.perf_counter() - began) / len(pupils)
-    for pupil in pupils:
+    common = (time.perf_counter() - began) / len(learners)
+    for learner in learners:
         began = time.perf_counter()
-        lesson = teacher.lesson(pupil.job.block)
-        pupil.errors.append(pupil.trainer.step(lesson, lesson.wanted))
-        pupil.train_seconds += common + time.perf_counter() - began
+        lesson = teacher.lesson(learner.job.block)
+        learner.errors.append(learner.trainer.step(lesson, lesson.wanted))
+        learner.train_seconds += common + time.perf_counter() - began
 
 
-def _validate(pupils: Sequence[_Pupil], teacher: Teacher, settings: BlockSettings, step: int) -> None:
+def _validate(learners: Sequence[_Learner], teacher: Teacher, settings: BlockSettings, step: int) -> None:
+    """Errors on the whole validation split, the mean over examples: the last batch may be smaller."""
     data = teacher.examples["valid"]
-    total = dict.fromkeys((pupil.job.name for pupil in pupils), 0.0)
+    total = dict.fromkeys((learner.job.name for learner in learners), 0.0)
     for indices in in_order(len(data), settings.batch_size):
         began = time.perf_counter()
         teacher.teach("valid", indices)
-        common = (time.perf_counter() - began) / len(pupils)
-        for pupil in pupils:
+        common = (time.perf_counter() - began) / len(learners)
+        for learner in learners:
             began = time.perf_counter()
-            lesson = teacher.lesson(pupil.job.block)
-            total[pupil.job.name] += pupil.trainer.error(lesson, lesson.wanted) * len(indices)
-            pupil.valid_seconds += common + time.perf_counter() - began
+            lesson = teacher.lesson(learner.job.block)
+            total[learner.job.name] += learner.trainer.error(lesson, lesson.wanted) * len(indices)
+            learner.valid_seconds += common + time.perf_counter() - began
     epoch = step * settings.batch_size / len(teacher.examples["train"])
-    for pupil in pupils:
-        _judge(pupil, total[pupil.job.name] / len(data), settings.patience, step=step, epoch=epoch)
+    for learner in learners:
+        _judge(learner, total[learner.job.name] / len(data), settings.patience, step=step, epoch=epoch)
 
 
-def _judge(pupil: _Pupil, error: float, patience: int, **place: Any) -> None:
-    """Keep the best weights so far; stop after ``patience`` validations without a better one."""
-    if error < pupil.best or not pupil.looks:
-        pupil.best, pupil.best_weights, pupil.stale = error, pupil.trainer.finish(), 0
+def _judge(learner: _Learner, error: float, patience: int, **place: Any) -> None:
+    """Keep the best weights so far; stop after ``patience`` validations without a better one.
+
+    The start counts as a candidate whatever its error is: there are always weights to give back.
+    """
+    if error < learner.best or not learner.looks:
+        learner.best, learner.best_weights, learner.stale = error, learner.trainer.finish(), 0
     else:
-        pupil.stale += 1
-    pupil.active = pupil.stale < patience
-    train = sum(pupil.errors) / len(pupil.errors) if pupil.errors else None
-    pupil.errors.clear()
-    pupil.looks.append(
+        learner.stale += 1
+    learner.active = learner.stale < patience
+    train = sum(learner.errors) / len(learner.errors) if learner.errors else None
+    learner.errors.clear()
+    learner.looks.append(
         Look(
             train_loss=train,
             valid_loss=error,
-            train_seconds=pupil.train_seconds,
-            valid_seconds=pupil.valid_seconds,
+            train_seconds=learner.train_seconds,
+            valid_seconds=learner.valid_seconds,
             **place,
         )
     )

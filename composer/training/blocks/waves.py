@@ -148,10 +148,10 @@ def split(missing: Sequence[Missing], layout: Layout, count: int) -> list[list[M
     return [[missing[i] for i in sorted(share)] for share in shares]
 
 
-def _agree(node: Node, wanted: str, address: str) -> None:
+def _agree(node: Node, asked_for: str, address: str) -> None:
     """A worker must come to the address that it was asked for: else it would make another block."""
-    if address != wanted:
+    if address != asked_for:
         raise WorkerError(
-            f"{node.label}: a worker finds the address {address[:12]}, {wanted[:12]} was asked for: it sees other "
+            f"{node.label}: a worker finds the address {address[:12]}, {asked_for[:12]} was asked for: it sees other "
             "files, other data or another version of Composer"
         )

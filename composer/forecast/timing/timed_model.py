@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,20 +20,14 @@ from ...tensors import masks
 from ...tensors.batches import batch_indices
 from ...tensors.capture import owned
 from ...tensors.ranking import keep_by_rank
-from ...training.joint import JointHooks
-from ...training.loop import TrainingHooks
-from ...training.model import MaskedHooks
 from ...workspace import Workspace
 from ..workload import Setting
-
-if TYPE_CHECKING:
-    from torch import nn
 
 SAMPLE = 3
 """Batches that are looked at, and times that something is repeated."""
 
 
-class Bench:
+class TimedModel:
     """The base model of a workspace, and what can be tried on it.
 
     ``scale`` is how much larger the calibration sample is than its few batches, in tokens.
@@ -62,8 +56,8 @@ class Bench:
 
     def few(self) -> Calibration:
         """A few batches of the calibration sample, with none of their moments gathered yet."""
-        given = self.model, self.space.task, self.train, self._looked_at
-        return Calibration(*given, indices=self._drawn, memory=self.space.recipe.memory)
+        task, memory = self.space.task, self.space.recipe.memory
+        return Calibration(self.model, task, self.train, self._looked_at, indices=self._drawn, memory=memory)
 
     def batch(self, step: int) -> list[int]:
         """Training examples of a batch of blocks."""
@@ -84,12 +78,12 @@ class Bench:
     def masks(self, node: Node) -> dict[str, Tensor]:
         """Of the node's rates, by magnitude: which weights go does not matter here, only how many."""
         l1 = CRITERIA.get("l1")()
-        found: dict[str, Tensor] = {}
+        keep: dict[str, Tensor] = {}
         for path, rate in node.rates.items():
             target = self.layout.target(path)
             scores = l1.score(target, [weight_of(p, self.parameters) for p in target.projections], {})
-            found |= masks.expand(target, keep_by_rank(scores, rate))
-        return found
+            keep |= masks.expand(target, keep_by_rank(scores, rate))
+        return keep
 
     def repeated(self, work: Callable[[int], Any]) -> Sequence[float]:
         """Seconds of each of a few times, the first left out."""
@@ -104,7 +98,7 @@ class Bench:
         return time.perf_counter() - began
 
     def synchronised(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has done its work."""
         device = next(self.model.parameters()).device
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -113,35 +107,3 @@ class Bench:
 def _tokens(sample: Calibration) -> int:
     """Tokens of all batches, padding included."""
     return sum(tensor.numel() for batch in sample.batches() for tensor in batch.values())
-
-
-class Timed(TrainingHooks):
-    """Mixed into the hooks of a training loop: keeps the seconds of each step, and validates nothing."""
-
-    def __init__(self, *given: Any, synchronised: Callable[[], None]) -> None:
-        super().__init__(*given)
-        self.synchronised = synchronised
-        self.each: list[float] = []
-
-    def measure(self, model: nn.Module, step: int) -> float:
-        """All weights are as good as those of the start, which therefore are restored."""
-        return 0.0
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.synchronised()
-        super().on_step_begin(args, state, control, **kwargs)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.synchronised()
-        before = self.train_seconds
-        control = super().on_step_end(args, state, control, **kwargs)
-        self.each.append(self.train_seconds - before)
-        return control
-
-
-class TimedAlone(Timed, MaskedHooks):
-    """Steps of one whole model."""
-
-
-class TimedTogether(Timed, JointHooks):
-    """Steps of all configurations together."""

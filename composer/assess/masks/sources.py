@@ -12,7 +12,7 @@ from ...errors import LibraryError, ModelError
 from ...library.catalogue import Catalogue
 from ...library.store import Library
 from ...models.folder import BaseModel
-from ..measure.reading import Weights, layers, numbered
+from ..measure.stored_weights import Weights, layers, numbered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ class ModelSource:
         }
 
     def removed(self, key: str) -> list[Matrix]:
-        """See :class:`Source`."""
+        """True where a weight is exactly 0."""
         return [matrix == 0 for matrix in self._weights.of(self.layout.target(key))]
 
 
@@ -86,14 +86,14 @@ class LibrarySource:
                     "needed: libraries of one criterion each"
                 )
             matrices = tuple(shape for _, shape in sorted(shapes.items()) if len(shape) == 2)
-            told = f"{item.path} at {_rates(item.rates)}"
-            self.pieces[key] = Piece(told, "variant", numbered(item.path), "", matrices)
+            name_and_rates = f"{item.path} at {_rates(item.rates)}"
+            self.pieces[key] = Piece(name_and_rates, "variant", numbered(item.path), "", matrices)
             self._addresses[key] = item.address
         if not self.pieces:
             raise LibraryError(f"{name}: no pruned blocks in it; `compose prune` makes them (modules/pruned)")
 
     def removed(self, key: str) -> list[Matrix]:
-        """See :class:`Source`."""
+        """True where a mask does not keep a weight."""
         masks = self.library.get(self._addresses[key]).masks
         return [~masks[name].numpy() for name in sorted(masks) if masks[name].dim() == 2]
 
@@ -148,11 +148,11 @@ def _mismatches(sources: Sequence[Source], keys: Sequence[str]) -> Iterator[str]
         for key in keys:
             a, b = first.pieces[key], other.pieces[key]
             if a.shapes != b.shapes:
-                yield f"{a.name}: its matrices are {_told(a)} in {first.name} and {_told(b)} in {other.name}"
+                yield f"{a.name}: its matrices are {_shapes(a)} in {first.name} and {_shapes(b)} in {other.name}"
                 return
 
 
-def _told(piece: Piece) -> str:
+def _shapes(piece: Piece) -> str:
     return ", ".join(dict.fromkeys("x".join(map(str, shape)) for shape in piece.shapes))
 
 

@@ -36,10 +36,14 @@ def batch_size_on(device: torch.device) -> int:
     return 16 if device.type == "cpu" else 64
 
 
-class Measure:
-    """The mean loss of ``model`` over ``data``; the batches are made once.
+class ChangedLoss:
+    """The mean loss of a model over fixed examples, with the weights of some of its modules changed.
 
-    ``dense`` is the loss of the model as it was given.
+    ``dense`` is the loss without any change. The batches are made once; see the module for what is not run again.
+
+    Args:
+        model: with its own weights; changes are made to it in place (:func:`replaced`) before :meth:`loss` is asked.
+        memory: most bytes of recorded outputs; a model that needs more runs whole each time.
     """
 
     def __init__(
@@ -51,11 +55,6 @@ class Measure:
         *,
         memory: int = MEMORY,
     ) -> None:
-        """See above.
-
-        Args:
-            memory: most bytes of recorded outputs.
-        """
         batch_size = batch_size_on(next(model.parameters()).device)
         lengths = input_lengths(data.features)
         chosen = by_length(lengths, batch_size)
@@ -63,17 +62,17 @@ class Measure:
         self.batches: list[Batch] = [
             to_device_of(model, task.collate([data.features[i] for i in indices])) for indices in chosen
         ]
-        self._tape = _Tape(model, layout)
+        self._recorded = _RecordedPass(model, layout)
         with answering(model):
             self.dense = self._record(memory)
 
     def loss(self, changed: Collection[str]) -> float:
         """Mean loss, where only the modules at ``changed`` have other weights than the base model."""
-        skipped = self._tape.before(changed)
+        skipped = self._recorded.before(changed)
         total, count = 0.0, 0
         with answering(self.model):
             for i, batch in enumerate(self.batches):
-                with self._tape.handing_back(i, skipped):
+                with self._recorded.handing_back(i, skipped):
                     loss, n = self._run(batch)
                 total, count = total + loss * n, count + n
         return total / max(1, count)
@@ -85,20 +84,24 @@ class Measure:
     def _record(self, memory: int) -> float:
         total, count, first = 0.0, 0, 0.0
         for i, batch in enumerate(self.batches):
-            with self._tape.recording(i, memory):
+            with self._recorded.recording(i, memory):
                 loss, n = self._run(batch)
             first = first if i else loss
             total, count = total + loss * n, count + n
-        if self.batches and self._tape.ready(len(self.batches)):
-            with self._tape.handing_back(0, self._tape.all):
+        if self.batches and self._recorded.ready(len(self.batches)):
+            with self._recorded.handing_back(0, self._recorded.all):
                 again, _ = self._run(self.batches[0])
-            if again != first:
-                self._tape.forget()
+            if again != first:  # not a model of this kind: it runs whole each time
+                self._recorded.forget()
         return total / max(1, count)
 
 
-class _Tape:
-    """What layers and sublayers gave, batch by batch, and when they and the targets' projections ran."""
+class _RecordedPass:
+    """One pass of the base model: outputs of layers and sublayers, batch by batch, and when which module ran.
+
+    ``clock`` counts beginnings of targets' projections and ends of layers and sublayers; ``begins`` and ``ends`` say
+    at which count each came first or last in the pass over the first batch.
+    """
 
     def __init__(self, model: nn.Module, layout: Layout) -> None:
         self.modules = dict(model.named_modules())
@@ -108,7 +111,7 @@ class _Tape:
         self.begins: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         self.calls: Counter[str] = Counter()
-        self.given: dict[tuple[int, str], Any] = {}
+        self.outputs: dict[tuple[int, str], Any] = {}
         self.bytes = 0
         self.full = False
         self.clock = 0
@@ -120,21 +123,21 @@ class _Tape:
 
     def before(self, changed: Collection[str]) -> list[str]:
         """The places that have ended when the first of ``changed`` begins; none where one of these never ran."""
-        if not self.given or not all(path in self.begins for path in changed):
+        if not self.outputs or not all(path in self.begins for path in changed):
             return []
         first = min((self.begins[path] for path in changed), default=self.clock)
         return [path for path in self.all if self.ends[path] < first]
 
     def ready(self, batches: int) -> bool:
-        """Whether all was recorded; what is not is let go of."""
-        whole = not self.full and len(self.given) >= batches * len(self.all) > 0
+        """Whether every output of every batch was recorded; a part of them is of no use and is dropped."""
+        whole = not self.full and len(self.outputs) >= batches * len(self.all) > 0
         if not whole:
             self.forget()
         return whole
 
     def forget(self) -> None:
-        """Hand nothing back from now on."""
-        self.given.clear()
+        """Drop the recording: from now on every pass runs whole."""
+        self.outputs.clear()
 
     @contextmanager
     def recording(self, i: int, memory: int) -> Iterator[None]:
@@ -176,30 +179,30 @@ class _Tape:
         self.bytes += sum(leaf.nbytes for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
         if self.bytes > memory:
             self.full = True
-            self.given.clear()
+            self.outputs.clear()
         else:
-            self.given[key] = _copied(output)
+            self.outputs[key] = _copied(output)
 
     @contextmanager
     def handing_back(self, i: int, places: Iterable[str]) -> Iterator[None]:
-        """Within the body the modules at ``places`` give what they gave for batch ``i``."""
+        """Within the body the modules at ``places`` return what they returned for batch ``i``, without being run."""
         replaced = [self.modules[path] for path in places]
         try:
             for path in places:
                 # An instance's own attribute stands before its class's method, and goes without a trace.
-                self.modules[path].__dict__["forward"] = _giving(self.given[i, path])
+                self.modules[path].__dict__["forward"] = _returning(self.outputs[i, path])
             yield
         finally:
             for module in replaced:
                 module.__dict__.pop("forward", None)
 
 
-def _giving(output: Any) -> Any:
+def _returning(output: Any) -> Any:
     return lambda *_, **__: _copied(output)
 
 
 def _copied(output: Any) -> Any:
-    """Tensors of their own: what comes later may work in place."""
+    """A copy: the modules behind may write into what they get."""
     return tree_map_only(Tensor, torch.clone, output)
 
 

@@ -22,7 +22,7 @@ RECIPE = (*DataOptions.model_fields, "targets", "calibration_size", "memory", "d
 
 
 def command(recipe: Recipe, settings: Settings, folder: Path, model: str) -> str:
-    """The shortest one; what a recipe file says stands in it too.
+    """The shortest line that asks for the same; what a recipe file says stands in it too.
 
     >>> command(Recipe(data="c4", seed=1), Settings(sparsity=0.25), Path("a"), "base")
     'compose assess base --sparsity 0.25 --data c4 --seed 1 -o a'

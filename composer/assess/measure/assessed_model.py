@@ -17,7 +17,8 @@ from ...scheme.configurations import match_targets
 from ...scheme.layout import Layout, Target
 from ...scheme.shapes import default_shape
 from ...workspace import Workspace
-from ..repeat import command
+from ..command_line import command
+from ..contents import Header
 from ..settings import CALIBRATION, EXAMPLES, Settings
 from .journal import Journal
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from ...calibration.sample import Calibration
     from ...tasks.task import Examples, Task
+    from .changed_loss import ChangedLoss
     from .model_pruner import ModelPruner
-    from .replay import Measure
 
 COUNTED = {"classification": "example", "question_answering": "window"}
 """Task -> what its loss is a mean over, where that is not tokens."""
@@ -35,7 +36,7 @@ HEADS = "l1"
 """The criterion of heads, where the one asked for has no scores for them."""
 
 
-class Bench:
+class AssessedModel:
     """Loaded when first needed: a repeated command whose rows are all in the journal loads no model."""
 
     def __init__(
@@ -82,16 +83,16 @@ class Bench:
         return self.examples.first(self.settings.scored)
 
     @cached_property
-    def measure(self) -> Measure:
+    def measure(self) -> ChangedLoss:
         """The loss on the validation examples."""
-        from .replay import MEMORY, Measure
+        from .changed_loss import MEMORY, ChangedLoss
 
         memory = self.space.recipe.memory or MEMORY
-        return Measure(self.model, self.space.task, self.examples, self.layout, memory=memory)
+        return ChangedLoss(self.model, self.space.task, self.examples, self.layout, memory=memory)
 
     def loss_with(self, weights: Mapping[str, Tensor]) -> float:
         """The loss of the model with other values for these parameters."""
-        from .replay import replaced
+        from .changed_loss import replaced
 
         measure = self.measure  # recorded from the base model: before anything is replaced
         with replaced(self.parameters, weights) as changed:
@@ -164,7 +165,7 @@ class Bench:
             "device": self.space.device,
         }
 
-    def header(self, what: str, **inputs: Any) -> dict[str, Any]:
+    def header(self, what: str, **inputs: Any) -> Header:
         """How every file begins."""
         provenance = record({**self.inputs, **inputs}, **self.repeating, recipe=self.space.resolved())
         return {"what": what, "model": self.space.base.name, "provenance": provenance}
