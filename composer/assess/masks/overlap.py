@@ -7,7 +7,7 @@ figure has to be compared with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +20,7 @@ from ...files.jsonfile import write_json
 from ...files.records import record
 from ...files.stats import write_csv
 from ...progress import SILENT, Progress
+from .contents import CellPicture, Counts, LayerOverlap, Likeness, MasksFile, Overlap, PairOverlap, TargetOverlap
 from .sources import Piece, open_sources, shared
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 """How much of a cell is removed, in 35ths."""
 
 
-def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
+def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SILENT) -> MasksFile:
     """Write ``masks.json`` and ``masks.csv`` into ``folder``; returns what the first one holds.
 
     Args:
@@ -47,7 +48,7 @@ def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SI
     with ExitStack() as files:
         sources = open_sources(names, files)
         keys = shared(sources)
-        rows: list[list[dict[str, Any]]] = [[] for _ in combinations(names, 2)]
+        rows: list[list[TargetOverlap]] = [[] for _ in combinations(names, 2)]
         totals = [0] * len(sources)
         with progress.bar("masks", len(keys)) as bar:
             for key in keys:
@@ -55,18 +56,18 @@ def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SI
                 removed = [source.removed(key) for source in sources]
                 for i, matrices in enumerate(removed):
                     totals[i] += sum(int(matrix.sum()) for matrix in matrices)
-                for found, (a, b) in zip(rows, combinations(removed, 2), strict=True):
-                    found.append(_row(piece, a, b))
+                for own, (a, b) in zip(rows, combinations(removed, 2), strict=True):
+                    own.append(_row(piece, a, b))
                 bar.advance(piece.name)
     count = sum(row["total"] for row in rows[0])
     if none := [name for name, total in zip(names, totals, strict=True) if not total]:
         raise ModelError([f"{name}: nothing is removed: none of its {count:,} target weights is 0" for name in none])
-    content: dict[str, Any] = {
+    content: MasksFile = {
         "what": "masks",
         "model": ", ".join(names),
         "provenance": record({"models": list(names)}),
         "models": list(names),
-        "pairs": [_pair(*pair, found) for pair, found in zip(combinations(names, 2), rows, strict=True)],
+        "pairs": [_pair(*pair, own) for pair, own in zip(combinations(names, 2), rows, strict=True)],
     }
     write_json(folder / "masks.json", content)
     flat = [{"a": pair["a"], "b": pair["b"], **row} for pair in content["pairs"] for row in pair["rows"]]
@@ -74,15 +75,22 @@ def compare_masks(names: Sequence[str], folder: Path, *, progress: Progress = SI
     return content
 
 
-def _row(piece: Piece, a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]) -> dict[str, Any]:
-    counts = {
+def _row(piece: Piece, a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]) -> TargetOverlap:
+    counts: Counts = {
         "removed_a": sum(int(x.sum()) for x in a),
         "removed_b": sum(int(y.sum()) for y in b),
         "both": sum(int((x & y).sum()) for x, y in zip(a, b, strict=True)),
         "total": sum(int(x.size) for x in a),
     }
-    told = {"target": piece.name, "kind": piece.kind, "layer": piece.layer, "part": piece.part}
-    return {**told, **counts, **likeness(counts), "picture": picture(_stacked(a), _stacked(b))}
+    return {
+        "target": piece.name,
+        "kind": piece.kind,
+        "layer": piece.layer,
+        "part": piece.part,
+        **counts,
+        **likeness(counts),
+        "picture": picture(_stacked(a), _stacked(b)),
+    }
 
 
 def _stacked(matrices: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -91,26 +99,42 @@ def _stacked(matrices: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([np.pad(matrix, ((0, 0), (0, width - matrix.shape[1]))) for matrix in matrices])
 
 
-def _pair(a: str, b: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _pair(a: str, b: str, rows: list[TargetOverlap]) -> PairOverlap:
     """A pair with its sums over layers and in all; only the pictures that differ most stay."""
     for row in differing(rows)[PICTURES:]:
         row["picture"] = None
-    layers = [
+    layers: list[LayerOverlap] = [
         {"layer": layer, **_sums([row for row in rows if row["layer"] == layer])}
         for layer in dict.fromkeys(row["layer"] for row in rows)
     ]
-    sums = _sums(rows)
-    whole = {f"{name}_all": sums.pop(name) for name in ("jaccard", "chance")}
-    return {"a": a, "b": b, **whole, **sums, "layers": layers, "rows": rows}
+    counts = _counts(rows)
+    alike = likeness(counts)
+    return {
+        "a": a,
+        "b": b,
+        "jaccard_all": alike["jaccard"],
+        "chance_all": alike["chance"],
+        **counts,
+        "layers": layers,
+        "rows": rows,
+    }
 
 
-def _sums(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    some = list(rows)
-    counts = {name: sum(row[name] for row in some) for name in COUNTS}
+def _sums(rows: Sequence[TargetOverlap]) -> Overlap:
+    counts = _counts(rows)
     return {**counts, **likeness(counts)}
 
 
-def likeness(counts: Mapping[str, int]) -> dict[str, float | None]:
+def _counts(rows: Sequence[TargetOverlap]) -> Counts:
+    return {
+        "removed_a": sum(row["removed_a"] for row in rows),
+        "removed_b": sum(row["removed_b"] for row in rows),
+        "both": sum(row["both"] for row in rows),
+        "total": sum(row["total"] for row in rows),
+    }
+
+
+def likeness(counts: Counts) -> Likeness:
     """Jaccard of the removed sets, and that of random sets as large; None where nothing is removed.
 
     >>> likeness({"removed_a": 50, "removed_b": 50, "both": 40, "total": 100})
@@ -123,21 +147,25 @@ def likeness(counts: Mapping[str, int]) -> dict[str, float | None]:
     return {"jaccard": counts["both"] / either, "chance": a * b / (a + b - a * b)}
 
 
-def differing(rows: Iterable[Mapping[str, Any]]) -> list[Any]:
+def differing(rows: Iterable[TargetOverlap]) -> list[TargetOverlap]:
     """Rows with something removed, those that differ most first: by the number of weights that only one side lacks."""
     own = [row for row in rows if row["jaccard"] is not None]
-    return sorted(own, key=lambda row: (row["jaccard"], row["target"]))
+    return sorted(own, key=lambda row: (row["jaccard"] or 0.0, row["target"]))
 
 
-def picture(a: NDArray[Any], b: NDArray[Any]) -> dict[str, Any]:
+def picture(a: NDArray[Any], b: NDArray[Any]) -> CellPicture:
     """Two masks (out, in), made small: of every cell how much of it is removed by both and by one side only.
 
     Each of these is a digit of :data:`DIGITS`, each row of cells a text.
     """
     edges = [_edges(size) for size in a.shape]
     area = np.outer(*(np.diff([*at, size]) for at, size in zip(edges, a.shape, strict=True)))
-    parts = {"both": a & b, "only_a": a & ~b, "only_b": b & ~a}
-    return {"shape": list(a.shape), **{name: _digits(part, edges, area) for name, part in parts.items()}}
+    return {
+        "shape": list(a.shape),
+        "both": _digits(a & b, edges, area),
+        "only_a": _digits(a & ~b, edges, area),
+        "only_b": _digits(b & ~a, edges, area),
+    }
 
 
 def _digits(part: NDArray[Any], edges: Sequence[NDArray[Any]], area: NDArray[Any]) -> list[str]:

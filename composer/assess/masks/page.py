@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -20,6 +20,7 @@ from ...steps.outcome import Outcome
 from ..pages import grids
 from ..pages.page import read_parts
 from ..pages.parts import Drawing, Part, figure, table
+from .contents import CellPicture, MasksFile, Overlap, PairOverlap, TargetOverlap, in_all
 from .overlap import compare_masks, densities, differing
 
 PAGE = "masks.html"
@@ -27,8 +28,6 @@ NAME = "masks"
 COLOURS = {"both": GREY, "only_a": PALETTE[1], "only_b": PALETTE[0]}
 SIDE = 1.5
 """Inches of a picture along its longer side."""
-
-Row = Mapping[str, Any]
 
 
 def assess_masks(names: Sequence[str], folder: Path, *, progress: Progress = SILENT) -> Outcome:
@@ -45,13 +44,13 @@ def assess_masks(names: Sequence[str], folder: Path, *, progress: Progress = SIL
     return Outcome(folder, True, summary)
 
 
-def _without_picture(row: Row) -> dict[str, Any]:
+def _without_picture(row: TargetOverlap) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "picture"}
 
 
 def write_page(folder: Path) -> Path:
     """Write ``masks.html`` from ``masks.json`` alone, and the pictures as files; returns the page."""
-    content = read_parts(folder, (NAME,))[NAME]
+    content = cast("MasksFile", read_parts(folder, (NAME,))[NAME])
     parts = [part(pair, i, len(content["pairs"])) for i, pair in enumerate(content["pairs"])]
     for one in parts:
         one.save(folder, folder / f"{NAME}.json")
@@ -74,13 +73,13 @@ def write_page(folder: Path) -> Path:
     return folder / PAGE
 
 
-def verdict(pair: Row) -> str:
+def verdict(pair: PairOverlap) -> str:
     """The answer for a pair, in a sentence."""
     text = f"Of all that {pair['a']} or {pair['b']} removed, {percent(pair['jaccard_all'], 0)} is removed by both"
     return f"{text}; random masks as large would share {percent(pair['chance_all'], 0)}."
 
 
-def part(pair: Row, i: int, of: int) -> Part:
+def part(pair: PairOverlap, i: int, of: int) -> Part:
     """The section of one pair."""
     name = "overlap" if of == 1 else f"overlap-{i}"
     values = {row["target"]: row["jaccard"] for row in pair["rows"]}
@@ -98,7 +97,7 @@ def part(pair: Row, i: int, of: int) -> Part:
     return Part(Section(name, heading, verdict(pair) if of > 1 else "", parts), files)
 
 
-def mask_figure(rows: Sequence[Row], name: str, pair: Row) -> Figure:
+def mask_figure(rows: Sequence[TargetOverlap], name: str, pair: PairOverlap) -> Figure:
     """Every mask in a tile of its own, the most different first."""
     drawings = [
         Drawing(f"{name}-mask-{i}", masks_picture([row], None), f"Masks of {row['target']}", _say(row))
@@ -114,7 +113,7 @@ def mask_figure(rows: Sequence[Row], name: str, pair: Row) -> Figure:
     )
 
 
-def masks_picture(rows: Sequence[Row], pair: Row | None, *, across: int = 4) -> Picture:
+def masks_picture(rows: Sequence[TargetOverlap], pair: PairOverlap | None, *, across: int = 4) -> Picture:
     """Masks side by side, with a legend that names the models of ``pair``."""
     across = min(across, len(rows))
     down = -(-len(rows) // across)
@@ -126,21 +125,22 @@ def masks_picture(rows: Sequence[Row], pair: Row | None, *, across: int = 4) -> 
             line, column = divmod(i, across)
             x, y = column * tile + 0.06, height - (line + 1) * (tile + head) + 0.06
             axes = picture.add_axes((x / width, y / height, SIDE / width, SIDE / height))
-            axes.imshow(pixels(row["picture"]), interpolation="none", aspect="auto")
+            if row["picture"]:
+                axes.imshow(pixels(row["picture"]), interpolation="none", aspect="auto")
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
             for spine in axes.spines.values():
                 spine.set(visible=True, linewidth=0.6)
             top = y + SIDE
             picture.text(x / width, (top + 0.27) / height, short_name([row["target"]]), fontsize=8, va="center")
-            told = f"{percent(row['jaccard'], 0)} overlap"
-            picture.text(x / width, (top + 0.1) / height, told, fontsize=8, va="center", color=canvas.FAINT)
+            overlap = f"{percent(row['jaccard'], 0)} overlap"
+            picture.text(x / width, (top + 0.1) / height, overlap, fontsize=8, va="center", color=canvas.FAINT)
         if pair:
             _names(picture, pair)
     return picture
 
 
-def _names(picture: Picture, pair: Row) -> None:
+def _names(picture: Picture, pair: PairOverlap) -> None:
     from matplotlib.patches import Patch
 
     texts = {"both": "both", "only_a": f"only {pair['a']}", "only_b": f"only {pair['b']}"}
@@ -148,34 +148,35 @@ def _names(picture: Picture, pair: Row) -> None:
     picture.legend(handles=handles, loc="lower left", ncols=1 if picture.get_figwidth() < 4 else 3, fontsize=8)
 
 
-def pixels(picture: Row) -> Any:
+def pixels(picture: CellPicture) -> Any:
     """Colours of the cells, (rows, columns, RGBA): the mean of what is removed, opaque where all is."""
-    parts = {name: densities(picture[name]) for name in COLOURS}
+    parts = {
+        "both": densities(picture["both"]),
+        "only_a": densities(picture["only_a"]),
+        "only_b": densities(picture["only_b"]),
+    }
     opacity = np.sum(list(parts.values()), axis=0)
     colours: Any = sum(density[..., None] * np.array(to_rgb(COLOURS[name])) for name, density in parts.items())
     mixed = colours / np.maximum(opacity, 1e-9)[..., None]
     return np.clip(np.concatenate([mixed, opacity[..., None]], axis=2), 0, 1)
 
 
-def pair_table(content: Row) -> Table:
+def pair_table(content: MasksFile) -> Table:
     """All pairs with their overlap."""
     columns = [Column("a", numeric=False), Column("b", numeric=False), *_columns()]
-    rows = []
-    for pair in content["pairs"]:
-        sums = {**pair, "jaccard": pair["jaccard_all"], "chance": pair["chance_all"]}
-        rows.append([Cell(pair["a"]), Cell(pair["b"]), *_cells(sums)])
+    rows = [[Cell(pair["a"]), Cell(pair["b"]), *_cells(in_all(pair))] for pair in content["pairs"]]
     return table("pair-table", "Every pair of models.", columns, rows)
 
 
-def layer_table(pair: Row, name: str) -> Table:
+def layer_table(pair: PairOverlap, name: str) -> Table:
     """The layers of a pair, and the whole."""
-    sums = {**pair, "layer": "in all", "jaccard": pair["jaccard_all"], "chance": pair["chance_all"]}
-    rows = [[Cell(row["layer"]), *_cells(row)] for row in (*pair["layers"], sums)]
+    rows = [[Cell(row["layer"]), *_cells(row)] for row in pair["layers"]]
+    rows.append([Cell("in all"), *_cells(in_all(pair))])
     columns = [Column("layer", numeric=False), *_columns()]
     return Table(f"{name}-layers", f"a: {pair['a']}; b: {pair['b']}.", columns, rows, total=1)
 
 
-def target_table(pair: Row, name: str) -> Table:
+def target_table(pair: PairOverlap, name: str) -> Table:
     """All targets of a pair."""
     columns = [Column("target", numeric=False), Column("weights"), *_columns()]
     rows = [[Cell(row["target"]), Cell(number(row["total"])), *_cells(row)] for row in pair["rows"]]
@@ -193,18 +194,18 @@ def _columns() -> list[Column]:
     ]
 
 
-def _cells(row: Row) -> list[Cell]:
-    removed = [Cell(percent(row[key] / row["total"])) for key in ("removed_a", "removed_b", "both")]
+def _cells(row: Overlap) -> list[Cell]:
+    removed = [Cell(percent(count / row["total"])) for count in (row["removed_a"], row["removed_b"], row["both"])]
     return [*removed, Cell(percent(row["jaccard"]), bar=row["jaccard"]), Cell(percent(row["chance"]))]
 
 
-def _tiles(pair: Row) -> list[Tile]:
+def _tiles(pair: PairOverlap) -> list[Tile]:
     found = [Tile(percent(pair["jaccard_all"]), "of what either removed is removed by both (Jaccard)")]
     found.append(Tile(percent(pair["chance_all"]), "would be, by random masks as large"))
     rows = differing(pair["rows"])
     return [*found, Tile(percent(rows[0]["jaccard"]), f"is the least of a target: {short_name([rows[0]['target']])}")]
 
 
-def _say(row: Row) -> str:
+def _say(row: TargetOverlap) -> str:
     both, a, b = row["both"], row["removed_a"] - row["both"], row["removed_b"] - row["both"]
     return f"Removed by both {both:,} of {row['total']:,} weights, only by a {a:,}, only by b {b:,}."

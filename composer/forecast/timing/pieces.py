@@ -151,7 +151,7 @@ class Pieces(ClosedForms):
         keep = self.masks(self._middle)
         with TemporaryDirectory() as folder, masks.gradients_masked(self.model, keep):
             loop = self._loop(batch_size), Path(folder), Bar()
-            hooks = TimedAlone(self.space.task, self._nobody, keep, *loop, synchronised=self.synchronised)
+            hooks = TimedAlone(self.space.task, self._hardly_any, keep, *loop, synchronised=self.synchronised)
             return self._trained(hooks)
 
     def joint(self, batch_size: int) -> Sequence[float]:
@@ -163,7 +163,7 @@ class Pieces(ClosedForms):
         variants = [[Variant(offsets, keep)]]
         with TemporaryDirectory() as folder:
             loop = self._loop(batch_size), 1, Path(folder), Bar()
-            hooks = TimedTogether(self.space.task, self._nobody, variants, *loop, synchronised=self.synchronised)
+            hooks = TimedTogether(self.space.task, self._hardly_any, variants, *loop, synchronised=self.synchronised)
             with hooks.masked(self.model):
                 return self._trained(hooks)
 
@@ -172,8 +172,8 @@ class Pieces(ClosedForms):
         return self.scheme.root(len(self.scheme.roots) // 2)
 
     @property
-    def _nobody(self) -> Examples:
-        """Examples of a loop that validates nothing."""
+    def _hardly_any(self) -> Examples:
+        """Validation examples of a loop that is timed: it must have some, and looks at none."""
         return self.train.first(1)
 
     def _loop(self, batch_size: int) -> ModelSettings:

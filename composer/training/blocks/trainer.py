@@ -132,7 +132,8 @@ class BlockTrainer(Protocol):
         """What tuning these blocks takes, files not counted.
 
         As long as a trainer says nothing else, one piece for each block: `compose plan --time` then tunes a block of
-        each size. That is too much where blocks of a wave share work, as a pass of the base model.
+        each size. That is too much where blocks of a wave share work, as a pass of the base model. Pieces are those of
+        :data:`composer.training.work.Unit`; ``learn`` and ``look`` can only be tried of a :class:`.stepping.Stepping`.
         """
         for node in blocks.nodes:
             yield Work("block", 1, (blocks.like(node),), blocks.sizes.weights(node))
