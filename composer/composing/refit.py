@@ -38,7 +38,7 @@ from ..tensors.capture import Arguments, first_input, result_of
 from ..tensors.forward import answering, real_rows, to_device_of
 from ..tensors.masks import Masks
 from ..tensors.parameters import set_values
-from ..training.blocks.moments import Moments, kept, matrix, separated
+from ..training.blocks.moments import RegressionSums, kept, matrix, separated
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs
     parameters = dict(model.get_submodule(last.path).named_parameters(prefix=last.path))
     start = matrix(parameters, last)
     weight, bias = (start[:, :-1], start[:, -1]) if last.bias else (start, None)
-    moments = Moments(last, start)
+    moments = RegressionSums(last, start)
     for theirs, ours in pairs:
         output, inputs = theirs.to(block), ours.to(block)
         real = ours.real[block.stream]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...pruning.cutter import Grams, Selection
 from ...scheme.layout import Layout, Projection, Target
 from ...tensors import masks
-from ...training.blocks.moments import Moments, kept, matrix
+from ...training.blocks.moments import RegressionSums, kept, matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ tell what repair is worth."""
 SOLVED = 1 << 30
 """Most bytes of refitted matrices that are kept: curves and proposals prune targets as sensitivities do."""
 
-Memory = dict[tuple[Any, ...], Moments]
+Memory = dict[tuple[Any, ...], RegressionSums]
 """Moments with their factor, by projection and dead columns, shared by calls for the same target."""
 
 
@@ -100,7 +100,7 @@ class Repair:
         if same in self._solved:
             return self._solved[same]
         if problem not in memory:
-            memory[problem] = Moments.of(grams[last.path], last, self.parameters, live)
+            memory[problem] = RegressionSums.of(grams[last.path], last, self.parameters, live)
         solved = memory[problem].solve(start, keep, self.damping, tolerance=TOLERANCE)
         if sum(solution.nbytes for solution in self._solved.values()) + solved.nbytes <= SOLVED:
             self._solved[same] = solved

@@ -17,7 +17,7 @@ from ...pruning.cut import Cut
 from ...pruning.statistics import inputs_of, statistics_of
 from ...scheme.layout import Block, End, Target
 from ...scheme.shapes import Shape
-from ...training.blocks.moments import Moments, kept, matrix
+from ...training.blocks.moments import RegressionSums, kept, matrix
 from .timed_model import TimedModel
 
 LEAST = 2
@@ -70,7 +70,7 @@ class ClosedForms(TimedModel):
         node = self.scheme.nodes[name]
         block, weights = self.block(node), self.weights(node)
         end, seconds = self.layout.ends(block)[k], []
-        moments = Moments(end.last, matrix(weights, end.last))
+        moments = RegressionSums(end.last, matrix(weights, end.last))
         inside = [b for b in self.layout.at("sublayer") if set(b.targets) <= set(block.targets)]
         with self.teacher.watching([block, *inside]), torch.no_grad():
             for batch in self.sample.batches():
@@ -78,7 +78,7 @@ class ClosedForms(TimedModel):
                 seconds.append(self.took(lambda: self._look_inside(block, end, weights, moments)))
         return [self.scale * sum(seconds)]
 
-    def _look_inside(self, block: Block, end: End, weights: dict[str, Tensor], moments: Moments) -> None:
+    def _look_inside(self, block: Block, end: End, weights: dict[str, Tensor], moments: RegressionSums) -> None:
         lesson = self.teacher.lesson(block)
         inputs, stream = lesson.probe(weights, end)
         moments.add(inputs, self.teacher.stream(end, block) - stream, lesson.wanted)
@@ -124,10 +124,10 @@ class ClosedForms(TimedModel):
                 gram = Gram(torch.eye(last.in_features + last.bias), 1, last.bias)
             start, live = matrix(self.weights(node), last), torch.ones(last.in_features, dtype=torch.bool)
             keep = kept(self.masks(node), last, start.device)
-            prepared: list[Moments] = []  # for these inputs: what the first solve leaves to the second
+            prepared: list[RegressionSums] = []  # for these inputs: what the first solve leaves to the second
 
             def solve() -> None:
-                moments = prepared.pop() if prepared else Moments.of(gram, last, self.parameters, live)
+                moments = prepared.pop() if prepared else RegressionSums.of(gram, last, self.parameters, live)
                 solved = moments.solve(start, keep, self.space.recipe.block.damping)
                 moments.error(start), moments.error(solved)
                 prepared.append(moments)

@@ -26,7 +26,7 @@ from ...progress import Bar, Progress
 from ...scheme.layout import Block, End
 from ..work import BlockWaves, Work
 from .least_squares_work import memory_of, work_of
-from .moments import Moments, kept, matrix, separated
+from .moments import RegressionSums, kept, matrix, separated
 from .trainer import BlockSettings, BlockTrainer, Job, Look, Tuned
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _on_base_inputs(
     moments = teacher.calibration.moments({path: [path] for path in readers})
     began = time.perf_counter()
     for path, grams in moments:
-        made: dict[tuple[bool, ...], Moments] = {}
+        made: dict[tuple[bool, ...], RegressionSums] = {}
         common = (time.perf_counter() - began) / len(readers[path])
         for pupil in readers[path]:
             began = time.perf_counter()
@@ -82,7 +82,7 @@ def _on_base_inputs(
             assert live is not None  # that is what makes it one of these
             key = tuple(live.tolist())
             if key not in made:
-                made[key] = Moments.of(grams[path], pupil.ends[0].last, base, live)
+                made[key] = RegressionSums.of(grams[path], pupil.ends[0].last, base, live)
             pupil.solve(0, made[key], settings)
             pupil.seconds += common + time.perf_counter() - began
             yield pupil.job, pupil.finished(teacher, settings)
@@ -140,7 +140,7 @@ def _seen(classes: Sequence[Sequence[_Pupil]], k: int, teacher: Teacher) -> dict
     return seen
 
 
-def _moments(pupil: _Pupil, k: int, seen: Seen, teacher: Teacher) -> Moments:
+def _moments(pupil: _Pupil, k: int, seen: Seen, teacher: Teacher) -> RegressionSums:
     """The moments of a class, seen through its first block.
 
     That block shows the inputs with the base model's last projection in place of its own: which of the class is the
@@ -149,7 +149,7 @@ def _moments(pupil: _Pupil, k: int, seen: Seen, teacher: Teacher) -> Moments:
     end = pupil.ends[k]
     reference = matrix(dict(teacher.model.named_parameters()), end.last)
     weights = pupil.weights | separated(reference, end.last)
-    moments = Moments(end.last, reference)
+    moments = RegressionSums(end.last, reference)
     for lesson, wanted in seen:
         inputs, stream = lesson.probe(weights, end)
         moments.add(inputs, (wanted - stream) / end.scale, lesson.wanted / end.scale)
@@ -219,7 +219,7 @@ class _Pupil:
     def __post_init__(self) -> None:
         self.weights: dict[str, Tensor] = {name: p.detach() for name, p in self.job.start.items()}
 
-    def solve(self, k: int, moments: Moments, settings: BlockSettings) -> None:
+    def solve(self, k: int, moments: RegressionSums, settings: BlockSettings) -> None:
         """Refit the last projection of the ``k``-th sublayer."""
         last = self.ends[k].last
         start = matrix(self.weights, last)

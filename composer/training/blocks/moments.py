@@ -19,7 +19,7 @@ STRIP = 256
 """Columns of one of the products that make up a symmetric one."""
 
 
-class Moments:
+class RegressionSums:
     """What is known of one projection: ``X̂ᵀX̂``, and ``DᵀX̂`` and ``|D|²`` of the gap ``D`` that its weights leave.
 
     ``D = h_base - h_now``, (tokens, out), is what the stream lacks while the projection has the ``reference`` weights
@@ -39,7 +39,7 @@ class Moments:
         self._shared: System | None = None
 
     @classmethod
-    def of(cls, gram: Gram, last: Projection, base: Mapping[str, Tensor], live: Tensor) -> Moments:
+    def of(cls, gram: Gram, last: Projection, base: Mapping[str, Tensor], live: Tensor) -> RegressionSums:
         """The base model's own inputs with all columns but ``live`` (in,) set to zero, and its own outputs.
 
         Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from composer.calibration.gram import Gram
 from composer.scheme.layout import Projection
-from composer.training.blocks.moments import Moments, kept, matrix, separated
+from composer.training.blocks.moments import RegressionSums, kept, matrix, separated
 from composer.training.blocks.trainer import relative_error
 from tests.reference.closed_form import masked_rows
 
@@ -25,11 +25,11 @@ def normal(seed: int, *shape: int) -> Tensor:
 
 def moments(
     last: Projection, inputs: Tensor, outputs: Tensor, batches: int = 1, reference: Tensor | None = None
-) -> Moments:
+) -> RegressionSums:
     """Of a block whose whole output is the projection's; ``reference`` are weights, with the bias last."""
     reference = normal(9, OUT, IN + last.bias) if reference is None else reference
     read = torch.cat([inputs, torch.ones(len(inputs), 1)], 1) if last.bias else inputs
-    made = Moments(last, reference)
+    made = RegressionSums(last, reference)
     for part in torch.arange(len(inputs)).chunk(batches):
         made.add(inputs[part], (outputs - read @ reference.T)[part], outputs[part])
     return made
@@ -118,7 +118,7 @@ def test_moments_of_the_base_model_are_those_of_its_outputs_on_what_is_left_of_i
     read = torch.cat([inputs, column], 1) if bias else inputs
     gram = Gram((read.T @ read).double(), TOKENS, bias)
 
-    known = Moments.of(gram, last, base, live)
+    known = RegressionSums.of(gram, last, base, live)
 
     outputs = inputs @ base["w.weight"].T + (base["w.bias"] if bias else 0)
     seen = moments(last, inputs * live, outputs, reference=matrix(base, last))
