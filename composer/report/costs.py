@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from . import looks
 from .kit import canvas
-from .kit.canvas import GREY, INK, MARKERS, PALETTE, SURFACE
-from .records import Ledger, Side
+from .kit.canvas import INK, MARKERS, PALETTE
+from .records import SIDES, Ledger, Side
 
 LABELS = {"baseline": "each alone (baseline)", "composed": "composed"}
 WORK = "all work (s)"
 SHOWN = 4
 """Numbers of configurations of which the picture shows the way: more lines are a tangle."""
-
-Data = dict[str, Any]
 
 
 def draw(ledger: Ledger, output: Path) -> None:
@@ -39,19 +38,20 @@ def draw(ledger: Ledger, output: Path) -> None:
 
 def growth_figure(ledger: Ledger) -> Figure:
     """All work of both sides against the number of configurations."""
-    return _alone(draw_growth, ledger)
+    return _single(draw_growth, ledger)
 
 
 def quality_figure(ledger: Ledger) -> Figure:
     """Mean validation loss against all work, for several numbers of configurations."""
-    return _alone(draw_quality, ledger)
+    return _single(draw_quality, ledger)
 
 
-def _alone(drawn: Any, ledger: Ledger) -> Figure:
+def _single(draw: Callable[[Axes, Ledger], None], ledger: Ledger) -> Figure:
+    """One of the two pictures in a figure of its own, its legend below."""
     with canvas.style():
         figure = Figure(figsize=(4.6, 4.2), layout="constrained")
         axes = figure.subplots()
-        drawn(axes, ledger)
+        draw(axes, ledger)
         handles = axes.get_legend_handles_labels()[0]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
     return figure
@@ -103,14 +103,13 @@ def shown(counts: Sequence[int]) -> list[int]:
     return doubling[-SHOWN:]
 
 
-def _looks(colour: str = PALETTE[0], marker: str = MARKERS[0]) -> dict[Side, Data]:
-    """The baseline greyer, dashed, with open markers, as in all pictures."""
-    line: Data = {"linewidth": 1.8, "marker": marker, "markersize": 4.5}
-    baseline = {"color": canvas.blend(colour, GREY, 0.6), "linestyle": "--", "markerfacecolor": SURFACE}
-    return {"baseline": {**line, **baseline}, "composed": {**line, "color": colour, "linestyle": "-"}}
+def _looks(colour: str = PALETTE[0], marker: str = MARKERS[0]) -> dict[Side, dict[str, Any]]:
+    """Both sides' lines, as in all pictures."""
+    return {side: looks.line(looks.look_of(colour, marker, pale=side == "baseline")) for side in SIDES}
 
 
 def _in_steps(ledger: Ledger) -> Any:
+    """Seconds to dense training steps and back, as matplotlib's second axes take them."""
     step = ledger.step_seconds or 1.0
     return lambda seconds: seconds / step, lambda steps: steps * step
 

@@ -28,14 +28,14 @@ def curve_figures(comparison: Comparison, runs: Mapping[str, Curve]) -> list[Tab
     if amount(dense) is not None:
         caption += f" Dotted: the dense model, {which}, at {number(dense, 3)} nats."
     shown = [runs[name] for name in runs if _whole(name)]
-    found: list[Table | Figure] = [Figure("steps", caption, svgs)] if svgs else []
+    figures: list[Table | Figure] = [Figure("steps", caption, svgs)] if svgs else []
     if shown:
         against = canvas.inline(
             plots.loss_figure(shown, x=("train_seconds",)), "seconds", "Loss of every run against training seconds"
         )
         text = "The same runs against seconds of training (measuring excluded). Thin: training loss."
-        found.append(Figure("against-seconds", text, [against]))
-    return found
+        figures.append(Figure("against-seconds", text, [against]))
+    return figures
 
 
 def _whole(name: str) -> bool:
@@ -56,9 +56,9 @@ def _say(panel: plots.Panel) -> str:
 def cost_figures(comparison: Comparison) -> list[Table | Figure]:
     """Work against the number of configurations, and quality against work."""
     ledger = comparison.ledger
-    found: list[Table | Figure] = []
+    figures: list[Table | Figure] = []
     if ledger.step_seconds is None:
-        return found
+        return figures
     if ledger.growth:
         caption = (
             "All work of both sides for the first 1, 2, … configurations, until the baseline's final loss; where the "
@@ -69,15 +69,15 @@ def cost_figures(comparison: Comparison) -> list[Table | Figure]:
             for k in ledger.growth
         ]
         label = " ".join(["All work against the number of configurations.", *said])
-        found.append(Figure("growth", caption, [canvas.inline(costs.growth_figure(ledger), "growth", label)]))
+        figures.append(Figure("growth", caption, [canvas.inline(costs.growth_figure(ledger), "growth", label)]))
     if ledger.lines:
         caption = (
             "Mean validation loss of the first N configurations against all work for them. Composed: masks, blocks, "
             "joint steps where there are some, then each model's finish; baseline: masks, then N models side by side."
         )
         label = "Mean validation loss against all work, for several numbers of configurations"
-        found.append(Figure("quality", caption, [canvas.inline(costs.quality_figure(ledger), "quality", label)]))
-    return found
+        figures.append(Figure("quality", caption, [canvas.inline(costs.quality_figure(ledger), "quality", label)]))
+    return figures
 
 
 def joint_figure(joint: Sequence[Curve]) -> Figure:

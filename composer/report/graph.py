@@ -94,6 +94,7 @@ def scheme_figure(scheme: Scheme, layout: Layout | None = None) -> Figure:
 
 
 def _label(node: Node, scheme: Scheme, layout: Layout | None) -> str:
+    """A box's text, cut to its width: of a root its numbers, of a block its name and rates."""
     if node.level == ROOT:
         numbers = [str(i) for i, root in enumerate(scheme.roots) if root == node.hash]
         return "configuration " + (", ".join(numbers) if len(numbers) < 3 else f"{numbers[0]} +{len(numbers) - 1}")
@@ -117,11 +118,11 @@ def _columns(scheme: Scheme, layout: Layout | None) -> dict[str, list[Node]]:
     def order(node: Node) -> tuple[int, list[float]]:
         return min(position[t] for t in node.rates), list(node.rates.values())
 
-    found: dict[str, list[Node]] = {ROOT: [scheme.nodes[name] for name in dict.fromkeys(scheme.roots)]}
+    columns: dict[str, list[Node]] = {ROOT: [scheme.nodes[name] for name in dict.fromkeys(scheme.roots)]}
     for level in reversed(LEVELS):
         if nodes := scheme.at(level):
-            found[level] = sorted(nodes, key=order)
-    return found
+            columns[level] = sorted(nodes, key=order)
+    return columns
 
 
 def _place(columns: Mapping[str, Sequence[Node]], row: float, depth: float, labelled: bool) -> dict[str, _Box]:
@@ -134,19 +135,19 @@ def _place(columns: Mapping[str, Sequence[Node]], row: float, depth: float, labe
         x += WIDTHS[level] * shrink + GAP
     boxes: dict[str, _Box] = {}
     for level, nodes in reversed(list(columns.items())):
-        wanted = []
+        middles = []
         for i, node in enumerate(nodes):
             below = [boxes[c].y for c in node.children]
             even = HEAD + (depth - HEAD) * (i + 0.5) / len(nodes)
-            wanted.append(even if level == ROOT or not below else sum(below) / len(below))
+            middles.append(even if level == ROOT or not below else sum(below) / len(below))
         thin = 0.8 * row
         tall = 2.2 * row if level == ROOT and len(nodes) * 3 * row < depth - HEAD else thin
-        for node, y in zip(nodes, _spread(wanted, row, HEAD + row / 2, depth - row / 2), strict=True):
+        for node, y in zip(nodes, _spread(middles, row, HEAD + row / 2, depth - row / 2), strict=True):
             boxes[node.hash] = _Box(node, left[level], y, WIDTHS[level] * shrink, tall)
     return boxes
 
 
-def _spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
+def _spread(middles: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
     """The nearest places in the same order, at least ``gap`` apart and between ``top`` and ``bottom``.
 
     >>> _spread([1.0, 1.0, 9.0], 2.0, 0.0, 10.0)
@@ -155,8 +156,9 @@ def _spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> l
     [8.0, 10.0]
     """
     places: list[float] = []
-    for want in wanted:
-        places.append(max(want, places[-1] + gap if places else top))
+    for middle in middles:
+        places.append(max(middle, places[-1] + gap if places else top))
+    # Going down may have pushed boxes over the lower edge: pushed back up from there, still in their order.
     limit = bottom
     for i in reversed(range(len(places))):
         places[i] = min(places[i], limit)
@@ -183,6 +185,7 @@ def _colour(scheme: Scheme, root: Node) -> str:
 
 
 def _curve(parent: _Box, child: _Box) -> Path:
+    """A line that leaves and arrives level, so that many of them stay readable."""
     a, b = parent.x + parent.width, child.x
     middle = (a + b) / 2
     points = [(a, parent.y), (middle, parent.y), (middle, child.y), (b, child.y)]

@@ -101,6 +101,7 @@ def totals(work: Work, searched: Mapping[Side, float], step: float) -> list[Grow
 
 def block_seconds(work: Work) -> list[float]:
     """Seconds of all blocks, and of the joint phase, of the first 1, 2, … configurations."""
+    # A block that an earlier configuration brought is already paid for: the union counts it once.
     spent: Iterable[Mapping[str, float]] = accumulate(work.blocks, lambda a, b: {**a, **b})
     return [sum(seconds.values()) for seconds in spent]
 

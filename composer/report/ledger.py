@@ -76,6 +76,8 @@ def _steps(trained: Sequence[Training]) -> int:
 
 def _trials(side: Side, search: Search, rows: Sequence[Row]) -> list[Trial]:
     """A side's trials, less the winner where it is the middle configuration's own run."""
+    # The composed side is charged for its smallest budget that reached. Only where that is the whole run has the
+    # search's winner, a whole run of the middle configuration, been charged already.
     tried = list(search.of(side))
     if search.configuration is None:
         return tried

@@ -27,6 +27,11 @@ class Look:
     filled: bool
 
 
+def look_of(colour: str, marker: str, *, pale: bool = False) -> Look:
+    """A line in this colour; ``pale`` for what it is compared with: greyer, dashed, with open markers."""
+    return Look(canvas.blend(colour, GREY, 0.6), marker, "--", False) if pale else Look(colour, marker, "-", True)
+
+
 def looks(runs: Sequence[Curve]) -> list[Look]:
     """One colour and marker per configuration; the baseline greyer, dashed, with open markers."""
     used = max((c.configuration for c in runs if c.configuration is not None), default=-1) + 1
@@ -39,16 +44,13 @@ def looks(runs: Sequence[Curve]) -> list[Look]:
         if number is None:
             number, used = used, used + 1
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
-        if curve.kind == "baseline":
-            made.append(Look(canvas.blend(colour, GREY, 0.6), marker, "--", False))
-        else:
-            made.append(Look(colour, marker, "-", True))
+        made.append(look_of(colour, marker, pale=curve.kind == "baseline"))
     return made
 
 
 def composed(number: int) -> Look:
     """A composed model's, by its configuration."""
-    return Look(PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)], "-", True)
+    return look_of(PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)])
 
 
 def baseline() -> Look:

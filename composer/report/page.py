@@ -89,15 +89,16 @@ class _Curves:
 
 
 def _read(stats: Mapping[str, Path]) -> _Curves:
+    """All stats files that exist, sorted by what they hold."""
     curves = _Curves()
     for name, path in stats.items():
         if not path.exists():
             continue
-        found = read_stats(path, may_be_empty=True)
-        if found.kind == "run":
-            curves.runs |= [(name, Curve(name, curve.points)) for curve in found.curves]
+        file = read_stats(path, may_be_empty=True)
+        if file.kind == "run":
+            curves.runs |= [(name, Curve(name, curve.points)) for curve in file.curves]
         else:
-            getattr(curves, found.kind).extend(found.curves)
+            getattr(curves, file.kind).extend(file.curves)
     return curves
 
 
@@ -134,8 +135,9 @@ def _sections(
     yield Section("blocks", "The block phase", lead, parts)
 
 
-def _filled(*found: Table) -> list[Table | Figure]:
-    return [table for table in found if table.rows]
+def _filled(*some: Table) -> list[Table | Figure]:
+    """The tables that have rows; a heading without any says nothing."""
+    return [table for table in some if table.rows]
 
 
 def _tiles(comparison: Comparison) -> list[Tile]:

@@ -82,6 +82,7 @@ def draw_levels(axes: Axes, blocks: Sequence[Curve], x: str) -> None:
 
 
 def _best(curve: Curve, step: int) -> float | None:
+    """The lowest validation error of a block up to this step; None before its first."""
     values = [p.valid_loss for p in curve.points if p.step <= step and p.valid_loss is not None]
     finite = [v for v in values if np.isfinite(v)]
     return min(finite, default=None)

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 
 def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """What ``read`` makes of a value, None where it refuses."""
     try:
         return read(value)
     except ValidationError:

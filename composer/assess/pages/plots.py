@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
+from ...report import looks
 from ...report.kit import canvas
-from ...report.kit.canvas import GREY, INK, MARKERS, PALETTE, SURFACE
+from ...report.kit.canvas import GREY, INK, MARKERS, PALETTE
 from ...report.kit.labels import place
 from ..contents import CurvesFile, TargetWeights, WeightsFile
 
@@ -111,8 +112,11 @@ def curve_figure(
         for i, (name, points) in enumerate(series(curves["rows"], value).items()):
             at = [100 * rate for rate, _ in points]
             values = [v for _, v in points]
-            looks = _looks(_index(curves["rows"], name), i, name[2])
-            handles += axes.plot(at, values, **looks, label=series_name((name[0], name[1] if many else "", name[2])))
+            colour = PALETTE[_index(curves["rows"], name) % len(PALETTE)]
+            look = looks.look_of(colour, MARKERS[i % len(MARKERS)], pale=not name[2])
+            handles += axes.plot(
+                at, values, **looks.line(look), label=series_name((name[0], name[1] if many else "", name[2]))
+            )
             known += values
         if dense is not None:
             handles.append(axes.axhline(dense, color=INK, linewidth=1.1, linestyle=DOTTED, label="dense"))
@@ -135,19 +139,6 @@ def curve_figure(
             axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: show(y)))
         canvas.legend(figure, handles, 1 if many else 2)
     return figure
-
-
-def _looks(way: int, i: int, filled: bool) -> dict[str, Any]:
-    """A colour for each way of pruning, a marker for each line; without repair greyer, dashed, with open markers."""
-    colour = PALETTE[way % len(PALETTE)]
-    colour = colour if filled else canvas.blend(colour, GREY, 0.6)
-    looks = {"color": colour, "linestyle": "-" if filled else "--", "linewidth": 1.8}
-    return {
-        **looks,
-        "marker": MARKERS[i % len(MARKERS)],
-        "markersize": 4.5,
-        "markerfacecolor": colour if filled else SURFACE,
-    }
 
 
 def series(rows: Sequence[Row], value: str) -> dict[tuple[str, str, bool], list[tuple[float, float]]]:

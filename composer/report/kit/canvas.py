@@ -94,6 +94,8 @@ def inline(figure: Figure, name: str, label: str, *, scale: float = 1.0, descrip
     with style(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     svg = file.getvalue()
+    # What a page has anyway (styles, metadata) goes; ids get the prefix, or the second figure of a page would draw with
+    # the first one's markers; fonts and colours become the page's own, so that its dark style applies.
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
