@@ -40,7 +40,7 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str, table: dict[str, str], group: str | None = None) -> None:
-        """See above.
+        """Rows name modules; none is imported yet.
 
         Args:
             kind: what one plugin is, for messages.

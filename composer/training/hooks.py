@@ -34,7 +34,7 @@ class TrainingHooks(TrainerCallback, ABC):
     """
 
     def __init__(self, settings: ModelSettings, work: Path, bar: Bar, patience: int | None = None) -> None:
-        """See above.
+        """Nothing is measured before the training begins.
 
         Args:
             work: folder for checkpoints.

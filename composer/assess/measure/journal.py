@@ -21,7 +21,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, part: str, inputs: Mapping[str, Any], *, force: bool = False) -> None:
-        """See above.
+        """Read the rows that an earlier run has kept.
 
         Args:
             folder: of the assessment; the file lies in ``.journal`` inside.

@@ -40,7 +40,7 @@ class BlockAddresses:
         settings: Mapping[str, Any],
         data: Mapping[str, str],
     ) -> None:
-        """See above.
+        """All addresses are computed at once, children before their parents.
 
         Args:
             pruned: node hash -> address in the library of pruned variants.

@@ -50,7 +50,7 @@ class Waves:
         settings: Mapping[str, Any],
         data: Mapping[str, str],
     ) -> None:
-        """See above.
+        """Addresses are computed now; the libraries are looked at when the waves are run.
 
         Args:
             libraries: that of pruned variants, and that of tuned blocks.
