@@ -216,7 +216,9 @@ class Generating:
 
     attention: Annotated[Rates | None, Parameter(help="Rates of attention targets [0.25 0.5 0.25].")] = None
     linear: Annotated[Rates | None, Parameter(help="Rates of linear targets [0.3 0.3 0.5].")] = None
-    count: Annotated[Whole | None, Parameter(["-n", "--count"], help="How many [the lists' length].")] = None
+    count: Annotated[Whole | None, Parameter(help="How many [the lists' length].")] = None
+    short_count: Annotated[Whole | None, Parameter("-n", show=False)] = None
+    """The same under the name that it had at first; elsewhere ``-n`` names a configuration."""
     grid: Annotated[bool | None, Parameter(help="Every combination of the rates.")] = None
     random: Annotated[Whole | None, Parameter(help="Draw so many, a rate for each target.")] = None
     targets: Annotated[
@@ -233,8 +235,10 @@ class Generating:
     ] = None
 
     def given(self) -> dict[str, Any]:
-        """All fields, under their own names."""
-        return asdict(self)
+        """All fields, under their own names; of the two names of the count the one that was given."""
+        fields = asdict(self)
+        short = fields.pop("short_count")
+        return fields | ({"count": short} if fields["count"] is None else {})
 
 
 BlockLevels = Annotated[
