@@ -22,7 +22,7 @@ import gc
 import os
 import random
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -285,19 +285,18 @@ def legacy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def install(patch: pytest.MonkeyPatch, folder: Path, site: Path) -> None:
     """Make the package in ``folder`` importable; ``site`` gets what an installer leaves of its pyproject.toml."""
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    about = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
-    )
-    rows = [
-        line
-        for group, points in project["entry-points"].items()
-        for line in (f"[{group}]", *(f"{name} = {where}" for name, where in points.items()))
-    ]
-    (about / "entry_points.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    installed(site, project["name"], project["version"], project["entry-points"])
     patch.syspath_prepend(folder)
     patch.syspath_prepend(site)
+
+
+def installed(site: Path, name: str, version: str, points: Mapping[str, Mapping[str, str]]) -> None:
+    """Leave in ``site`` what an installer leaves of a distribution: ``points`` are its entry points by group."""
+    about = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    rows = [row for group, own in points.items() for row in (f"[{group}]", *(f"{k} = {v}" for k, v in own.items()))]
+    (about / "entry_points.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 from composer.errors import InputError, PluginError
 from composer.files.environment import versions
 from composer.registry import Registry
+from tests.conftest import installed
 
 GROUP = "composer.tests"
 TABLE = {"pi": "math:pi"}
@@ -16,12 +17,9 @@ TABLE = {"pi": "math:pi"}
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str, **rows: str) -> None:
     """What an installer leaves behind of a package with these entry points."""
-    about = folder / f"site-{package}" / f"{package}-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
-    lines = (f"{name} = {row}\n" for name, row in rows.items())
-    (about / "entry_points.txt").write_text(f"[{GROUP}]\n" + "".join(lines), encoding="utf-8")
-    monkeypatch.syspath_prepend(about.parent)
+    site = folder / f"site-{package}"
+    installed(site, package, "1.0", {GROUP: rows})
+    monkeypatch.syspath_prepend(site)
 
 
 def test_rows_of_other_packages_come_after_the_table_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

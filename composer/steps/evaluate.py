@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,17 +59,14 @@ def evaluate(
 
 
 def _result_files(space: Workspace, bases: Sequence[BaseModel]) -> list[Path]:
-    """A file for each model, named after its folder; where folders are called alike, after those above them too."""
-    named = [space.result_file(base.folder) for base in bases]
-    twice = {path for path in named if named.count(path) > 1}
-    wholes = [Path(os.path.abspath(base.folder)) for base in bases]
-    for depth in range(2, max((len(whole.parts) for whole in wholes), default=0) + 1):
-        if len(set(wholes)) < len(wholes) or len(set(named)) == len(named):
-            break
-        for i, path in enumerate(named):
-            if path in twice or space.result_file(bases[i].folder) in twice:
-                named[i] = space.result_named("-".join(wholes[i].parts[-depth:]).strip("/"))
-    return named
+    """A file for each model, named after its folder; where files would be called alike, after those above it too."""
+    folders = [Path(os.path.abspath(base.folder)) for base in bases]
+    files = {folder: space.result_file(base.folder) for folder, base in zip(folders, bases, strict=True)}
+    for depth in range(2, max(len(folder.parts) for folder in folders) + 1):
+        uses = Counter(files.values())
+        alike = [folder for folder, file in files.items() if uses[file] > 1]
+        files |= {folder: space.result_named("-".join(folder.parts[-depth:]).strip(os.sep)) for folder in alike}
+    return [files[folder] for folder in folders]
 
 
 def _inputs(space: Workspace, base: BaseModel) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..errors import DataError
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
-from .batching import attention_mask, check_length, length_limit, pad
+from .batching import attention_mask, check_length, pad, usual_length
 from .data.formats import Table, few
 from .data.options import DataOptions
 from .data.splits import Row, find_column, read_split, text_problem
@@ -46,7 +46,7 @@ class QuestionAnsweringTask:
 
     def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
         self.options = options
-        length = options.max_source_length or min(LENGTH, length_limit(tokenizer, config) or LENGTH)
+        length = usual_length(options.max_source_length, LENGTH, tokenizer, config)
         check_length("max_source_length", length, tokenizer, config)
         self.windows = Windows(options, tokenizer, length)
         self.scoring: dict[str, Any] = {

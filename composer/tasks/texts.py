@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import DataError
-from .batching import IGNORED, attention_mask, check_length, length_limit, pad
+from .batching import IGNORED, attention_mask, check_length, length_limit, pad, usual_length
 from .data.formats import Table, few
 from .data.options import DataOptions
 from .data.splits import Row, chosen, find_column, read_running_text, text_problem
@@ -53,7 +53,7 @@ class TextTask(ABC):
         self.scoring: dict[str, Any] = {}
         self._tokenizer = tokenizer
         self._limit = length_limit(tokenizer, config)
-        self.window = options.max_source_length or min(LONGEST, self._limit or LONGEST)
+        self.window = usual_length(options.max_source_length, LONGEST, tokenizer, config)
         check_length("max_source_length", self.window, tokenizer, config)
         self._pad = self._padding(tokenizer, config)
         self._vocabulary: int | None = config.get("vocab_size")

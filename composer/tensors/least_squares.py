@@ -110,11 +110,12 @@ def masked_least_squares(
     start = W.masked_fill(~mask, 0.0)
     # A product of differences: where nothing is removed it is exactly 0, and so is the step.
     gap = (W - start) @ A if target is None else target.to(W) - start @ A
-    right = W @ A if target is None else target.to(W)
-    goal = tolerance * (right * mask).norm(dim=1)
+    right = ((W @ A if target is None else target.to(W)) * mask).norm(dim=1)
     given = None if inverse is None else lambda: inverse
-    solved = masked_step(A, gap.masked_fill(~mask, 0.0), mask, goal=goal, inverse=given, max_iterations=max_iterations)
-    scale = (right * mask).norm(dim=1).clamp_min(torch.finfo(W.dtype).tiny)
+    solved = masked_step(
+        A, gap.masked_fill(~mask, 0.0), mask, goal=tolerance * right, inverse=given, max_iterations=max_iterations
+    )
+    scale = right.clamp_min(torch.finfo(W.dtype).tiny)
     relative = float((solved.residual / scale).max()) if len(W) else 0.0
     info = SolveInfo(strength, solved.iterations, relative, solved.unconverged, solved.unimproved)
     return start + solved.step, info

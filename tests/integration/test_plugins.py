@@ -15,6 +15,7 @@ from composer.errors import PluginError
 from composer.forecast.forecast import forecast
 from composer.library.store import Library
 from composer.models.folder import BaseModel
+from tests.conftest import installed
 
 SOURCE = '''
 from composer.plugin import BlockTrainer, Look, Stepping, Tuned, Work
@@ -105,13 +106,10 @@ TARGET = "distilbert.transformer.layer.0.ffn.lin1"
 def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A package with the criterion and the trainers, as if it were installed."""
     site = tmp_path / "site"
-    about = site / "toy_trainers-1.0.dist-info"
-    about.mkdir(parents=True)
+    trainers = {name: f"toy_trainers:{attribute}" for name, attribute in TRAINERS.items()}
+    points = {"composer.criteria": {"distant": "toy_trainers:Distant"}, "composer.trainers": trainers}
+    installed(site, "toy_trainers", "1.0", points)
     (site / "toy_trainers.py").write_text(SOURCE, encoding="utf-8")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy_trainers\nVersion: 1.0\n", encoding="utf-8")
-    rows = ["[composer.criteria]", "distant = toy_trainers:Distant", "[composer.trainers]"]
-    rows += [f"{name} = toy_trainers:{attribute}" for name, attribute in TRAINERS.items()]
-    (about / "entry_points.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     monkeypatch.syspath_prepend(site)
     yield
     sys.modules.pop("toy_trainers", None)

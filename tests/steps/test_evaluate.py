@@ -37,6 +37,18 @@ def test_folders_that_are_called_alike_get_names_that_differ(
     assert not composer.evaluate(recipe(tmp_path, translation_data), alike).fresh
 
 
+def test_a_model_that_is_named_twice_is_measured_once_and_shadows_no_other(
+    alike: list[Path], translation_data: Path, tmp_path: Path
+) -> None:
+    weights = load_file(alike[1] / "model.safetensors")
+    save_file({name: 2 * w for name, w in weights.items()}, alike[1] / "model.safetensors", metadata={"format": "pt"})
+    done = composer.evaluate(recipe(tmp_path, translation_data), [alike[0], alike[0], alike[1]])
+    first, again, other = done.summary["results"]
+    assert results(tmp_path) == ["a-0.json", "b-0.json"]
+    assert first == again
+    assert (other["model"], other["loss"] != first["loss"]) == (str(alike[1]), True)
+
+
 def test_the_first_of_some_models_is_not_called_the_base(
     alike: list[Path], translation_data: Path, tmp_path: Path
 ) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ from torch.func import functional_call
 
 from composer.errors import ModelError
 from composer.models.folder import BaseModel
-from composer.progress import SILENT, Bar, Progress
+from composer.progress import SILENT, Progress
 from composer.tasks import DataOptions, Task, open_task
 from composer.tensors.parameters import set_values
 from composer.training.distillation import Answers, divergence
 from composer.training.hooks import TrainingHooks
 from composer.training.joint import Variant, drawn, put_on, tune_joint
 from composer.training.settings import ModelSettings, ModelTuning
+from tests.reference.progress import EveryStep, killed_at
 
 SETTINGS = ModelSettings(
     steps=6,
@@ -67,32 +67,6 @@ def by_hand(shared: Mapping[str, Tensor], configuration: Sequence[Variant]) -> d
             mask = variant.masks.get(name)
             made[name] = whole if mask is None else torch.where(mask, whole, torch.zeros(()))
     return made
-
-
-class EveryStep(Progress):
-    """Calls ``then(number of the step)`` whenever a step is done."""
-
-    def __init__(self, then: Callable[[int], None]) -> None:
-        self.then = then
-
-    @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Bar]:
-        then, done = self.then, [0]
-
-        class Counting(Bar):
-            def advance(self, detail: str = "") -> None:
-                done[0] += 1
-                then(done[0])
-
-        yield Counting()
-
-
-def killed_at(step: int) -> EveryStep:
-    def kill(done: int) -> None:
-        if done == step:
-            raise KeyboardInterrupt
-
-    return EveryStep(kill)
 
 
 @dataclass

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from torch import Tensor, nn
 
 from composer.errors import ModelError
 from composer.models.folder import BaseModel
-from composer.progress import SILENT, Bar, Progress
+from composer.progress import SILENT, Progress
 from composer.tasks import DataOptions, Examples, Task, open_task
 from composer.training.model import ModelSettings, ModelTuning, tune_model
+from tests.reference.progress import EveryStep, killed_at
 
 SETTINGS = ModelSettings(
     steps=8,
@@ -74,32 +74,6 @@ class Toy:
         work.mkdir(exist_ok=True)
         done = tune_model(model, masks, self.task, self.train, self.valid, settings, work=work, progress=progress)
         return model, masks, done
-
-
-class EveryStep(Progress):
-    """Calls ``then(number of the step)`` whenever a step is done."""
-
-    def __init__(self, then: Callable[[int], None]) -> None:
-        self.then = then
-
-    @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Bar]:
-        then, done = self.then, [0]
-
-        class Counting(Bar):
-            def advance(self, detail: str = "") -> None:
-                done[0] += 1
-                then(done[0])
-
-        yield Counting()
-
-
-def killed_at(step: int) -> EveryStep:
-    def kill(done: int) -> None:
-        if done == step:
-            raise KeyboardInterrupt
-
-    return EveryStep(kill)
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOLERANCE = 1e-2
-"""Residual of a row relative to its right side: two to three times as quick as what trainers take, and near enough to
-tell what repair is worth."""
+"""Residual of a row relative to its right side: more than trainers leave, and near enough to tell what repair is
+worth."""
 SOLVED = 1 << 30
 """Most bytes of refitted matrices that are kept: curves and proposals prune targets as sensitivities do."""
 

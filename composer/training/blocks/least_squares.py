@@ -15,9 +15,9 @@ run. A layer refits one sublayer after the other, a pass for each.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ from .trainer import BlockSettings, BlockTrainer, Job, Look, Tuned
 
 if TYPE_CHECKING:
     from ...calibration.teacher import Lesson, Teacher
+
+Thing = TypeVar("Thing")
 
 KEPT = 3 * 4
 """Bytes for each token and column of what is kept of a place: its input, its output, the stream."""
@@ -163,21 +165,16 @@ def _place(group: Sequence[_Pupil]) -> tuple[str, str]:
 
 def _by_place(classes: Sequence[Sequence[_Pupil]], teacher: Teacher) -> Iterator[list[Sequence[_Pupil]]]:
     """Split by place into parts, each with a pass of its own, whose activations fit beside the model."""
-    model = sum(p.nbytes for p in teacher.model.parameters())
-    tokens = teacher.calibration.tokens
     places: dict[tuple[str, str], list[Sequence[_Pupil]]] = {}
     for group in classes:
         places.setdefault(_place(group), []).append(group)
-    part: list[Sequence[_Pupil]] = []
-    used = 0
-    for groups in places.values():
-        size = KEPT * tokens * groups[0][0].ends[-1].last.out_features
-        if part and used + size > max(ROOM * model, LEAST):
-            yield part
-            part, used = [], 0
-        part, used = part + groups, used + size
-    if part:
-        yield part
+
+    def size(groups: Sequence[Sequence[_Pupil]]) -> int:
+        return KEPT * teacher.calibration.tokens * groups[0][0].ends[-1].last.out_features
+
+    model = sum(p.nbytes for p in teacher.model.parameters())
+    for part in _fitting(list(places.values()), size, max(ROOM * model, LEAST)):
+        yield [group for groups in part for group in groups]
 
 
 def _watched(pupils: Sequence[_Pupil], teacher: Teacher) -> list[Block]:
@@ -190,18 +187,26 @@ def _watched(pupils: Sequence[_Pupil], teacher: Teacher) -> list[Block]:
     return list(blocks.values())
 
 
-def _within(classes: Sequence[Sequence[_Pupil]], memory: int | None, k: int) -> Iterator[Sequence[Sequence[_Pupil]]]:
-    """Split into consecutive parts whose moments fit into ``memory``, each of at least one class."""
-    part: list[Sequence[_Pupil]] = []
-    used = 0
-    for group in classes:
+def _within(classes: Sequence[Sequence[_Pupil]], memory: int | None, k: int) -> Iterator[list[Sequence[_Pupil]]]:
+    """Split into parts whose moments fit into ``memory``."""
+
+    def size(group: Sequence[_Pupil]) -> int:
         last = group[0].ends[k].last
-        size = 8 * (last.in_features + 1) * (last.in_features + 1 + last.out_features)
-        if part and memory is not None and used + size > memory:
+        return 8 * (last.in_features + 1) * (last.in_features + 1 + last.out_features)
+
+    return _fitting(classes, size, memory)
+
+
+def _fitting(things: Iterable[Thing], size: Callable[[Thing], int], most: int | None) -> Iterator[list[Thing]]:
+    """Consecutive parts of at most so much in all, each of at least one thing; None is no bound."""
+    part: list[Thing] = []
+    used = 0
+    for thing in things:
+        if part and most is not None and used + size(thing) > most:
             yield part
             part, used = [], 0
-        part.append(group)
-        used += size
+        part.append(thing)
+        used += size(thing)
     if part:
         yield part
 

@@ -14,7 +14,7 @@ from ...scheme.layout import Projection
 from ...tensors.least_squares import damping_of, masked_step, preconditioner
 
 TOLERANCE = 2e-3
-"""Residual of a row relative to its right side; docs/decisions.md has what others cost and bring."""
+"""Residual of a row, relative to its right side, at which it is solved."""
 STRIP = 256
 """Columns of one of the products that make up a symmetric one."""
 
@@ -94,7 +94,7 @@ class RegressionSums:
         """The best weights on a mask: :meth:`refit`'s."""
         return self.refit(start, keep, damping, tolerance=tolerance).weight
 
-    def refit(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Refit:
+    def refit(self, start: Tensor, keep: Tensor, damping: float, *, tolerance: float | None = None) -> Refitted:
         """The best weights on a mask, pulled towards ``start``; both (out, in), with the bias as a last column.
 
         ``start`` is 0 outside the mask. ``tolerance`` is the residual of a row, as a share of its right side, at which
@@ -115,7 +115,7 @@ class RegressionSums:
         )
         after = errors - solved.gain - shared.strength * solved.step.to(self.dtype).square().sum(1)
         weight = start + solved.step
-        return Refit(weight, self._relative(float(errors.sum())), self._relative(float(after.sum())))
+        return Refitted(weight, self._relative(float(errors.sum())), self._relative(float(after.sum())))
 
     def _system(self, damping: float, like: Tensor) -> System:
         if self._shared is None or self._shared.damping != damping:
@@ -147,7 +147,7 @@ class System:
 
 
 @dataclass(frozen=True, eq=False)
-class Refit:
+class Refitted:
     """A refitted matrix (out, in), and its error before and after, relative to the block's output."""
 
     weight: Tensor

@@ -18,6 +18,7 @@ from composer.files.jsonfile import read_json
 from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.pruning.criteria import CRITERIA
+from tests.conftest import installed
 from tests.reference.events import HANGING
 
 SOURCE = '''
@@ -75,12 +76,10 @@ class Demanding(Outer):
 def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A package with these criteria, as if it were installed."""
     site = tmp_path / "site"
-    about = site / "toy_criteria-1.0.dist-info"
-    about.mkdir(parents=True)
+    names = ("Outer", "Loud", "Doubling", "Rows", "Demanding")
+    points = {"composer.criteria": {name.lower(): f"toy_criteria:{name}" for name in names}}
+    installed(site, "toy_criteria", "1.0", points)
     (site / "toy_criteria.py").write_text(SOURCE, encoding="utf-8")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy_criteria\nVersion: 1.0\n", encoding="utf-8")
-    rows = [f"{name.lower()} = toy_criteria:{name}\n" for name in ("Outer", "Loud", "Doubling", "Rows", "Demanding")]
-    (about / "entry_points.txt").write_text("[composer.criteria]\n" + "".join(rows), encoding="utf-8")
     monkeypatch.syspath_prepend(site)
     yield
     sys.modules.pop("toy_criteria", None)
