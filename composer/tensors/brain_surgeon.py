@@ -1,19 +1,20 @@
 """Optimal brain surgeon: choosing what to remove while the rest is repaired. Tensors in, tensors out.
 
 The matrices are those of :mod:`composer.tensors.least_squares`: ``W`` (out, in), ``G = XᵀX`` (in, in), ``A = G + λI``
-with ``λ = damping · mean(diag G)``.
+with ``λ = damping · mean(diag G)``. A column ``j`` without input (``G_jj = 0``) is no part of the problem: the rows and
+columns of ``A`` that belong to it are taken out, what it costs is 0, and it goes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .least_squares import conjugate_gradients, damping_of
+from .least_squares import conjugate_gradients, damping_of, has_input
 
 PENDING = 32
 """Rank of the updates that :func:`obs_groups` collects before it applies them with one matrix product."""
@@ -49,7 +50,8 @@ def obs_groups(W: Tensor, G: Tensor, groups: Tensor, counts: Iterable[int], *, d
         W −= W_S (H_SS)⁻¹ H_S,:        H −= H_:,S (H_SS)⁻¹ H_S,:
 
     At every stop ``W`` is the masked least squares solution for the columns that are left, with the same damping, so
-    one pass passes through every rate and the kept sets are nested. Among equal costs the lowest index goes.
+    one pass passes through every rate and the kept sets are nested. Groups that have no input at all go first, at cost
+    0; among equal costs the lowest index goes.
 
     All in float64. O(in³) for ``H``'s inversion and updates, which are collected and applied by matrix products on
     the columns that are left, and O(removed · out · in) for ``W``'s.
@@ -61,7 +63,7 @@ def obs_groups(W: Tensor, G: Tensor, groups: Tensor, counts: Iterable[int], *, d
         counts: after how many removals to take a snapshot; the pass ends with the largest.
 
     Raises:
-        ValueError: ``A`` is singular to working precision (no damping, and inputs that depend on each other).
+        ValueError: ``A`` is singular to working precision (hardly any damping, and inputs that depend on each other).
     """
     stops = set(counts)
     state = _GreedyPass(W, G, groups, damping)
@@ -91,14 +93,16 @@ class _GreedyPass:
         self.rest = torch.ones(self.columns, dtype=torch.bool, device=W.device)
         self.rest[self.groups.flatten()] = False
         order = torch.cat([self.groups.flatten(), self.rest.nonzero().flatten()])
+        self.dense, self.read = W.double(), has_input(G).to(W.device)
+        self.idle = ~self.read[self.groups].any(1)
         self.H = _inverse(_damped(G.to(W.device), damping), damping)[order][:, order]
-        self.W = W.double()[:, order]
+        self.W = (self.dense * self.read)[:, order]  # columns without input cost nothing and repair nothing
         self.gone = torch.zeros(len(groups), dtype=torch.bool, device=W.device)
         self._settle()
 
     def remove_cheapest(self) -> tuple[int, float]:
         """Remove one group; returns its number and its cost."""
-        costs = self._costs().masked_fill(self.gone, torch.inf)
+        costs = self._costs().masked_fill(self.idle[self.alive], -torch.inf).masked_fill(self.gone, torch.inf)
         g = int((costs == costs.min()).nonzero()[0])
         size = self.groups.shape[1]
         own = slice(g * size, (g + 1) * size)
@@ -119,7 +123,7 @@ class _GreedyPass:
         number = int(self.alive[g])
         if len(self.pending) * size >= PENDING:
             self._flush()
-        return number, float(costs[g])
+        return number, max(float(costs[g]), 0.0)
 
     def kept(self) -> Tensor:
         """Bool over all groups."""
@@ -134,7 +138,8 @@ class _GreedyPass:
         places = self.groups[self.alive].flatten()[stays]
         weight[:, places] = self.W[:, : len(stays)][:, stays]
         weight[:, self.rest] = self.W[:, len(stays) :]
-        return weight.to(self.like)
+        stands = ~self.read & self.rest.index_fill(0, places, True)
+        return torch.where(stands, self.dense, weight).to(self.like)
 
     def _costs(self) -> Tensor:
         """``tr(W_S (H_SS)⁻¹ W_Sᵀ)`` of each group in play."""
@@ -180,7 +185,7 @@ def weight_order(
     Removing one weight of a row that has the columns ``S`` left costs ``ŵ_ij² / ((A_SS)⁻¹)_jj`` (Hassibi & Stork
     1993), which lies between ``ŵ_ij² A_jj``, when nothing else moves, and ``ŵ_ij² / H_jj``, when all columns do
     (``H = A⁻¹``). An inverse for every row and round is too dear; saliency is the geometric mean of the two bounds,
-    both without the damping term's own share λ, so that a weight without input costs nothing.
+    both without the damping term's own share λ. Weights without input go before all others.
 
     O(in³ + rounds · iterations · out · in²), 14 rounds at ``shrink`` 0.8.
 
@@ -191,6 +196,8 @@ def weight_order(
         ValueError: as :func:`obs_groups`.
     """
     columns = W.shape[1] - fixed
+    if not (read := has_input(G).to(W.device)).all():
+        return _order_with_idle(W, G.to(W.device), read, fixed, damping=damping, shrink=shrink, iterations=iterations)
     A = _damped(G.to(W.device), damping)
     inverse = _inverse(A, damping)
     bounds = torch.stack([A.diagonal(), 1 / inverse.diagonal()])[:, :columns] - damping_of(G, damping)
@@ -215,6 +222,19 @@ def weight_order(
         goal = 1e-3 * (right * keep).norm(dim=1)
         weight = weight + conjugate_gradients(A, inverse, residual, keep, goal, iterations)[0]
     return order.reshape(len(W), columns)
+
+
+def _order_with_idle(W: Tensor, G: Tensor, read: Tensor, fixed: int, **options: Any) -> Tensor:
+    """:func:`weight_order` where only the columns in ``read`` (in,) have an input: all others first, by index."""
+    columns = W.shape[1] - fixed
+    order = torch.empty(len(W), columns, dtype=torch.float64, device=W.device)
+    own = read[:columns]
+    idle = len(W) * int((~own).sum())
+    order[:, ~own] = torch.arange(idle, dtype=torch.float64, device=W.device).reshape(len(W), -1)
+    if own.any():
+        rest = weight_order(W[:, read], G[read][:, read], fixed=int(read[columns:].sum()), **options)
+        order[:, own] = idle + rest
+    return order
 
 
 @torch.no_grad()
@@ -292,9 +312,10 @@ def _sparsegpt_start(W: Tensor, G: Tensor, damping: float, dead: float | None) -
 
 
 def _damped(G: Tensor, damping: float) -> Tensor:
-    """``G + λI`` in float64."""
-    A = G.to(torch.float64, copy=True)
-    A.diagonal().add_(damping_of(G, damping))
+    """``G + λI`` in float64, with rows and columns of the identity where a column has no input."""
+    idle = ~has_input(G)
+    A = G.to(torch.float64).masked_fill(idle | idle[:, None], 0.0)
+    A.diagonal().add_(damping_of(G, damping)).masked_fill_(idle, 1.0)
     return A
 
 

@@ -2,8 +2,9 @@
 
 A layer is ``Y = X Wᵀ`` with ``W`` (out, in) and ``X`` (tokens, in); all that is known of ``X`` is ``G = XᵀX``
 (in, in). A bias is one more column of ``W``, always kept, and one more column of ones in ``X``
-(:func:`with_bias`). Everywhere ``A = G + λI`` with ``λ = damping · mean(diag G)``: damping pulls towards ``W``, never
-towards zero, so that zero rate is the identity and a column without input keeps its values.
+(:func:`with_bias`). Everywhere ``A = G + λI`` with ``λ = damping · mean(diag G)`` over the columns that have an input
+(:func:`has_input`): damping pulls towards ``W``, never towards zero, so that zero rate is the identity. A column without
+input keeps its values, and all others get those that they would have if it were not there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-SOLVER = 2
+SOLVER = 3
 """Goes up when the same inputs give other bytes: part of the address of everything that is solved for here."""
 NARROW = 0.9
 """Share of the columns that may still be kept if leaving out the others is to pay for gathering them."""
@@ -53,9 +54,14 @@ def with_bias(weight: Tensor, bias: Tensor | None, keep: Tensor | None = None) -
     return torch.cat([weight, column], 1), torch.cat([mask, torch.ones_like(column, dtype=torch.bool)], 1)
 
 
+def has_input(G: Tensor) -> Tensor:
+    """Which columns of ``X`` are not all zero, bool (in,): where they are, so is the diagonal of ``G = XᵀX``."""
+    return G.diagonal() > 0
+
+
 def damping_of(G: Tensor, damping: float) -> float:
-    """``λ = damping · mean(diag G)``."""
-    return damping * float(G.diagonal().double().mean())
+    """``λ = damping · mean(diag G)`` over the columns that have an input; 0 where none has."""
+    return damping * float(G.diagonal().double().sum()) / max(int(has_input(G).sum()), 1)
 
 
 def wanda_scores(W: Tensor, G: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ def array(tensor: Tensor) -> Matrix:
 
 
 def damped(G: Matrix, damping: float) -> tuple[Matrix, float]:
-    """``G + λI`` and ``λ``, damping times the mean of the diagonal."""
-    strength = damping * sum(G[i, i] for i in range(len(G))) / len(G)
+    """``G + λI`` and ``λ``, damping times the mean of the diagonal where it is not 0."""
+    live = [G[i, i] for i in range(len(G)) if G[i, i] != 0]
+    strength = damping * sum(live) / len(live)
     return G + strength * np.eye(len(G)), strength
 
 

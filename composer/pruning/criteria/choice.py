@@ -10,7 +10,7 @@ from ...scheme.graph import Node, Scheme
 from ...scheme.layout import Layout
 from ...scheme.shapes import Shape
 from . import CRITERIA
-from .criterion import IDENTIFIES, Criterion
+from .criterion import IDENTIFIES, Criterion, version_of
 
 
 def looks_at_data(*criteria: Criterion) -> bool:
@@ -35,9 +35,10 @@ def criteria_of(scheme: Scheme, default: Criterion) -> list[Criterion]:
 
 
 def identity_of(criterion: Criterion, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What identifies a criterion in lineages: its name, and what of a run's settings shapes its masks."""
+    """What identifies a criterion in lineages: its name and version, and what of a run's settings shapes its masks."""
     own = _settings_behind(criterion)
-    return {"name": criterion.name, **{name: value for name, value in settings.items() if name in own}}
+    version = {} if version_of(criterion) == 1 else {"version": version_of(criterion)}
+    return {"name": criterion.name, **version, **{name: value for name, value in settings.items() if name in own}}
 
 
 def _settings_behind(criterion: Criterion) -> set[str]:

@@ -43,6 +43,7 @@ class Criterion(Protocol):
             among them says that its scores are comparable over targets; alone, that nothing else makes sense, and it
             needs not be said.
         rowwise (optional): True compares single weights within their output rows where no other shape is asked for.
+        version (optional): 1 where it is not said; goes up when the same statistics give other masks than before.
     """
 
     name: str
@@ -82,6 +83,11 @@ class MovingCriterion(Criterion, Protocol):
 def moves_weights(criterion: Criterion) -> TypeGuard[MovingCriterion]:
     """Whether a criterion moves the weights that it keeps: then it has ``prune``, and no scores."""
     return hasattr(criterion, "prune")
+
+
+def version_of(criterion: Criterion) -> int:
+    """What is part of the address of all that a criterion makes, so that nothing stale is taken from a library."""
+    return getattr(criterion, "version", 1)
 
 
 def is_rowwise(criterion: Criterion) -> bool:

@@ -26,7 +26,7 @@ class Obs:
 
     With ``A = G + λI`` (in, in) and ``H = A⁻¹`` a head's or neuron's columns ``S`` of that projection's ``W`` (out, in)
     cost ``tr(W_S (H_SS)⁻¹ W_Sᵀ)``; a weight costs ``ŵ_ij² · sqrt((A_jj − λ)(1/H_jj − λ))``, by what it was refitted to
-    in the round before.
+    in the round before. What has no input costs nothing and goes first.
 
     A score is the place in the order of removal, so ``keep_by_rank`` at any rate gives exactly the stop of that pass
     after as many removals. One pass per target serves all rates, and their masks are nested. See
@@ -34,6 +34,7 @@ class Obs:
     """
 
     name = "obs"
+    version = 2
     needs: frozenset[str] = frozenset({"gram"})
     shapes: frozenset[str] = frozenset({"unstructured", "head", "neuron"})
 
