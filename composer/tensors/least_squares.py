@@ -3,8 +3,8 @@
 A layer is ``Y = X Wᵀ`` with ``W`` (out, in) and ``X`` (tokens, in); all that is known of ``X`` is ``G = XᵀX``
 (in, in). A bias is one more column of ``W``, always kept, and one more column of ones in ``X``
 (:func:`with_bias`). Everywhere ``A = G + λI`` with ``λ = damping · mean(diag G)`` over the columns that have an input
-(:func:`has_input`): damping pulls towards ``W``, never towards zero, so that zero rate is the identity. A column without
-input keeps its values, and all others get those that they would have if it were not there.
+(:func:`has_input`): damping pulls towards ``W``, never towards zero, so that zero rate is the identity. A column
+without input keeps its values, and all others get those that they would have if it were not there.
 """
 
 from __future__ import annotations
