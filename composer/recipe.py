@@ -142,6 +142,12 @@ class Recipe(Options, DataOptions):
     """Shape of what is removed from linear targets, as ``2:4`` or ``neuron``; None is single weights."""
     attention_granularity: str | None = None
     """Shape of what is removed from attention targets, as ``unstructured`` or ``2:4``; None is heads."""
+    structured: bool = False
+    """Only whole units: heads of attentions, neurons of feed-forwards; out-projections follow their heads."""
+    uniform: bool = False
+    """Structured, and every layer keeps the same number."""
+    multiple: Size | None = None
+    """Structured, and the number of kept neurons is a multiple of this one."""
 
     block_levels: list[Level] = ["module", "sublayer"]
     """Levels whose blocks are tuned."""

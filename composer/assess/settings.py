@@ -120,7 +120,7 @@ class Settings:
                 problems += [f"--criteria: {problem}" for problem in unknown.problems]
         for name in self.granularities:
             try:
-                if parse_shape(name).kind in ("head", "global"):
+                if parse_shape(name).by_heads or parse_shape(name).kind == "global":
                     problems.append(f"--granularities: got {name!r}; allowed: {LINEAR}")
             except ConfigError as unknown:
                 problems += [f"--granularities: {problem}" for problem in unknown.problems]

@@ -84,18 +84,5 @@ def rise_at(hull: Sequence[Point], count: int) -> float:
     return hull[-1][1]
 
 
-def rate_of(removed: int, units: int) -> float:
-    """A rate below 1 with as few decimals as can be that removes ``removed`` of ``units`` units.
-
-    >>> rate_of(3, 8), rate_of(1000, 3000), rate_of(2, 2)
-    (0.4, 0.3333, 0.875)
-    """
-    if removed == units:
-        return 1 - 1 / (4 * units)
-    exact = removed / units
-    rounded = (round(exact, digits) for digits in range(1, 17))
-    return next((rate for rate in rounded if rate < 1 and round(rate * units) == removed), exact)
-
-
 def _price(low: Point, high: Point) -> float:
     return (high[1] - low[1]) / (high[0] - low[0])

@@ -233,6 +233,15 @@ class Generating:
         str | None,
         Parameter(help="Shape removed from attention: unstructured, per-row, global, row, column, N:M, RxC [heads]."),
     ] = None
+    structured: Annotated[
+        bool | None, Parameter(help="Only heads and neurons go, so that a model can be shrunk to what is left.")
+    ] = None
+    uniform: Annotated[
+        bool | None, Parameter(help="The same, and every layer keeps the same number: plain shapes load anywhere.")
+    ] = None
+    multiple: Annotated[
+        Whole | None, Parameter(help="The same, and the number of kept neurons is a multiple of N, such as 8.")
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """All fields, under their own names; of the two names of the count the one that was given."""

@@ -54,7 +54,7 @@ class PrunedTargets:
         self.weights |= weights
         # What has just replaced a shared parameter has kept what an earlier target removed.
         masks.apply(self.weights, {name: self.masks[name] for name in shared})
-        if shape.kind == "head":
+        if shape.by_heads:
             self._heads[self.layout.out_projection(target.path).path] = target
 
     def _dead_inputs(self, target: Target) -> Tensor | None:

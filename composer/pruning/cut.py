@@ -47,7 +47,7 @@ class Cut:
         self.parts = shape.parts(layout, path)
         # Wanda compares single weights within output rows; the matrix loses as many as it would otherwise.
         rowwise = shape.kind == "unstructured" and is_rowwise(criterion)
-        self._compared = Shape("per-row") if rowwise else shape
+        self._compared = Shape("per-row") if rowwise else shape.scored
 
     def at(self, rate: float, dead: Tensor | None = None) -> Pruned:
         """Weights and keep-masks at ``rate``, for all parameters of the target's parts.

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
 from ..scheme.layout import Layout, Target
 from ..scheme.shapes import Shape, shape_of
 from .criteria.choice import criterion_named
@@ -113,6 +115,7 @@ class Cutter:
     scores: Scores
     seed: int | None
     _gradients: Gradients | None = field(default=None, init=False)
+    _stacks: dict[Key, list[Tensor]] = field(default_factory=dict, init=False)  # sums over a stack
 
     def cuts(
         self, groups: Mapping[str, Sequence[Selection]], more: Mapping[str, Iterable[str]] | None = None
@@ -125,8 +128,10 @@ class Cutter:
             groups: what is scored; execution order lets the sample go through the model once.
             more: by group, further projections whose moments are looked at.
         """
+        everything = [s for selections in groups.values() for s in selections]
+        self._score_stacks([s for s in everything if s.shape.kind == "stack-head" and s.key not in self._stacks])
         # Asked once for all groups: nothing is gathered for scores that are kept already.
-        kept = {s.key for selections in groups.values() for s in selections if self.scores.holds(s)}
+        kept = self._stacks.keys() | {s.key for s in everything if self.scores.holds(s)}
         wants: dict[str, list[str]] = {}
         for name, selections in groups.items():
             fresh = [s for s in selections if s.key not in kept and s.needs("gram")]
@@ -134,6 +139,19 @@ class Cutter:
             wants[name] = list(dict.fromkeys([*paths, *(more or {}).get(name, ())]))
         for name, grams in self._moments(wants):
             yield name, {s.key: self._cut(s, grams, kept=s.key in kept) for s in groups[name]}, grams
+
+    def _score_stacks(self, selections: Sequence[Selection]) -> None:
+        """Rank the heads of whole stacks: by index, over the sum of what each is worth in every layer."""
+        layers = [
+            Selection(path, s.criterion, s.shape.scored) for s in selections for path in self.layout.stack(s.path)
+        ]
+        groups: dict[str, list[Selection]] = {}
+        for one in sorted({s.key: s for s in layers}.values(), key=lambda s: self.layout.paths.index(s.path)):
+            groups.setdefault(one.path, []).append(one)
+        found = {key: cut.scores[0] for _, cuts, _ in self.cuts(groups) for key, cut in cuts.items()} if groups else {}
+        for s in selections:
+            own = [found[path, s.criterion.name, s.shape.scored] for path in self.layout.stack(s.path)]
+            self._stacks[s.key] = [torch.stack(own).sum(0)]
 
     def _cut(self, selection: Selection, grams: Grams, *, kept: bool) -> Cut:
         moments = grams if selection.needs("gram") else {}
@@ -144,7 +162,7 @@ class Cutter:
 
         cut = Cut(self.layout, selection.path, selection.shape, selection.criterion, self.parameters, statistics)
         if kept:
-            cut.scores = self.scores.get(selection)
+            cut.scores = self._stacks.get(selection.key) or self.scores.get(selection)
         elif self.scores.keeps(selection):
             self.scores.put(selection, cut.scores)
         return cut

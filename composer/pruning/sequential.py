@@ -35,6 +35,8 @@ def check_sequential(scheme: Scheme, criteria: Iterable[Criterion]) -> None:
         problems.append(f"got a scheme of {several} configurations, which share variants; allowed: a scheme of one")
     if not any("gram" in criterion.needs for criterion in criteria):
         problems.append(f"no criterion looks at inputs ({', '.join(c.name for c in criteria)}); allowed: base")
+    if any(how.get("granularity") == "stack-head" for n in scheme.at("module") for how in n.choices.values()):
+        problems.append("granularity 'stack-head' ranks heads over all layers at once; allowed: base")
     problems += [
         f"criterion {criterion.name!r} looks at the base model's gradients; allowed: base"
         for criterion in criteria

@@ -1,14 +1,14 @@
 """Pruning configurations: the file ``conf.json``, checked all at once, and what it says of each target.
 
 A *configuration* maps targets to rates. Keys are paths of targets or globs over them; the more specific
-key wins. What a file says is resolved against a :class:`~composer.scheme.layout.Layout`, so no model is loaded.
+key wins. The path of a sublayer or layer with rate 1 makes it a no-op: all its heads and neurons go. What a file says
+is resolved against a :class:`~composer.scheme.layout.Layout`, so no model is loaded.
 A rate alone means the target's default granularity and the run's criterion; an object says it in full:
 ``{"rate": 0.5, "granularity": "2:4", "criterion": "wanda"}``.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -30,15 +30,15 @@ from pydantic_core import PydanticCustomError
 
 from ..errors import ConfigError, InputError, did_you_mean
 from ..files.jsonfile import canonical, read_json, write_json
-from .layout import Layout
+from .layout import Layout, unnumbered
 from .shapes import ALLOWED as ALLOWED_SHAPES
 from .shapes import default_shape, parse_shape, shape_of
 
-Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)]
+Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Rates = dict[str, float]
-"""Target path -> rate in (0, 1); targets that stay dense are absent."""
+"""Target path -> rate in (0, 1]; targets that stay dense are absent."""
 
-ALLOWED_RATE = "a number with 0 <= rate < 1"
+ALLOWED_RATE = "a number with 0 <= rate <= 1"
 
 
 class Spec(BaseModel):
@@ -177,30 +177,34 @@ def patterns(layout: Layout) -> list[str]:
     >>> patterns(Layout("", tuple(Target(path, "linear", ()) for path in ("head", "h.0.fc", "h.1.fc")), ()))
     ['h.*.fc', 'head']
     """
-    shapes = Counter(re.sub(r"(?<=\.)\d+(?=\.)", "*", path) for path in layout.paths)
+    shapes = Counter(map(unnumbered, layout.paths))
     return [glob for glob, _ in shapes.most_common()]
 
 
 def _resolve_one(given: Assignment, layout: Layout) -> tuple[Assignment, list[str]]:
-    matching: dict[str, list[str]] = {}  # target -> keys
+    matching: dict[str, dict[str, float | Spec]] = {}  # target -> key -> what it says of it
     problems: list[str] = []
-    for key in given:
-        matches = _matches(key, layout)
+    for key, said in given.items():
+        whole = _whole(key, layout)
+        matches: dict[str, float | Spec] = whole or dict.fromkeys(_matches(key, layout), said)
         if not matches:
             problems.append(_unknown("key", key, layout))
-        for target in matches:
-            matching.setdefault(target, []).append(key)
+        if whole and said != 1:
+            problems.append(f"key {key!r} names all that is inside, which goes whole or not; got {said}; allowed: 1")
+        for target, entry in matches.items():
+            matching.setdefault(target, {})[key] = entry
     chosen: dict[str, float | Spec] = {}
     for target in filter(matching.__contains__, layout.paths):
-        most = max(_specificity(key, target) for key in matching[target])
-        first, *others = [key for key in matching[target] if _specificity(key, target) == most]
+        entries = matching[target]
+        most = max(_specificity(key, target) for key in entries)
+        first, *others = [key for key in entries if _specificity(key, target) == most]
         problems += [
-            f"keys {first!r} ({given[first]}) and {key!r} ({given[key]}) are equally specific for "
+            f"keys {first!r} ({entries[first]}) and {key!r} ({entries[key]}) are equally specific for "
             f"{target!r} and disagree; name the target itself"
             for key in others
-            if given[key] != given[first]
+            if entries[key] != entries[first]
         ]
-        chosen[target] = given[first]
+        chosen[target] = entries[first]
     problems += _follow_neurons(chosen, layout)
     settled: dict[str, float | Spec] = {}
     for target, said in chosen.items():
@@ -239,6 +243,24 @@ def _matches(key: str, layout: Layout) -> list[str]:
     return [key] if key in layout else [t for t in layout.paths if fnmatchcase(t, key)]
 
 
+def _whole(key: str, layout: Layout) -> dict[str, float | Spec]:
+    """What makes the sublayer or layer at ``key`` a no-op, by target; nothing where no such block is there.
+
+    An out-projection reads nothing once its heads are gone, and takes no rate of its own.
+    """
+    entries: dict[str, float | Spec] = {}
+    followers: set[str] = set()
+    inside = [b for b in layout.blocks if b.level != "module" and b.path == key and key not in layout]
+    for path in dict.fromkeys(target for block in inside for target in block.targets if target in layout):
+        if path in followers:
+            continue
+        entries[path] = Spec(rate=1.0, granularity="neuron") if layout.feed_forward(path) else 1.0
+        followers |= layout.in_feed_forwards([path])
+        if layout.target(path).kind == "attention":
+            followers.add(layout.out_projection(path).path)
+    return entries
+
+
 def _unknown_keys(path: Path, raw: dict[str, Any], layout_of: Callable[[str | None], Layout]) -> list[str]:
     """Keys that match no target, in a file that has other mistakes too; why nobody can tell, where it is so."""
     named, given = raw.get("model"), raw.get("configurations")
@@ -249,9 +271,8 @@ def _unknown_keys(path: Path, raw: dict[str, Any], layout_of: Callable[[str | No
     except InputError as bad:
         return list(bad.problems)
     keys = [(i, key) for i, one in enumerate(given) if isinstance(one, dict) for key in one]
-    return [
-        f"{path}: configurations[{i}]: {_unknown('key', key, layout)}" for i, key in keys if not _matches(key, layout)
-    ]
+    unknown = [(i, key) for i, key in keys if not _matches(key, layout) and not _whole(key, layout)]
+    return [f"{path}: configurations[{i}]: {_unknown('key', key, layout)}" for i, key in unknown]
 
 
 def _specificity(key: str, target: str) -> float:

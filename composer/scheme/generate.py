@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from .configurations import Spec, check_rates, match_targets, patterns
 from .layout import Kind, Layout
 from .shapes import Shape, parse_shape
+from .structure import FLAGS, Structure
 
 DEFAULT_ATTENTION = (0.25, 0.5, 0.25)
 DEFAULT_LINEAR = (0.3, 0.3, 0.5)
@@ -27,6 +28,9 @@ def generate(
     targets: Iterable[str] = (),
     granularity: str | None = None,
     attention_granularity: str | None = None,
+    structured: bool = False,
+    uniform: bool = False,
+    multiple: int | None = None,
 ) -> list[dict[str, float | Spec]]:
     """Make configurations: maps of target path -> rate, in execution order.
 
@@ -42,6 +46,11 @@ def generate(
         granularity: shape of what is removed from linear targets (:mod:`composer.scheme.shapes`). With ``neuron`` the
             feed-forwards lose neurons, the other linear targets single weights.
         attention_granularity: shape of what is removed from attention targets; None is heads.
+        structured: whole units only, so that a model can be shrunk to them: heads by the attention rates, neurons of
+            feed-forwards by the linear ones. No other target is named: an out-projection follows its heads.
+        uniform: structured, and every layer keeps the same number; heads whose position bias a stack shares go by
+            index over the stack. Such a model loads without code of its own wherever its ``config.json`` can say so.
+        multiple: structured, and the number of kept neurons is a multiple of this one.
 
     Raises:
         ConfigError: values that are no rates, lists of the wrong length, a glob that names no target, a shape that
@@ -59,7 +68,7 @@ def generate(
     if draws is not None:
         _positive("--random", draws)
         source = random.Random(seed)
-        made = [{t: source.choice(rates[layout.target(t).kind]) for t in named} for _ in range(draws)]
+        made = [_drawn(named, layout, rates, source, alike=uniform) for _ in range(draws)]
     else:
         pairs = list(product(rates["attention"], rates["linear"])) if grid else _paired(rates, count)
         made = [
@@ -67,18 +76,28 @@ def generate(
             for a, b in pairs
         ]
     shapes = _shapes({"linear": granularity, "attention": attention_granularity})
+    if structured or uniform or multiple is not None:
+        wanted = Structure(layout, shapes, uniform=uniform, multiple=multiple)
+        return [wanted.of(one) for one in made]
     return [_shaped(one, layout, shapes) for one in made]
 
 
-FLAGS: Mapping[Kind, str] = {"linear": "--granularity", "attention": "--attention-granularity"}
+def _drawn(
+    named: Sequence[str], layout: Layout, rates: Mapping[Kind, Sequence[float]], source: random.Random, *, alike: bool
+) -> dict[str, float]:
+    """A rate for each target from its kind's list, or one for all of a kind."""
+    if alike:
+        one = {kind: source.choice(list(rates[kind])) for kind in rates}
+        return {t: one[layout.target(t).kind] for t in named}
+    return {t: source.choice(rates[layout.target(t).kind]) for t in named}
 
 
 def _shapes(names: Mapping[Kind, str | None]) -> dict[Kind, Shape]:
     """The shapes that are named, but for a kind's default."""
     shapes = {kind: parse_shape(name, FLAGS[kind]) for kind, name in names.items() if name}
-    if "linear" in shapes and shapes["linear"].kind == "head":
+    if "linear" in shapes and shapes["linear"].by_heads:
         raise ConfigError(
-            "--granularity: got 'head', the default of attention targets; allowed: a shape of linear ones"
+            f"--granularity: got {str(shapes['linear'])!r}, a shape of attention targets; allowed: one of linear ones"
         )
     if "attention" in shapes and shapes["attention"].kind == "neuron":
         raise ConfigError(

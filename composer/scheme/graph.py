@@ -66,7 +66,7 @@ class Node:
     def heads_before(self, layout: Layout) -> Target | None:
         """The target pruned by heads before the pruned out-projection of a sublayer; None where there is none."""
         targets = [layout.target(path) for path in self.rates]
-        fits = [target.kind for target in targets] == ["attention", "linear"] and self.shape(targets[0]).kind == "head"
+        fits = [target.kind for target in targets] == ["attention", "linear"] and self.shape(targets[0]).by_heads
         return targets[0] if fits else None
 
     def removed_weights(self, layout: Layout) -> dict[str, int]:
@@ -148,9 +148,11 @@ class Scheme:
         return [node for node in self.nodes.values() if node.level == level]
 
     def touched(self, layout: Layout) -> frozenset[str]:
-        """Targets that lose weights; where neurons go, all of their feed-forward."""
-        neurons = [n.path for n in self.at("module") if n.shape(layout.target(n.path)).kind == "neuron"]
-        return frozenset(self.modules) | layout.in_feed_forwards(neurons)
+        """Targets that lose weights or are ranked with one that does: a neuron's feed-forward, a head's stack."""
+        shapes = {(n.path, n.shape(layout.target(n.path)).kind) for n in self.at("module")}
+        neurons = [path for path, kind in shapes if kind == "neuron"]
+        stacks = [other for path, kind in shapes if kind == "stack-head" for other in layout.stack(path)]
+        return frozenset((*self.modules, *stacks)) | layout.in_feed_forwards(neurons)
 
     def pruned_nodes(self, layout: Layout, *, dead_columns: bool) -> list[Node]:
         """What pruning stores: variants; with ``dead_columns`` also sublayers whose masks follow from their heads."""

@@ -6,6 +6,7 @@ alone, so that configurations and schemes are checked without loading a model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -231,6 +232,16 @@ class Layout:
             for sub, place in zip(inside or [block], places, strict=True)
         )
 
+    def stack(self, path: str) -> tuple[str, ...]:
+        """Targets at the same place of every layer as the one at ``path``, in execution order, itself among them."""
+        here = unnumbered(path)
+        return tuple(other for other in self.paths if unnumbered(other) == here)
+
+    def shares_bias(self, path: str) -> bool:
+        """Whether the attention at ``path`` reads a position bias, by heads, that its whole stack shares (T5)."""
+        streams = {p.stream for p in self.target(path).projections}
+        return len(streams) == 1 and any(block.shared for block in self.blocks if path in block.targets)
+
     def out_projection(self, path: str) -> Projection:
         """The projection that reads the heads of the attention target at ``path``."""
         for block in self.at("sublayer"):
@@ -272,3 +283,8 @@ class Layout:
     def parameters(self, targets: Iterable[str]) -> int:
         """Number of weights in these targets."""
         return sum(self.target(path).parameters for path in targets)
+
+
+def unnumbered(path: str) -> str:
+    """A path as a glob, with stars in the place of numbers of layers."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", path)

@@ -13,6 +13,7 @@ name              one unit                                               a rate 
 ``column``        an input column of a matrix                            ``round(rate * columns)``
 ``RxC``           a block of R rows and C columns                        ``round(rate * blocks)``
 ``head``          a head, or a whole key-value group (attention default) ``round(rate * heads)``
+``stack-head``    a head, the same ones in every layer of a stack        ``round(rate * heads)``
 ``neuron``        an inner unit of a feed-forward                        ``round(rate * neurons)``
 ================  =====================================================  ==========================================
 """
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from ..errors import ConfigError, did_you_mean
 from .layout import Layout, Target
 
-NAMES = ("unstructured", "per-row", "global", "row", "column", "head", "neuron")
+NAMES = ("unstructured", "per-row", "global", "row", "column", "head", "stack-head", "neuron")
 PATTERNS = {"N:M": re.compile(r"([1-9]\d*):([1-9]\d*)"), "RxC": re.compile(r"([1-9]\d*)x([1-9]\d*)")}
 KINDS = (*NAMES, *PATTERNS)
 """All kinds of shapes; a criterion names those that it makes sense with."""
@@ -34,7 +35,9 @@ KINDS = (*NAMES, *PATTERNS)
 SINGLE = frozenset({"unstructured", "per-row", "global", "N:M"})
 """Shapes whose units are single weights."""
 
-ALLOWED = "unstructured, per-row, global, row, column, head, neuron, N:M (2:4 keeps 2 of 4), RxC (4x4 blocks)"
+ALLOWED = (
+    "unstructured, per-row, global, row, column, head, stack-head, neuron, N:M (2:4 keeps 2 of 4), RxC (4x4 blocks)"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Shape:
             if whole is None:
                 raise ConfigError(f"{path}: {self.problem(layout, path, 0.0)}")
             return (whole,)
-        if self.kind == "head" or target.kind == "linear":
+        if self.by_heads or target.kind == "linear":
             return (target,)
         # Numbered: a module may hold several projections, and what is drawn by path must differ.
         paths = [p.path for p in target.projections]
@@ -92,8 +95,10 @@ class Shape:
     def problem(self, layout: Layout, path: str, rate: float) -> str | None:
         """Why the target at ``path`` cannot be cut in this shape; None where it can."""
         target = layout.target(path)
-        if self.kind == "head" and target.kind != "attention":
-            return "granularity 'head' is for attention targets; this is a linear one"
+        if self.by_heads and target.kind != "attention":
+            return f"granularity '{self}' is for attention targets; this is a linear one"
+        if self.kind == "stack-head" and len(counts := {layout.target(p).heads for p in layout.stack(path)}) > 1:
+            return f"granularity 'stack-head': attentions of the stack have {sorted(counts)} heads, not one number"
         if self.kind == "neuron" and layout.feed_forward(path) is None:
             return "granularity 'neuron' is for the first projection of a feed-forward; a gate and the second follow it"
         if self.kind == "N:M":
@@ -105,6 +110,16 @@ class Shape:
     def whole(self, target: Target) -> bool:
         """Whether nothing of a leaf at ``target`` can be made good there, only in its sublayer's last projection."""
         return self.kind == "neuron" or target.kind == "attention"
+
+    @property
+    def by_heads(self) -> bool:
+        """Whether its units are heads."""
+        return self.kind in ("head", "stack-head")
+
+    @property
+    def scored(self) -> Shape:
+        """The shape that a criterion scores: a stack's heads are scored layer by layer, then summed."""
+        return Shape("head") if self.by_heads else self
 
     @property
     def single(self) -> bool:
@@ -158,3 +173,13 @@ def default_shape(target: Target) -> Shape:
 def shape_of(choice: Mapping[str, str], target: Target) -> Shape:
     """The shape that a node's choice for ``target`` names, or the default."""
     return parse_shape(choice["granularity"]) if "granularity" in choice else default_shape(target)
+
+
+def rate_of(removed: int, units: int) -> float:
+    """The rate with as few decimals as can be that removes ``removed`` of ``units`` units.
+
+    >>> rate_of(3, 8), rate_of(1000, 3000), rate_of(2, 2)
+    (0.4, 0.3333, 1.0)
+    """
+    rounded = (round(removed / units, digits) for digits in range(1, 17))
+    return next((rate for rate in rounded if round(rate * units) == removed), removed / units)

@@ -35,6 +35,9 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
             targets=r.targets,
             granularity=r.granularity or default_granularity(r.criterion),
             attention_granularity=r.attention_granularity,
+            structured=r.structured,
+            uniform=r.uniform,
+            multiple=r.multiple,
         ),
     )
     configurations = complete(configurations, r.criterion)

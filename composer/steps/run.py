@@ -16,7 +16,10 @@ from .outcome import Outcome
 from .prune import prune
 from .tune_blocks import finetune_blocks
 
-RATE_FIELDS = {"attention", "linear", "count", "grid", "random", "targets", "granularity", "attention_granularity"}
+RATE_FIELDS = {
+    *("attention", "linear", "count", "grid", "random", "targets"),
+    *("granularity", "attention_granularity", "structured", "uniform", "multiple"),
+}
 """A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
 
 BEST: dict[str, Any] = {"criterion": "obs", "trainer": "joint"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.choosing.greedy import choose, lower_hull, rate_of, rise_at
+from composer.choosing.greedy import choose, lower_hull, rise_at
 
 COUNTS = (2, 5, 9)
 Rises = st.tuples(*[st.floats(0, 10, allow_nan=False, width=32) for _ in COUNTS])
@@ -50,11 +50,3 @@ def test_whole_heads_leave_less_than_one_over_and_single_weights_nothing(
 def test_more_than_there_is() -> None:
     with pytest.raises(ValueError, match="goal: got 4; at most 3 weights can go"):
         choose({"a": [(3, 1.0)]}, {"a": 1}, 4)
-
-
-@given(st.integers(1, 5000), st.data())
-def test_a_rate_stands_for_its_count(units: int, data: st.DataObject) -> None:
-    removed = data.draw(st.integers(0, units))
-    rate = rate_of(removed, units)
-    assert 0 <= rate < 1
-    assert round(rate * units) == removed

@@ -62,7 +62,7 @@ def test_every_problem_has_its_line(compose: Compose, tmp_path: Path) -> None:
     result = compose("generate-config", "-m", "demo", "--attention", "nan", "1.5", "-0.5", "0.5")
     assert result.status == 2
     assert result.err.splitlines() == [
-        f"error: --attention[{i}]: got {got}; allowed: a number with 0 <= rate < 1"
+        f"error: --attention[{i}]: got {got}; allowed: a number with 0 <= rate <= 1"
         for i, got in enumerate(["nan", "1.5", "-0.5"])
     ]
     assert list(tmp_path.iterdir()) == []

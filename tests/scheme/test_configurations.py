@@ -71,8 +71,8 @@ def test_rates_from_zero_to_below_one_are_read(tmp_path: Path, rate: str) -> Non
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("1", "1"),
-        ("1.0", "1.0"),
+        ("1.01", "1.01"),
+        ("2", "2"),
         ("-0.1", "-0.1"),
         ("30", "30"),
         ("NaN", "nan"),
@@ -91,11 +91,11 @@ def test_a_rate_that_is_none_is_refused_with_its_place(tmp_path: Path, value: st
 
     (problem,) = problems_of(path)
 
-    assert problem == f"configurations[1]['encoder.x']: got {shown}; allowed: a number with 0 <= rate < 1"
+    assert problem == f"configurations[1]['encoder.x']: got {shown}; allowed: a number with 0 <= rate <= 1"
 
 
 def test_numbers_too_long_to_read_are_refused(tmp_path: Path) -> None:
-    assert "0 <= rate < 1" in problems_of(write(tmp_path, f'[{{"a": {"1" * 400}}}]'))[0]
+    assert "0 <= rate <= 1" in problems_of(write(tmp_path, f'[{{"a": {"1" * 400}}}]'))[0]
     assert "not valid JSON" in problems_of(write(tmp_path, f'[{{"a": {"1" * 5000}}}]'))[0]
 
 
@@ -183,12 +183,12 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rates", "problems"),
     [
-        ([], ["--linear: got an empty list; allowed: one or more rates, each a number with 0 <= rate < 1"]),
+        ([], ["--linear: got an empty list; allowed: one or more rates, each a number with 0 <= rate <= 1"]),
         (
-            [0.5, 1.0, True, "0.1", None, float("nan"), -0.1],
+            [0.5, 1.1, True, "0.1", None, float("nan"), -0.1],
             [
-                f"--linear[{i}]: got {shown}; allowed: a number with 0 <= rate < 1"
-                for i, shown in enumerate(["1.0", "True", "'0.1'", "null", "nan", "-0.1"], start=1)
+                f"--linear[{i}]: got {shown}; allowed: a number with 0 <= rate <= 1"
+                for i, shown in enumerate(["1.1", "True", "'0.1'", "null", "nan", "-0.1"], start=1)
             ],
         ),
     ],
@@ -387,8 +387,8 @@ def test_a_rate_said_in_full_is_read_and_written_as_it_was_given(tmp_path: Path)
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({"granularity": "2:4"}, "['a']: got {'granularity': '2:4'}; allowed: a number with 0 <= rate < 1"),
-        ({"rate": 1}, "['a']['rate']: got 1; allowed: a number with 0 <= rate < 1"),
+        ({"granularity": "2:4"}, "['a']: got {'granularity': '2:4'}; allowed: a number with 0 <= rate <= 1"),
+        ({"rate": 2}, "['a']['rate']: got 2; allowed: a number with 0 <= rate <= 1"),
         ({"rate": 0.5, "granularity": "2;4"}, "['a']['granularity']: got '2;4'; allowed: unstructured, per-row"),
         ({"rate": 0.5, "granularity": 4}, "['a']['granularity']: got 4; allowed: unstructured, per-row"),
         ({"rate": 0.5, "granularity": "4:2"}, "['a']['granularity']: got '4:2'; allowed: N:M with N < M"),

@@ -84,9 +84,9 @@ def test_a_single_value_is_repeated(layout: Layout) -> None:
         ({"draws": 0}, ["--random: got 0; allowed: a whole number of at least 1"]),
         (
             {"linear": []},
-            ["--linear: got an empty list; allowed: one or more rates, each a number with 0 <= rate < 1"],
+            ["--linear: got an empty list; allowed: one or more rates, each a number with 0 <= rate <= 1"],
         ),
-        ({"attention": [0.5, 1.5]}, ["--attention[1]: got 1.5; allowed: a number with 0 <= rate < 1"]),
+        ({"attention": [0.5, 1.5]}, ["--attention[1]: got 1.5; allowed: a number with 0 <= rate <= 1"]),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(layout: Layout, given_lists: dict[str, Any], problems: list[str]) -> None:
@@ -97,7 +97,7 @@ def test_lists_that_do_not_fit_are_refused(layout: Layout, given_lists: dict[str
 
 def test_bad_values_of_both_lists_are_reported_at_once(layout: Layout) -> None:
     with pytest.raises(ConfigError) as caught:
-        generate(layout, attention=[1.0], linear=[-1.0])
+        generate(layout, attention=[1.5], linear=[-1.0])
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["--attention[0]", "--linear[0]"]
 
 

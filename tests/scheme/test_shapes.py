@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from composer.errors import ConfigError
 from composer.models.layouts import layout_of
 from composer.scheme.layout import Layout
-from composer.scheme.shapes import KINDS, Shape, default_shape, parse_shape
+from composer.scheme.shapes import KINDS, Shape, default_shape, parse_shape, rate_of
 
 T5 = {"model_type": "t5", "d_model": 12, "d_kv": 4, "d_ff": 24, "num_heads": 4, "num_layers": 1}
 ATTENTION = "encoder.block.0.layer.0.SelfAttention"
@@ -20,7 +22,7 @@ def layout() -> Layout:
     return layout_of({**T5, "feed_forward_proj": "gated-gelu"})
 
 
-@pytest.mark.parametrize("name", ["unstructured", "per-row", "global", "row", "column", "head", "neuron"])
+@pytest.mark.parametrize("name", ["unstructured", "per-row", "global", "row", "column", "head", "stack-head", "neuron"])
 def test_names_are_read_and_written(name: str) -> None:
     assert parse_shape(name).kind == str(parse_shape(name)) == name
 
@@ -99,3 +101,11 @@ def test_a_feed_forward_begins_at_its_first_projection(layout: Layout) -> None:
     assert [p.path for p in whole.projections] == [f"{FORWARD}.{name}" for name in ("wi_0", "wi_1", "wo")]
     assert (whole.heads, whole.units, whole.parameters) == (24, 24, 3 * 12 * 24)
     assert {layout.feed_forward(path) for path in layout.paths if not path.endswith("wi_0")} == {None}
+
+
+@given(st.integers(1, 5000), st.data())
+def test_a_rate_stands_for_its_count(units: int, data: st.DataObject) -> None:
+    removed = data.draw(st.integers(0, units))
+    rate = rate_of(removed, units)
+    assert 0 <= rate <= 1
+    assert round(rate * units) == removed

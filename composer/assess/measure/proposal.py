@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...choosing.greedy import Choice, Point, choose, lower_hull, rate_of, rise_at
+from ...choosing.greedy import Choice, Point, choose, lower_hull, rise_at
 from ...errors import ConfigError
 from ...files.jsonfile import write_json
 from ...files.stats import write_csv
@@ -18,6 +18,7 @@ from ...scheme.configurations import (
     write_configurations,
 )
 from ...scheme.layout import Layout
+from ...scheme.shapes import rate_of
 from ..contents import ProposalFile, SensitivityFile, WholeLoss
 from ..settings import beyond
 from .assessed_model import AssessedModel

@@ -110,7 +110,7 @@ class Repair:
         refits: dict[tuple[str, Any], Refit] = {}
         for selection in selections:
             for part in selection.shape.parts(self.layout, selection.path):
-                if selection.shape.kind == "head":
+                if selection.shape.by_heads:
                     own = [Refit(self.layout.out_projection(selection.path), part)]
                 elif selection.shape.kind == "neuron":
                     own = [Refit(part.projections[-1], part)]

@@ -84,9 +84,9 @@ def _refusal(name: str, shape: Shape, default: Criterion | None) -> str | None:
         criterion = default if default and name == default.name else CRITERIA.get(name)
     except InputError as unknown:
         return str(unknown)
-    if shape.kind in criterion.shapes:
+    if shape.scored.kind in criterion.shapes:
         return None
-    others = [other for other in CRITERIA.names() if shape.kind in CRITERIA.get(other).shapes]
+    others = [other for other in CRITERIA.names() if shape.scored.kind in CRITERIA.get(other).shapes]
     return (
         f"criterion {name!r} makes no sense with granularity {str(shape)!r}; allowed with it: "
         f"{', '.join(others)}; with {name!r}: {', '.join(sorted(criterion.shapes))}"

@@ -78,7 +78,7 @@ class BlockTuner:
         before = [self.layout.target(path) for path in block.targets[:-1]]
         if any(target.kind != "attention" for target in before):
             return None
-        if any(t.path in node.rates and node.shape(t).kind != "head" for t in before):
+        if any(t.path in node.rates and not node.shape(t).by_heads for t in before):
             return None  # kept heads would not be what they were
         return live_columns(before[0] if before else None, self.layout.target(block.targets[-1]), masks)
 
