@@ -46,6 +46,7 @@ __all__ = [
     "finetune_model",
     "generate_config",
     "generate_scheme",
+    "load",
     "load_recipe",
     "open",
     "plan",
@@ -54,6 +55,7 @@ __all__ = [
     "run",
     "show_model",
     "show_scheme",
+    "shrink",
 ]
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from .steps.prune import prune
     from .steps.run import demo_recipe, run
     from .steps.show import show_model, show_scheme
+    from .steps.shrink import load, shrink
     from .steps.tune_blocks import finetune_blocks
     from .steps.tune_model import finetune_model
     from .workspace import Workspace, open
@@ -90,6 +93,7 @@ else:
         "finetune_model": "steps.tune_model:finetune_model",
         "generate_config": "steps.configure:generate_config",
         "generate_scheme": "steps.configure:generate_scheme",
+        "load": "steps.shrink:load",
         "load_recipe": "recipe:load_recipe",
         "open": "workspace:open",
         "plan": "forecast.forecast:forecast",
@@ -98,6 +102,7 @@ else:
         "run": "steps.run:run",
         "show_model": "steps.show:show_model",
         "show_scheme": "steps.show:show_scheme",
+        "shrink": "steps.shrink:shrink",
     }
     """Public name -> module and name there: what type checkers read above, for everybody else on first use."""
 

@@ -21,6 +21,7 @@ HEAVY = {"torch", "transformers", "matplotlib", "datasets", "accelerate", "sklea
 ORDER = (
     *("__init__", "errors", "registry", "progress"),
     *("files", "demo", "parallel", "scheme", "tensors", "models", "library", "tasks", "report"),
+    *("shrinking",),
     *("choosing", "calibration", "evaluation", "pruning", "training", "composing"),
     *("recipe", "run_folder", "workspace", "plugin", "steps", "assess", "forecast", "cli", "__main__"),
 )

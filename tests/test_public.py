@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 CLASSES = {"ComposerError", "InputError", "Outcome", "Progress", "Recipe", "Workspace"}
 FUNCTIONS = {
     *("build_model", "compare", "demo_recipe", "download", "evaluate", "finetune_blocks", "finetune_model"),
-    *("generate_config", "generate_scheme", "load_recipe", "open", "plan", "predict", "prune", "run"),
-    *("show_model", "show_scheme"),
+    *("generate_config", "generate_scheme", "load", "load_recipe", "open", "plan", "predict", "prune", "run"),
+    *("show_model", "show_scheme", "shrink"),
 }
 STRANGERS = (
     *("torch", "numpy", "networkx", "pydantic", "pydantic_core", "yaml", "safetensors", "huggingface_hub"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import SEEK_END
 from math import prod
@@ -13,6 +14,20 @@ from typing import Any, BinaryIO
 
 from ..errors import ModelError
 from .jsonfile import read_json
+
+DTYPES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+"""Bytes of one number, by the dtype's name in a file's head."""
 
 
 @dataclass(frozen=True)
@@ -141,3 +156,39 @@ def _entries(file: Path) -> list[TensorEntry]:
     if any(tensor.stop > file.stat().st_size for tensor in head.tensors.values()):
         raise ModelError(f"{file}: truncated: shorter than its header says")
     return [TensorEntry(**vars(tensor), name=name, file=file) for name, tensor in head.tensors.items()]
+
+
+def write_tensors(path: Path, heads: Mapping[str, tuple[str, tuple[int, ...]]], data: Iterable[Iterable[bytes]]) -> int:
+    """Write a safetensors file piece by piece, so that no more than a piece is ever in memory.
+
+    Args:
+        heads: name -> (dtype, shape) of each tensor, dtypes as safetensors writes them.
+        data: the bytes of each tensor, in the same order, in pieces of any length.
+
+    Returns:
+        How many bytes the tensors have.
+    """
+    content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, (dtype, shape) in heads.items():
+        stop = start + prod(shape) * DTYPES[dtype]
+        content[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+        start = stop
+    head = json.dumps(content, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)  # tensors begin at a multiple of 8
+    with path.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for name, pieces in zip(heads, data, strict=True):
+            written = sum(file.write(piece) for piece in pieces)
+            stated = content[name]["data_offsets"]
+            if written != stated[1] - stated[0]:
+                raise ValueError(f"{path}: {name}: {written} bytes, and not {stated[1] - stated[0]}")
+    return start
+
+
+def tensor_bytes(entry: TensorEntry, piece: int = 1 << 23) -> Iterator[bytes]:
+    """The bytes of a stored tensor, in pieces."""
+    with entry.file.open("rb") as file:
+        file.seek(entry.start)
+        for start in range(entry.start, entry.stop, piece):
+            yield file.read(min(piece, entry.stop - start))

@@ -94,6 +94,7 @@ class Family:
         shared: suffixes of parameters that stand inside one block and are read by others.
         storage: how folders are read and written; None is for ordinary Hugging Face folders.
         task: name of the task of its models, where that does not follow from the architecture in ``config.json``.
+        followers: further projections in an attention, which lose the rows of a head with the query's.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Family:
     optional: tuple[str, ...] = ()
     storage: Storage | None = None
     task: str | None = None
+    followers: tuple[str, ...] = ()
 
 
 def attention(

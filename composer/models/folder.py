@@ -12,7 +12,7 @@ from ..files.safetensors import fingerprint, tensor_entries
 from ..scheme.layout import Layout, Projection
 from .families import family_of
 from .family import Family, ModelConfig, Storage
-from .layouts import layout_of
+from .layouts import layout_of, with_shapes
 from .refusals import check_has_config, check_is_dense
 from .storage import HuggingFace
 
@@ -47,7 +47,7 @@ class BaseModel:
         if not isinstance(config, dict):
             raise ModelError(f"{path}: not a model configuration: an object is needed")
         check_is_dense(config, str(path))
-        return config
+        return with_shapes(config, str(path))
 
     @cached_property
     def family(self) -> Family | None:
@@ -79,10 +79,16 @@ class BaseModel:
         """Number of parameters on disk."""
         return sum(entry.size for entry in tensor_entries(self.folder))
 
-    def load(self) -> nn.Module:
-        """The model in float32 and evaluation mode, checked against the layout."""
+    def load(self, *, cache: bool = False) -> nn.Module:
+        """The model in float32 and evaluation mode, checked against the layout.
+
+        Args:
+            cache: generate with the cache, where it is saved so; blocks are tuned without one.
+        """
         tensor_entries(self.folder)  # .bin alone and damaged files are refused before anybody else sees them
-        model = self.storage.load(self.folder, self.config, self.layout)
+        storage = self.storage
+        load = storage.load_with_cache if cache and isinstance(storage, HuggingFace) else storage.load
+        model = load(self.folder, self.config, self.layout)
         check_layout(model, self.layout, self.name)
         check_finite(model, self.name)
         return model.eval()

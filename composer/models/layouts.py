@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ..errors import ModelError
 from ..scheme.layout import Layout
 from .any_linear import linear_layout
 from .families import family_of
 from .family import ModelConfig, make_layout
+from .shapes import KEY, shaped_layout, shapes_of, without_heads
 
 
 def layout_of(config: ModelConfig, where: str = "config.json") -> Layout:
@@ -17,5 +19,26 @@ def layout_of(config: ModelConfig, where: str = "config.json") -> Layout:
     """
     family = family_of(config, where)
     if family:
-        return make_layout(family, config)
-    return linear_layout(config, where)
+        return shaped_layout(make_layout(family, config), shapes_of(config, where), where)
+    return linear_layout(config, where)  # of real modules: they have the shapes that the configuration states
+
+
+def with_shapes(config: ModelConfig, where: str) -> ModelConfig:
+    """The configuration as today's folders have it: heads that transformers 4 pruned are shapes.
+
+    Raises:
+        ModelError: removed heads of a model that no family's table serves, or that it does not have.
+    """
+    if not config.get("pruned_heads"):
+        return config
+    family = family_of(config, where)
+    if family is None:
+        raise ModelError(
+            f"{where}: pruned_heads: no table for model_type {config.get('model_type')!r} says what they are"
+        )
+    try:
+        gone = {int(layer): list(heads) for layer, heads in config["pruned_heads"].items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ModelError(f"{where}: pruned_heads: allowed: for each layer a list of heads") from None
+    shapes = without_heads(make_layout(family, config), gone, where)
+    return {key: value for key, value in config.items() if key != "pruned_heads"} | {KEY: shapes.as_json()}

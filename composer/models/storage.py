@@ -12,12 +12,17 @@ from ..files.safetensors import weight_files
 from ..scheme.layout import Layout
 from .any_linear import model_class
 from .family import ModelConfig
+from .shapes import KEY
 
 if TYPE_CHECKING:
     from torch import nn
 
 AUTO_CLASSES = (
     ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+    ("ForQuestionAnswering", "AutoModelForQuestionAnswering"),
+    ("ForTokenClassification", "AutoModelForTokenClassification"),
+    ("ForMultipleChoice", "AutoModelForMultipleChoice"),
+    ("EncoderModel", "AutoModelForTextEncoding"),
     ("ForSequenceClassification", "AutoModelForSequenceClassification"),
     ("ForMaskedLM", "AutoModelForMaskedLM"),
     ("ForCausalLM", "AutoModelForCausalLM"),
@@ -25,6 +30,9 @@ AUTO_CLASSES = (
     ("MTModel", "AutoModelForSeq2SeqLM"),
 )
 """End of an architecture's name -> the class with which anyone loads such a folder."""
+
+CODE = Path(__file__).with_name("modeling_shrunk.py")
+"""The code that loads shapes of their own."""
 
 
 class HuggingFace:
@@ -34,12 +42,23 @@ class HuggingFace:
 
     def load(self, folder: Path, config: ModelConfig, layout: Layout) -> nn.Module:
         """The model in float32, without its cache; see :class:`composer.models.family.Storage`."""
+        loaded = self.load_with_cache(folder, config, layout)
+        for module in loaded.modules():  # T5's stacks have configurations of their own
+            own: Any = getattr(module, "config", None)
+            if hasattr(own, "use_cache"):
+                # A block is run again on captured arguments; a cache among them would grow.
+                own.use_cache = False
+        return loaded
+
+    def load_with_cache(self, folder: Path, config: ModelConfig, layout: Layout) -> nn.Module:
+        """The model in float32, as it generates."""
         import torch
         import transformers
         from safetensors import SafetensorError
 
         # Composed models are loaded often; the progress bar of each load would drown everything else.
         transformers.utils.logging.disable_progress_bar()
+        given = {"config": _parsed(config)} if config.get(KEY) else {}
         try:
             model, info = model_class(config).from_pretrained(
                 folder,
@@ -47,14 +66,11 @@ class HuggingFace:
                 use_safetensors=True,
                 output_loading_info=True,
                 trust_remote_code=False,
+                **given,
             )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as bad:
             raise ModelError(f"{folder}: cannot be loaded: {str(bad).splitlines()[0]}") from bad
         _check_complete(info["missing_keys"], layout, folder, type(model).__name__)
-        for module in model.modules():  # T5's stacks have configurations of their own
-            if hasattr(getattr(module, "config", None), "use_cache"):
-                # A block is run again on captured arguments; a cache among them would grow.
-                module.config.use_cache = False
         loaded: nn.Module = model
         return loaded
 
@@ -64,6 +80,8 @@ class HuggingFace:
         kept = own.__dict__.pop("use_cache", None)  # the Trainer sets it also where the family has none
         if hasattr(type(own), "use_cache"):
             own.use_cache = config.get("use_cache", True)
+        if config.get(KEY):
+            own.auto_map = auto_map(config)
         try:
             model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
         finally:
@@ -73,12 +91,43 @@ class HuggingFace:
         for path in sorted(source.iterdir()):
             if path.is_file() and _is_tokenizer_file(path.name) and path.name not in weights:
                 shutil.copyfile(path, folder / path.name)
+        if config.get(KEY):
+            write_code(folder)
 
     def example(self, config: ModelConfig) -> str:
         """With the Auto class of the architecture."""
-        architecture = (config.get("architectures") or [""])[0]
-        auto = next((a for suffix, a in AUTO_CLASSES if architecture.endswith(suffix)), architecture or "AutoModel")
-        return f'transformers.{auto}.from_pretrained("<this folder>")'
+        auto = auto_class(config) or (config.get("architectures") or ["AutoModel"])[0]
+        more = ", trust_remote_code=True" if config.get(KEY) else ""
+        return f'transformers.{auto}.from_pretrained("<this folder>"{more})'
+
+
+def auto_class(config: ModelConfig) -> str | None:
+    """The Auto class that loads this architecture; None where none is known to."""
+    architecture = (config.get("architectures") or [""])[0]
+    return next((auto for suffix, auto in AUTO_CLASSES if architecture.endswith(suffix)), None)
+
+
+def auto_map(config: ModelConfig) -> dict[str, str]:
+    """What ``config.json`` says to transformers: which classes of :data:`CODE` load a model with shapes of its own."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    architecture, body = config["architectures"][0], MODEL_MAPPING_NAMES.get(config["model_type"])
+    classes = {"AutoModel": body if isinstance(body, str) else architecture}
+    if auto := auto_class(config):
+        classes[auto] = architecture
+    return {auto: f"{CODE.stem}.{name}" for auto, name in classes.items()}
+
+
+def write_code(folder: Path) -> None:
+    """Put the code beside the weights that loads shapes of their own, for those who have no Composer."""
+    shutil.copyfile(CODE, folder / CODE.name)
+
+
+def _parsed(config: ModelConfig) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    # A dictionary of its own: the class takes keys out of what it is given.
+    return CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
 
 
 def _check_complete(missing: Iterable[str], layout: Layout, folder: Path, kind: str) -> None:

@@ -17,4 +17,10 @@ def layers(config: ModelConfig) -> Iterator[Layer]:
     return encoder(config, "deberta", ("query_proj", "key_proj", "value_proj"))
 
 
-FAMILY = Family(name="DeBERTa-v2", model_types=("deberta-v2",), layers=layers, sizes=SIZES)
+FAMILY = Family(
+    name="DeBERTa-v2",
+    model_types=("deberta-v2",),
+    layers=layers,
+    sizes=SIZES,
+    followers=("pos_key_proj", "pos_query_proj"),
+)

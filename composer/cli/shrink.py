@@ -1,0 +1,76 @@
+"""The command that takes out of a model what is removed from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from .format import percent, size
+from .options import TALK, Force, Output, Talk
+from .session import talking
+from .tables import Sheet, Shown, finished
+
+Form = Annotated[
+    Literal["auto", "plain", "padded", "exact"],
+    Parameter(help="plain if the architecture can state it, else exact; or one of them [auto]."),
+]
+
+
+def shrink(
+    model: Annotated[str, Parameter("MODEL", help="Folder of a masked model.")],
+    /,
+    *,
+    output: Output = None,
+    form: Form = "auto",
+    force: Force = False,
+    talk: Talk = TALK,
+) -> None:
+    """Take out of a model what is removed from it.
+
+    Heads, neurons, sublayers and layers that are wholly zero go; the answers
+    stay the same, which is verified in a fresh process. The form plain is
+    loaded by plain transformers; exact gives every layer its own shape and
+    is loaded by composer.load or with trust_remote_code=True; padded is plain
+    with zero units up to the largest layer.
+
+    Example
+
+        compose shrink models/2
+        compose shrink models/2 -o small --form plain --json
+    """
+    from composer.steps.shrink import shrink
+
+    with talking(talk) as console:
+        outcome = shrink(model, output, form, force=force, progress=console.progress)
+        console.show(outcome, shrunk(outcome.summary, finished(outcome, summed(outcome.summary))))
+
+
+def summed(made: dict[str, Any]) -> str:
+    """One line: form, what is left of the whole model, and how it was verified."""
+    parameters, took, macs = made["parameters"], made["bytes"], made["macs"]
+    verified = made["verification"]
+    tokens = f", {verified['generated']} generated tokens equal" if verified["generated"] else ""
+    return (
+        f"{made['form']}; {parameters['before']:,} to {parameters['after']:,} parameters, "
+        f"{size(took['before'])} to {size(took['after'])}, {percent(macs['after'] / macs['before'])} of the MACs; "
+        f"verified: logits differ by at most {verified['difference']:.1g}{tokens}"
+    )
+
+
+def shrunk(made: dict[str, Any], line: str) -> Shown:
+    """What `shrink` took out, layer by layer."""
+    sheet = Sheet("Kept", ["path"], ["units", "zeros\ninside", "parameters\nbefore", "after", "MACs\nleft"])
+    for row in made["rows"]:
+        units, parameters, macs = row["units"], row["parameters"], row["macs"]
+        name = "heads" if row["kind"] == "attention" else "neurons"
+        sheet.add_row(
+            row["path"],
+            f"{units['after']:,} of {units['before']:,} {name}",
+            f"{row['zeros']:,}",
+            f"{parameters['before']:,}",
+            f"{parameters['after']:,}",
+            percent(macs["after"] / macs["before"]),
+        )
+    yield sheet
+    yield line

@@ -1,0 +1,90 @@
+"""What can go from a model: the heads of each attention and the neurons of each feed-forward. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..scheme.layout import Block, Layout, Projection
+
+Kind = Literal["attention", "feed_forward"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """The heads of one attention, or the neurons of one feed-forward.
+
+    Attributes:
+        kind: which of them.
+        path: the target that is cut: the attention, or the first projection of the feed-forward.
+        layer: path of the layer that they stand in.
+        count: how many heads (whole groups where query heads share keys and values) or neurons there are.
+        queries: how many query heads one unit has.
+        first: the projections that make units: a unit is some rows of each, with their biases. Query, key and value;
+            or gate and up, or up alone.
+        last: the projection that reads units: a unit is some of its columns.
+    """
+
+    kind: Kind
+    path: str
+    layer: str
+    count: int
+    queries: int
+    first: tuple[Projection, ...]
+    last: Projection
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """All of them."""
+        return (*self.first, self.last)
+
+    @property
+    def columns(self) -> int:
+        """How many columns of the last projection one unit has."""
+        return self.last.in_features // self.count
+
+    def rows(self, projection: Projection) -> int:
+        """How many rows of a first projection one unit has."""
+        return projection.out_features // self.count
+
+    def parameters(self, kept: int) -> int:
+        """Weights and biases with so many units left."""
+        rows = sum(self.rows(p) * (p.in_features + p.bias) for p in self.first)
+        return kept * (rows + self.columns * self.last.out_features) + self.last.bias * self.last.out_features
+
+    def macs(self, kept: int, length: int) -> int:
+        """Multiplications for one token among ``length`` others with so many units left.
+
+        Those of the projections, and of an attention's scores and their sums over values.
+        """
+        rows = sum(self.rows(p) * p.in_features for p in self.first)
+        among = 2 * length * self.columns if self.kind == "attention" else 0
+        return kept * (rows + self.columns * self.last.out_features + among)
+
+
+def units_of(layout: Layout) -> Iterator[Units]:
+    """All attentions and feed-forwards of a layout, in execution order."""
+    layers = list(layout.at("layer"))
+    for block in layout.at("sublayer"):
+        layer = next(
+            (one.path for one in layers if one.targets[-1] in block.targets or block.targets[0] in one.targets), ""
+        )
+        if (found := _attention(layout, block, layer)) or (found := _feed_forward(layout, block, layer)):
+            yield found
+
+
+def _attention(layout: Layout, block: Block, layer: str) -> Units | None:
+    target = layout.target(block.targets[0])
+    if target.kind != "attention":
+        return None
+    last = layout.out_projection(target.path)
+    return Units("attention", target.path, layer, target.heads, target.queries, target.projections, last)
+
+
+def _feed_forward(layout: Layout, block: Block, layer: str) -> Units | None:
+    target = layout.feed_forward(block.targets[0])
+    if target is None:
+        return None
+    first, last = target.projections[:-1], target.projections[-1]
+    return Units("feed_forward", target.path, layer, target.heads, 1, first, last)
