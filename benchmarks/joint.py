@@ -91,8 +91,8 @@ class SeededRuns:
         self.given, self.seed, self.model = given, seed, MODELS[given.task]
         self.folder = given.output / f"seed-{seed}"
 
-    def space(self, name: str, n: int, **extra: Any) -> Workspace:
-        """A workspace with the first ``n`` configurations, planned."""
+    def space(self, name: str, n: int, *, steps: int | None = None, **extra: Any) -> Workspace:
+        """A workspace with the first ``n`` configurations, planned; ``steps`` of one model wins over the command's."""
         shared, batch = self.given.shared, self.model["batch"]
         options = {
             "model": str(shared / self.model["model"]),
@@ -100,7 +100,7 @@ class SeededRuns:
             "folder": self.folder / name,
             "seed": self.seed,
             "finetune": {
-                "steps": self.given.steps,
+                "steps": steps or self.given.steps,
                 "batch_size": batch,
                 "evaluations": 3,
                 "learning_rate": self.model["rates"][0],
@@ -115,13 +115,17 @@ class SeededRuns:
 
     def sparsity(self, n: int) -> list[float]:
         """Share of the target weights that each configuration removes."""
-        space = self.space("alone-A", n, criterion="obs")
+        space = self.alone("A", n)
         return [space.scheme().sparsity(i, space.base.layout) for i in range(n)]
+
+    def alone(self, question: str, n: int, steps: int | None = None) -> Workspace:
+        """Where the models of a question are fine-tuned whole."""
+        extra = {"criterion": "obs"} if question == "A" else {"criterion": "l1", "dead_columns": False}
+        return self.space(f"alone-{question}", n, steps=steps, **extra)
 
     def baselines(self, question: str, n: int) -> dict[str, Any]:
         """Every configuration pruned and fine-tuned whole, at the first's best learning rate."""
-        extra = {"criterion": "obs"} if question == "A" else {"criterion": "l1", "dead_columns": False}
-        space = self.space(f"alone-{question}", n, **extra)
+        space = self.alone(question, n)
         pruned = prune(space).summary["seconds"]
         settings, start = model_settings(space), starting_model(space, "baseline", 0)
         tried = {
@@ -133,7 +137,7 @@ class SeededRuns:
         for i in range(n):
             done = finetune_model(space, "baseline", i, learning_rate=best).summary
             row = {"start": done["first_loss"], "loss": done["final_loss"], "seconds": done["seconds"]}
-            rows.append({**row, "metric": self._metric(space, space.model_folder("baseline", i))})
+            rows.append({**row, "metric": self.metric(space, space.model_folder("baseline", i))})
             print(f"  {question}, configuration {i} alone: {rows[-1]}", flush=True)
         return {
             "rows": rows,
@@ -146,12 +150,17 @@ class SeededRuns:
             ],
         }
 
-    def joint(self, n: int, count: int, rate: float, name: str = "") -> dict[str, Any]:
-        """Closed forms and ``count`` joint steps for ``n`` configurations; 0 steps are closed forms alone."""
+    def joint(self, n: int, count: int, rate: float, name: str = "", folder: str = "") -> dict[str, Any]:
+        """Closed forms and ``count`` joint steps for ``n`` configurations; 0 steps are closed forms alone.
+
+        Args:
+            name: of the record.
+            folder: of the library, where several joint phases share the closed forms of one; by default as the record.
+        """
         name = name or f"joint-{n}-{count}-{rate:g}"
         block = {"steps": max(count, 1), "batch_size": self.model["batch"], "learning_rate": rate, "evaluations": 1}
         trainer = "joint" if count else "least_squares"
-        space = self.space(name, n, criterion="obs", trainer=trainer, block={**block, "valid_size": 64})
+        space = self.space(folder or name, n, criterion="obs", trainer=trainer, block={**block, "valid_size": 64})
         return {**self._blocks(name, space, n, count, rate), "space": space}
 
     def original(self, n: int) -> dict[str, Any]:
@@ -174,10 +183,11 @@ class SeededRuns:
         held = self.folder / f"{name}.json"
         if held.is_file():
             return dict(read_json(held))
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         pruned = prune(space).summary["seconds"]
-        finetune_blocks(space)
-        spent = time.perf_counter() - began
+        # Blocks are kept; only a library that several joint phases share has the record of another one.
+        finetune_blocks(space, force=True)
+        spent, processor = time.perf_counter() - began, time.process_time() - processor
         work = (Library(space.finetuned).manifest(space.scheme().digest) or {})["work"]
         shared = work.get("shared", 0.0)
         made = {
@@ -185,6 +195,7 @@ class SeededRuns:
             "joint_steps": count,
             "learning_rate": rate,
             "wall_seconds": spent,
+            "processor_share": processor / spent,
             "prune_seconds": pruned,
             "block_seconds": sum(work.values()) - shared,
             "joint_seconds": shared,
@@ -218,7 +229,7 @@ class SeededRuns:
         rows = []
         for i in range(made["configurations"]):
             done = finetune_model(made["space"], "composed", i, learning_rate=rate).summary
-            metric = self._metric(made["space"], made["space"].model_folder("composed", i))
+            metric = self.metric(made["space"], made["space"].model_folder("composed", i))
             rows.append({"loss": done["final_loss"], "seconds": done["seconds"], "metric": metric})
             print(f"  seed {self.seed}, configuration {i} composed: {rows[-1]}", flush=True)
         return rows
@@ -242,7 +253,7 @@ class SeededRuns:
         began = time.perf_counter()
         build_model(more["space"], i, force=True)
         built = time.perf_counter()
-        alone = self.space("alone-A", max(self.given.configurations), criterion="obs")
+        alone = self.alone("A", max(self.given.configurations))
         finetune_model(alone, "baseline", i, learning_rate=rate, force=True)
         return {"build_wall_seconds": built - began, "alone_wall_seconds": time.perf_counter() - built}
 
@@ -255,7 +266,8 @@ class SeededRuns:
             found["metric"].append(measured["metrics"][space.task.main_metric])
         return found
 
-    def _metric(self, space: Workspace, folder: Path) -> float:
+    def metric(self, space: Workspace, folder: Path) -> float:
+        """What the model in ``folder`` scores on the test split."""
         done = evaluate(space, [folder], output=space.result_file(folder), renew=True)
         return float(done.summary["results"][0]["metrics"][space.task.main_metric])
 

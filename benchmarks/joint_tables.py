@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scipy.stats import t as student
 
 from composer.files.jsonfile import read_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 QUESTIONS = {
     "A": "the same masks on both sides",
@@ -176,10 +179,15 @@ def draw(results: dict[str, Any], output: Path) -> None:
             right.annotate(f"N={row['configurations']}", (row["alone"], a), **place)
         right.plot([row["alone"] for row in rows], losses, "o", color=canvas.GREY)
         right.plot([row["ours"] for row in rows], ours, "s", color=canvas.PALETTE[0])
-        right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)", xscale="log")
-        low, high = min(row["ours"] for row in rows), max(row["alone"] for row in rows)
-        ticks = [x for x in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low / 2 <= x <= high * 2]
-        right.set_xticks(ticks, [str(x) for x in ticks])
-        right.minorticks_off()
-        right.margins(x=0.15, y=0.12)
+        right.set(xlabel="total work (s)", ylabel="mean validation loss (nats)")
+        seconds_axis(right, min(row["ours"] for row in rows), max(row["alone"] for row in rows))
         canvas.save(figure, output)
+
+
+def seconds_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis of seconds, with plain numbers."""
+    axes.set_xscale("log")
+    ticks = [x * 10**k for k in range(1, 6) for x in (1, 2, 5) if low / 2 <= x * 10**k <= high * 2]
+    axes.set_xticks(ticks, [str(x) for x in ticks])
+    axes.minorticks_off()
+    axes.margins(x=0.15, y=0.12)
