@@ -1,42 +1,51 @@
-# Everything runs inside .venv; `setup` does nothing when neither file below has changed.
+# Everything runs inside .venv. `demo` installs what running needs, the others also the tools for developing; each
+# installs again only when pyproject.toml or constraints.txt has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+RUNS := $(VENV)/.installed
+TOOLS := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test test-ray test-legacy lint format docs clean
+.PHONY: setup tools demo test test-ray test-legacy lint format docs clean
 
-setup: $(STAMP)
+setup: $(RUNS)
+tools: $(TOOLS)
 
-$(STAMP): pyproject.toml constraints.txt
+$(RUNS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "installing into $(VENV): PyTorch and what it needs (some minutes, 1.8 GB) ..."
+	$(PIP) torch==2.13.0
+	$(PIP) -e .
+	touch $@
+
+$(TOOLS): $(RUNS)
+	$(PIP) -e '.[dev]'
 	touch $@
 
 demo: setup
 	$(BIN)/compose demo
 
-test: setup
+test: tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-ray: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
+test-ray: tools
+	$(PIP) -e '.[dev,ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration/test_ray.py
 
 test-legacy:
 	$(MAKE) -C legacy-seq2seq test
 
-lint: setup
+lint: tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup
+format: tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup
+docs: tools
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_flow.py
 

@@ -25,7 +25,7 @@ from cyclopts import App, CycloptsError, Parameter
 import composer
 from composer.errors import InputError
 
-ABOUT = "Prune and fine-tune one Transformer into many versions for far less than the price of each alone."
+ABOUT = "Make many pruned versions of one Transformer, for less work than making each one separately."
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "download": ("runs:download", "Bring a base model from the hub into a folder."),
