@@ -52,7 +52,7 @@ def summed(made: dict[str, Any]) -> str:
     verified = made["verification"]
     tokens = f", {verified['generated']} generated tokens equal" if verified["generated"] else ""
     return (
-        f"{made['form']}; {parameters['before']:,} to {parameters['after']:,} parameters, "
+        f"{parameters['before']:,} to {parameters['after']:,} parameters, "
         f"{size(took['before'])} to {size(took['after'])}, {percent(macs['after'] / macs['before'])} of the MACs; "
         f"verified: logits differ by at most {verified['difference']:.1g}{tokens}"
     )
@@ -73,4 +73,7 @@ def shrunk(made: dict[str, Any], line: str) -> Shown:
             percent(macs["after"] / macs["before"]),
         )
     yield sheet
+    if made["dropped"]:
+        yield f"gone whole: {', '.join(made['dropped'])}"
+    yield f"{made['form']}: {made['why']}"
     yield line

@@ -7,7 +7,7 @@ the real modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -82,6 +82,25 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True)
+class Stated:
+    """Keys of ``config.json`` that state sizes which shrinking changes.
+
+    Attributes:
+        neurons: of the inner width of a stack's feed-forwards.
+        layers: of the number of a stack's layers, where layers can go.
+        heads: of the number of query heads, where the width of a head is stated apart; None where it follows from it.
+        groups: of the number of key and value heads.
+        head_width: of the width of a head, which is written with the heads.
+    """
+
+    neurons: Mapping[Stream, str]
+    layers: Mapping[Stream, str]
+    heads: str | None = None
+    groups: str | None = None
+    head_width: str | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """A model family.
 
@@ -94,6 +113,7 @@ class Family:
         shared: suffixes of parameters that stand inside one block and are read by others.
         storage: how folders are read and written; None is for ordinary Hugging Face folders.
         task: name of the task of its models, where that does not follow from the architecture in ``config.json``.
+        stated: keys of the sizes that shrinking changes; None: a smaller model has no configuration of its own.
         followers: further projections in an attention, which lose the rows of a head with the query's.
     """
 
@@ -105,6 +125,7 @@ class Family:
     optional: tuple[str, ...] = ()
     storage: Storage | None = None
     task: str | None = None
+    stated: Stated | None = None
     followers: tuple[str, ...] = ()
 
 
@@ -202,6 +223,7 @@ __all__ = [
     "Kind",
     "Layer",
     "ModelConfig",
+    "Stated",
     "Storage",
     "Sublayer",
     "attention",

@@ -17,10 +17,15 @@ def layout_of(config: ModelConfig, where: str = "config.json") -> Layout:
         ModelError: a ``model_type`` that neither a family nor transformers knows, sizes that are missing, or a
             model in which nothing can be pruned.
     """
-    family = family_of(config, where)
-    if family:
-        return shaped_layout(make_layout(family, config), shapes_of(config, where), where)
+    if family_of(config, where):
+        return shaped_layout(full_layout(config, where), shapes_of(config, where), where)
     return linear_layout(config, where)  # of real modules: they have the shapes that the configuration states
+
+
+def full_layout(config: ModelConfig, where: str = "config.json") -> Layout:
+    """The layout by the sizes of ``config.json`` alone, whatever shapes of their own its layers have."""
+    family = family_of(config, where)
+    return make_layout(family, config) if family else layout_of(config, where)
 
 
 def with_shapes(config: ModelConfig, where: str) -> ModelConfig:

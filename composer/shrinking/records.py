@@ -98,10 +98,10 @@ class Report:
         return asdict(self)
 
 
-def row(units: Units, found: Found, width: int) -> Row:
-    """The row of some units; ``width`` is bytes of a parameter."""
+def row(units: Units, found: Found, width: int, *, gone: bool = False) -> Row:
+    """The row of some units; ``width`` is bytes of a parameter, ``gone`` says that their whole layer goes."""
     kept = len(found.kept)
-    parameters = Change(units.parameters(units.count), units.parameters(kept))
+    parameters = Change(units.parameters(units.count), 0 if gone else units.parameters(kept))
     return Row(
         units.layer,
         units.path,

@@ -1,112 +1,118 @@
-"""From a masked folder to a smaller one: what can go is found, a form is chosen, weights are cut, files written."""
+"""From a masked folder to a smaller one: a form is chosen, weights are cut, files written."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from ..errors import ModelError
 from ..files.jsonfile import write_json
 from ..files.safetensors import DTYPES, weight_files
 from ..models.folder import BaseModel
 from ..models.shapes import KEY, Shapes, resized, shapes_of
-from ..models.storage import CODE, HuggingFace, auto_map, write_code
+from ..models.storage import CODE, auto_map, write_code
 from ..progress import SILENT, Progress
 from ..scheme.layout import Target
+from .layers import drop_layers, fewer_layers, moved, new_names, new_path
+from .plain import padded, stated_config
+from .plan import Plan, make_plan
 from .records import Change, Form, Report, row, total
-from .units import Units, units_of
-from .weights import Cuts, Weights, write_cut
-from .zeros import Activation, Found, find
+from .weights import Cuts, write_cut
 
 Asked = Literal["auto", "plain", "padded", "exact"]
-FORMS = ("auto", "plain", "padded", "exact")
 
 OURS = ("composer.json", "README.md", CODE.name)
 """Files of a masked folder that say something of that folder alone."""
+HEAVY = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".safetensors")
+"""Suffixes of the same weights in other formats."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What of a model stays: what was found of each of its units."""
-
-    base: BaseModel
-    weights: Weights
-    found: Mapping[str, tuple[Units, Found]]
-
-    @property
-    def removed(self) -> int:
-        """How many units go."""
-        return sum(units.count - len(found.kept) for units, found in self.found.values())
-
-
-def make_plan(base: BaseModel, progress: Progress = SILENT) -> Plan:
-    """Look through the weights of a folder for units that can go.
+def shrink_into(folder: Path, base: BaseModel, asked: Asked, progress: Progress = SILENT) -> Report:
+    """Write ``base`` without what is removed from it into the empty ``folder``.
 
     Raises:
-        ModelError: a model that no family's table serves or whose folder is not Hugging Face's, or nothing can go.
+        ModelError: nothing can be taken out, or the form cannot state what is left.
     """
-    if not isinstance(base.storage, HuggingFace):
-        raise ModelError(
-            f"{base.name}: a {base.layout.family} folder is not one of transformers; shrinking takes those"
-        )
-    layout, weights = base.layout, Weights(base.folder)
-    every = list(units_of(layout))
-    if not every:
-        raise ModelError(
-            f"{base.name}: no table says which heads and neurons a {base.config['model_type']} has; shrinking takes "
-            "models of the families"
-        )
-    act = activation(base)
-    found: dict[str, tuple[Units, Found]] = {}
-    with progress.bar("look for units", len(every)) as bar:
-        for units in every:
-            found[units.path] = units, find(units, weights.read, act)
-            bar.advance(units.path)
-    plan = Plan(base, weights, found)
-    if not plan.removed:
-        raise ModelError(f"{base.name}: nothing can be taken out: {_why_nothing(plan)}")
-    return plan
+    plan, form, why, config = choose(drop_layers(make_plan(base, progress)), asked)
+    return write(plan, form, why, config, folder)
 
 
-def _why_nothing(plan: Plan) -> str:
-    zeros = sum(found.zeros_before for _, found in plan.found.values())
-    weights = sum(p.out_features * p.in_features for units, _ in plan.found.values() for p in units.projections)
-    if not zeros:
-        return "no weight of its targets is zero; prune it first"
-    return (
-        f"{zeros / weights:.0%} of single weights are zero, no whole unit is; use heads and neurons "
-        "(`compose generate-config --granularity neuron`), which are whole rows"
-    ).replace("%", " %", 1)
-
-
-def activation(base: BaseModel) -> Activation:
-    """The activation of a model's feed-forwards."""
-    from transformers import CONFIG_MAPPING
-    from transformers.activations import ACT2FN
-
-    parsed = CONFIG_MAPPING[base.config["model_type"]].from_dict(dict(base.config))
-    names = ("dense_act_fn", "hidden_act", "activation_function", "activation", "hidden_activation")
-    found: Any = next((getattr(parsed, name) for name in names if getattr(parsed, name, None)), None)
-    if not isinstance(found, str):
-        raise ModelError(f"{base.name}: config.json: no activation in it; looked for {', '.join(names)}")
-    act: Activation = ACT2FN[found]
-    return act
-
-
-def write(plan: Plan, form: Form, why: str, folder: Path) -> Report:
-    """Write the smaller model into the empty ``folder``.
+def choose(plan: Plan, asked: Asked) -> tuple[Plan, Form, str, dict[str, Any]]:
+    """The form that was asked for: the plan for it, its name, why, and ``config.json``.
 
     Raises:
-        ModelError: it is written already in part, or a weight is not there.
+        ModelError: ``plain`` or ``padded``, where the configuration cannot state what is left.
     """
-    base, config = plan.base, exact_config(plan)
-    cuts, family = Cuts(), base.family
-    for units, found in plan.found.values():
-        cuts.take(units, found, plan.weights, family.followers if family else ())
-    left = write_cut(plan.weights, cuts, folder)
+    if asked == "exact":
+        return plan, "exact", "as asked", exact_config(plan)
+    if asked == "padded":
+        full = padded(plan)
+        config = stated_config(full)
+        if isinstance(config, str):
+            raise ModelError(f"--form padded: {plan.base.name}: {config}; allowed here: exact")
+        return full, "padded", _cost(plan, full), config
+    config = stated_config(plan)
+    if isinstance(config, dict):
+        other = config["model_type"] if config["model_type"] != plan.base.config["model_type"] else None
+        renamed = f", as a {other}: the same function, and any number of heads" if other else ""
+        return plan, "plain", f"its configuration states what is left{renamed}", config
+    if asked == "plain":
+        raise ModelError(f"--form plain: {plan.base.name}: {config}; allowed here: exact, padded")
+    return plan, "exact", config, exact_config(plan)
+
+
+def _cost(exact: Plan, full: Plan) -> str:
+    """What padding keeps."""
+    ours = {units.path: len(found.kept) for units, found in exact.left}
+    more = sum(units.parameters(len(found.kept)) - units.parameters(ours[units.path]) for units, found in full.left)
+    return f"{more:,} parameters of zeros are kept, which exact shapes spare"
+
+
+def exact_config(plan: Plan) -> dict[str, Any]:
+    """``config.json`` with the shapes of every layer under a key of our own."""
+    before, paths = shapes_of(plan.base.config), moved(plan)
+    linear, heads = dict(before.linear), dict(before.heads)
+    follow = plan.base.family.followers if plan.base.family else ()
+    for units, found in plan.left:
+        kept = len(found.kept)
+        if kept < units.count:
+            linear |= resized(Target(units.path, units.kind, units.projections, units.count), units.last, kept)
+        if kept < units.count and units.kind == "attention":
+            rows = units.rows(units.first[0]) * kept
+            linear |= dict.fromkeys(plan.weights.following(units, follow), (rows, units.first[0].in_features))
+            heads[units.path] = plan.heads(units, found.kept)
+    gone = tuple(f"{layer}." for layer in plan.dropped)
+    shapes = Shapes(
+        {new_path(path, paths): sizes for path, sizes in linear.items() if not path.startswith(gone)},
+        {new_path(path, paths): kept for path, kept in heads.items() if not path.startswith(gone)},
+    )
+    config = {**plan.base.config, **fewer_layers(plan), "architectures": [architecture(plan.base)]}
+    if not shapes:
+        return config
+    return {**config, KEY: shapes.as_json(), "auto_map": auto_map(config)}
+
+
+def architecture(base: BaseModel) -> str:
+    """The class of the model; where ``config.json`` names none, the bare body."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    named = (base.config.get("architectures") or [None])[0] or MODEL_MAPPING_NAMES[base.config["model_type"]]
+    return str(named if isinstance(named, str) else named[0])
+
+
+def write(plan: Plan, form: Form, why: str, config: dict[str, Any], folder: Path) -> Report:
+    """Write the smaller model into the empty ``folder``."""
+    base, cuts, follow = plan.base, Cuts(), plan.base.family.followers if plan.base.family else ()
+    for units, found in plan.left:
+        cuts.take(units, found, plan.weights, follow)
+    for name, shift in plan.shifts.items():
+        cuts.add(plan.weights.stored(name), shift)
+    if not config.get(KEY):
+        _cut_shared(plan, cuts)
+    left = write_cut(plan.weights, cuts, folder, new_names(plan))
     write_json(folder / "config.json", config)
     copy_others(base.folder, folder)
     if config.get(KEY):
@@ -114,31 +120,14 @@ def write(plan: Plan, form: Form, why: str, folder: Path) -> Report:
     return _report(plan, form, why, left)
 
 
-def exact_config(plan: Plan) -> dict[str, Any]:
-    """``config.json`` with the shapes of every layer under a key of our own."""
-    before = shapes_of(plan.base.config)
-    linear, heads = dict(before.linear), dict(before.heads)
-    for units, found in plan.found.values():
-        if len(found.kept) == units.count:
-            continue
-        linear |= resized(Target(units.path, units.kind, units.projections, units.count), units.last, len(found.kept))
-        if units.kind == "attention":
-            rows = units.rows(units.first[0]) * len(found.kept)
-            follow = plan.base.family.followers if plan.base.family else ()
-            linear |= dict.fromkeys(plan.weights.following(units, follow), (rows, units.first[0].in_features))
-            had = before.heads.get(units.path, range(units.count))
-            heads[units.path] = tuple(had[i] for i in found.kept)
-    config = {**plan.base.config, KEY: Shapes(linear, heads).as_json()}
-    config["architectures"] = [architecture(plan.base)]
-    return config | {"auto_map": auto_map(config)}
-
-
-def architecture(base: BaseModel) -> str:
-    """The class of the model, where ``config.json`` names none the bare body."""
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
-
-    named = (base.config.get("architectures") or [None])[0] or MODEL_MAPPING_NAMES[base.config["model_type"]]
-    return str(named if isinstance(named, str) else named[0])
+def _cut_shared(plan: Plan, cuts: Cuts) -> None:
+    """Cut T5's position biases, (buckets, heads), to the heads that a stack keeps; exact shapes keep all."""
+    shared = plan.base.family.shared if plan.base.family else ()
+    for name in plan.weights.entries if shared else ():
+        stack = name.partition(".")[0]
+        if name.endswith(shared):
+            kept = next(plan.heads(u, f.kept) for u, f in plan.left if u.path.startswith(f"{stack}."))
+            cuts.columns(name, torch.tensor(kept))
 
 
 def copy_others(source: Path, folder: Path) -> None:
@@ -150,27 +139,13 @@ def copy_others(source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-HEAVY = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".safetensors")
-"""Suffixes of the same weights in other formats."""
-
-
 def _report(plan: Plan, form: Form, why: str, left: tuple[int, int]) -> Report:
     entries = plan.weights.entries
+    widths = {path: DTYPES[entries[plan.weights.stored(u.last.weight)].dtype] for path, (u, _) in plan.found.items()}
     rows = tuple(
-        row(units, found, DTYPES[entries[plan.weights.stored(units.last.weight)].dtype])
-        for units, found in plan.found.values()
+        row(units, found, widths[path], gone=units.layer in plan.dropped) for path, (units, found) in plan.found.items()
     )
-    count, size = (
-        sum(figures) for figures in zip(*((e.size, e.stop - e.start) for e in entries.values()), strict=True)
-    )
+    count = sum(entry.size for entry in entries.values())
+    size = sum(entry.stop - entry.start for entry in entries.values())
     macs = total([one.macs for one in rows])
-    return Report(form, why, rows, Change(count, left[0]), Change(size, left[1]), macs)
-
-
-def with_found(plan: Plan, changed: Mapping[str, Sequence[int]]) -> Plan:
-    """The plan with other units that stay, by path."""
-    found = {
-        path: (units, replace(one, kept=tuple(changed[path])) if path in changed else one)
-        for path, (units, one) in plan.found.items()
-    }
-    return replace(plan, found=found)
+    return Report(form, why, rows, Change(count, left[0]), Change(size, left[1]), macs, plan.dropped)

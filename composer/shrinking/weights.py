@@ -111,8 +111,16 @@ class Cuts:
             last = self._cut(weights.stored(units.last.weight))
             last.columns, last.turned = _spread(kept, units.columns), units.last.transposed
         if found.shift is not None and units.last.bias_name:
-            bias = self._cut(weights.stored(units.last.bias_name))
-            bias.added = found.shift if bias.added is None else bias.added + found.shift
+            self.add(weights.stored(units.last.bias_name), found.shift)
+
+    def add(self, name: str, shift: Tensor) -> None:
+        """Add something to a stored bias."""
+        cut = self._cut(name)
+        cut.added = shift if cut.added is None else cut.added + shift
+
+    def columns(self, name: str, columns: Tensor) -> None:
+        """Cut a stored matrix to these columns."""
+        self._cut(name).columns = columns
 
     def _cut(self, name: str) -> Cut:
         return self.by_name.setdefault(name, Cut())

@@ -33,23 +33,28 @@ class Found:
     zeros_before: int
 
 
-def find(units: Units, read: Read, activation: Activation) -> Found:
+def find(units: Units, read: Read, activation: Activation, kept: tuple[int, ...] | None = None) -> Found:
     """Look through the weights of ``units``.
 
     A unit can go when nothing reads it (its columns of the last projection are 0), or when it is a constant: an
     attention's value rows are 0, since the attention's weights of a head add up to 1; a neuron's row is 0, of a gated
     one both rows, or one of them where its factor is then 0. What a constant c adds, ``W_last c``, goes into the last
     projection's bias. Where that has none, only constants of 0 can go.
+
+    Args:
+        kept: stay in any case.
     """
     last = units.last.of(read(units.last.weight))
     is_constant, values = _constants(units, read, activation)
     unread = ~_alive(last.any(0), units.count)
     gone = unread | (is_constant & (~values.any(1) if not units.last.bias else torch.ones_like(unread)))
+    if kept is not None:
+        gone[list(kept)] = False
     adding = gone & ~unread & is_constant
     shift = _shift(last, (values * adding[:, None]).flatten()) if adding.any() else None
-    kept = tuple(torch.nonzero(~gone).flatten().tolist())
+    left = tuple(torch.nonzero(~gone).flatten().tolist())
     zeros = _zeros(units, read)
-    return Found(kept, shift, int(zeros[~gone].sum()), int(zeros.sum()))
+    return Found(left, shift, int(zeros[~gone].sum()), int(zeros.sum()))
 
 
 def _alive(lines: Tensor, count: int) -> Tensor:

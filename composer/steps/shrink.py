@@ -63,12 +63,11 @@ def shrink_folder(
     base: BaseModel, folder: Path, form: Asked, inputs: dict[str, Any], *, progress: Progress = SILENT
 ) -> dict[str, Any]:
     """Shrink ``base`` into ``folder``, verify it, and keep the record of it; returns the report as plain data."""
-    from ..shrinking.shrink import make_plan, write
+    from ..shrinking.shrink import shrink_into
     from ..shrinking.verify import verify
 
-    plan = make_plan(base, progress)
     with new_folder(folder) as temporary, progress.bar("shrink", 2) as bar:
-        report = write(plan, "exact", "", temporary)
+        report = shrink_into(temporary, base, form, progress)
         bar.advance("written")
         report = replace(report, verification=verify(base.folder, temporary))
         bar.advance("verified")

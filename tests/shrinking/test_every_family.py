@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import transformers
 
 from composer.models.folder import BaseModel
-from composer.shrinking.shrink import make_plan, write
+from composer.shrinking import verify
+from composer.shrinking.shrink import Asked, shrink_into
 from composer.shrinking.units import Units
-from composer.shrinking.verify import answers, compared
+from composer.shrinking.verify import Answers, answers, compared
 from tests.reference.zeroed import Choose, masked_folder
 from tests.zoo import ZOO
 
 Folder = Callable[[str], Path]
+Masked = Callable[[str, str], tuple[BaseModel, Answers]]
 
 TABLES = ("t5", "gated", "mt5", "distilbert", "bert", *ZOO)
+GROUPED = ("mistral", "qwen2", "qwen3")
+HEADS_STATED = ("t5", "gated", "mt5", *GROUPED)
 
 
 def some(i: int, units: Units) -> Sequence[int]:
@@ -30,19 +36,94 @@ def wholes(i: int, units: Units) -> Sequence[int]:
     return range(units.count) if i in (0, 3) or last else ()
 
 
-CASES: dict[str, Choose] = {"heads and neurons": some, "sublayers and layers": wholes}
+def alike(i: int, units: Units) -> Sequence[int]:
+    """As many neurons everywhere, and the same heads."""
+    return (1,) if units.kind == "attention" else range(i, i + 8)
 
 
-@pytest.mark.parametrize("case", CASES)
+def neurons(i: int, units: Units) -> Sequence[int]:
+    """As many neurons everywhere."""
+    return () if units.kind == "attention" else range(i, i + 8)
+
+
+def a_layer(i: int, units: Units) -> Sequence[int]:
+    """All of the first layer of the last stack."""
+    decodes = units.last.stream == "decoder"
+    return range(units.count) if units.layer.endswith(".0") and (decodes or i < 2) else ()
+
+
+CHOICES: dict[str, Choose] = {f.__name__: f for f in (some, wholes, alike, neurons, a_layer)}
+
+
+@pytest.fixture(scope="module")
+def masked(model_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> Masked:
+    """Makes (once) a masked model of a family, and what it answers."""
+    made: dict[tuple[str, str], tuple[BaseModel, Answers]] = {}
+
+    def make(name: str, choice: str) -> tuple[BaseModel, Answers]:
+        if (name, choice) not in made:
+            folder = tmp_path_factory.mktemp("masked") / name
+            # Of some the biases stay, and what goes leaves constants.
+            base = masked_folder(
+                model_folder(name), folder, CHOICES[choice], biases=name not in ("bart", "gpt2", "bert")
+            )
+            made[name, choice] = base, answers(base.load())
+        return made[name, choice]
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "NEW", 4)
+    monkeypatch.setattr(verify, "TEXTS", 2)
+
+
+def shrunk(masked: Masked, tmp_path: Path, name: str, choice: str, asked: Asked) -> tuple[Any, BaseModel]:
+    base, before = masked(name, choice)
+    report = shrink_into(tmp_path, base, asked)
+    small = BaseModel(tmp_path)
+    assert compared(before, answers(small.load())).relative <= verify.TOLERANCE
+    assert small.parameters == report.parameters.after < report.parameters.before == base.parameters
+    return report, small
+
+
+@pytest.mark.parametrize("choice", ["some", "wholes"])
 @pytest.mark.parametrize("name", TABLES)
-def test_an_exact_model_is_the_masked_one(model_folder: Folder, tmp_path: Path, name: str, case: str) -> None:
-    masked = masked_folder(model_folder(name), tmp_path / "masked", CASES[case], biases=name != "bart")
-    (tmp_path / "small").mkdir()
-    report = write(make_plan(masked), "exact", "", tmp_path / "small")
-    small = BaseModel(tmp_path / "small")
-    loaded = small.load()
-    assert compared(answers(masked.load()), answers(loaded)).relative <= 1e-4
-    assert small.parameters == report.parameters.after < report.parameters.before == masked.parameters
+def test_an_exact_model_is_the_masked_one(masked: Masked, tmp_path: Path, name: str, choice: str) -> None:
+    _, small = shrunk(masked, tmp_path, name, choice, "exact")
     (tmp_path / "again").mkdir()
-    small.save(loaded, tmp_path / "again")
+    small.save(small.load(), tmp_path / "again")
     assert BaseModel(tmp_path / "again").fingerprint == small.fingerprint
+
+
+@pytest.mark.parametrize("choice", ["alike", "a_layer", "padded"])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_plain_model_is_the_masked_one(masked: Masked, tmp_path: Path, name: str, choice: str) -> None:
+    if choice == "padded":
+        report, small = shrunk(masked, tmp_path, name, "some", "padded")
+    else:
+        stated = choice != "alike" or name in HEADS_STATED
+        report, small = shrunk(masked, tmp_path, name, choice if stated else "neurons", "auto")
+    if choice == "a_layer" and (not report.dropped or name == "gated"):  # it has one decoder layer, which stays
+        assert report.form == "exact"
+        return
+    assert report.form == ("padded" if choice == "padded" else "plain")
+    assert "shrunk" not in small.config
+    assert not (tmp_path / "modeling_shrunk.py").exists()
+    kind = getattr(transformers, small.config["architectures"][0])
+    assert isinstance(small.load(), kind)
+
+
+def test_a_llama_with_a_number_of_heads_that_does_not_divide_its_width_is_saved_as_a_mistral(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 8}
+    config = transformers.LlamaConfig(vocab_size=32, num_key_value_heads=4, **sizes, pad_token_id=0)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    base = masked_folder(tmp_path / "llama", tmp_path / "masked", alike)
+    (tmp_path / "small").mkdir()
+    report = shrink_into(tmp_path / "small", base, "auto")
+    small = BaseModel(tmp_path / "small")
+    assert report.why.endswith("as a mistral: the same function, and any number of heads")
+    assert isinstance(small.load(), transformers.MistralForCausalLM)
+    assert (small.config["num_attention_heads"], small.config["num_key_value_heads"]) == (6, 3)
+    assert compared(answers(base.load()), answers(small.load())).relative <= verify.TOLERANCE

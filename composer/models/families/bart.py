@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...scheme.layout import Stream
-from ..family import Family, Layer, ModelConfig, Sublayer, attention, linear
+from ..family import Family, Layer, ModelConfig, Stated, Sublayer, attention, linear
 from .prefix import prefix
 
 POST_NORM = ("bart", "marian", "plbart", "blenderbot-small")
@@ -67,5 +67,9 @@ FAMILY = Family(
     sizes=(
         "d_model",
         *(f"{s}_{what}" for s in ("encoder", "decoder") for what in ("layers", "attention_heads", "ffn_dim")),
+    ),
+    stated=Stated(
+        neurons={"encoder": "encoder_ffn_dim", "decoder": "decoder_ffn_dim"},
+        layers={"encoder": "encoder_layers", "decoder": "decoder_layers"},
     ),
 )

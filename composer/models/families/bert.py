@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..family import Family, Layer, ModelConfig, Sublayer, attention, linear
+from ..family import Family, Layer, ModelConfig, Stated, Sublayer, attention, linear
 from .prefix import prefix
 
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -53,4 +53,6 @@ def encoder(config: ModelConfig, body: str, names: tuple[str, str, str]) -> Iter
         )
 
 
-FAMILY = Family(name="BERT", model_types=("bert", "electra"), layers=layers, sizes=SIZES)
+STATED = Stated(neurons={"encoder": "intermediate_size"}, layers={"encoder": "num_hidden_layers"})
+
+FAMILY = Family(name="BERT", model_types=("bert", "electra"), layers=layers, sizes=SIZES, stated=STATED)

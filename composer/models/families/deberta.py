@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..family import Family, Layer, ModelConfig
-from .bert import SIZES, encoder
+from .bert import SIZES, STATED, encoder
 
 
 def layers(config: ModelConfig) -> Iterator[Layer]:
@@ -22,5 +22,6 @@ FAMILY = Family(
     model_types=("deberta-v2",),
     layers=layers,
     sizes=SIZES,
+    stated=STATED,
     followers=("pos_key_proj", "pos_query_proj"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..family import Family, Layer, ModelConfig, Sublayer, attention, linear
+from ..family import Family, Layer, ModelConfig, Stated, Sublayer, attention, linear
 from .prefix import prefix
 
 
@@ -41,4 +41,5 @@ FAMILY = Family(
     model_types=("distilbert",),
     layers=layers,
     sizes=("dim", "hidden_dim", "n_layers", "n_heads"),
+    stated=Stated(neurons={"encoder": "hidden_dim"}, layers={"encoder": "n_layers"}),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...scheme.layout import Projection, Target
-from ..family import Family, Layer, ModelConfig, Sublayer, linear
+from ..family import Family, Layer, ModelConfig, Stated, Sublayer, linear
 from .prefix import prefix
 
 
@@ -41,4 +41,5 @@ FAMILY = Family(
     layers=layers,
     sizes=("n_embd", "n_layer", "n_head"),
     optional=("n_inner",),
+    stated=Stated(neurons={"decoder": "n_inner"}, layers={"decoder": "n_layer"}),
 )

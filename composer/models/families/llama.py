@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..family import Family, Layer, ModelConfig, Sublayer, attention, linear
+from ..family import Family, Layer, ModelConfig, Stated, Sublayer, attention, linear
 from .prefix import prefix
 
 BIASED = {"qwen2": (True, False), "mistral": (False, False)}
@@ -55,4 +55,11 @@ FAMILY = Family(
     layers=layers,
     sizes=("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     optional=("num_key_value_heads", "head_dim"),
+    stated=Stated(
+        neurons={"decoder": "intermediate_size"},
+        layers={"decoder": "num_hidden_layers"},
+        heads="num_attention_heads",
+        groups="num_key_value_heads",
+        head_width="head_dim",
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..family import Family, Layer, ModelConfig
+from ..family import Family, Layer, ModelConfig, Stated
 from .bart import attended, fed_forward
 from .prefix import prefix
 
@@ -28,4 +28,5 @@ FAMILY = Family(
     model_types=("opt",),
     layers=layers,
     sizes=("hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads"),
+    stated=Stated(neurons={"decoder": "ffn_dim"}, layers={"decoder": "num_hidden_layers"}),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..family import Family, Layer, ModelConfig
-from .bert import SIZES, encoder
+from .bert import SIZES, STATED, encoder
 
 
 def layers(config: ModelConfig) -> Iterator[Layer]:
@@ -13,4 +13,6 @@ def layers(config: ModelConfig) -> Iterator[Layer]:
     return encoder(config, "roberta", ("query", "key", "value"))
 
 
-FAMILY = Family(name="RoBERTa", model_types=("roberta", "xlm-roberta", "camembert"), layers=layers, sizes=SIZES)
+FAMILY = Family(
+    name="RoBERTa", model_types=("roberta", "xlm-roberta", "camembert"), layers=layers, sizes=SIZES, stated=STATED
+)

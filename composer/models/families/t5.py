@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...scheme.layout import Stream
-from ..family import Family, Layer, ModelConfig, Sublayer, attention, linear
+from ..family import Family, Layer, ModelConfig, Stated, Sublayer, attention, linear
 
 
 def _attention(path: str, name: str, config: ModelConfig, stream: Stream, memory: Stream) -> Sublayer:
@@ -70,4 +70,9 @@ FAMILY = Family(
     layers=layers,
     sizes=("d_model", "d_kv", "d_ff", "num_heads", "num_layers"),
     shared=("relative_attention_bias.weight",),
+    stated=Stated(
+        neurons={"encoder": "d_ff", "decoder": "d_ff"},
+        layers={"encoder": "num_layers", "decoder": "num_decoder_layers"},
+        heads="num_heads",
+    ),
 )

@@ -1,0 +1,127 @@
+"""What of a model stays, before anything is written: the units that were found, and the layers that go whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ModelError
+from ..models.families import known_types
+from ..models.folder import BaseModel
+from ..models.layouts import full_layout
+from ..models.shapes import shapes_of
+from ..models.storage import HuggingFace
+from ..progress import SILENT, Progress
+from .units import Units, units_of
+from .weights import Weights
+from .zeros import Activation, Found, find
+
+ACTIVATIONS = ("dense_act_fn", "hidden_act", "activation_function", "activation", "hidden_activation")
+"""Keys of configurations that name the activation of feed-forwards."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of a model stays.
+
+    Attributes:
+        base: the masked model, with its ``weights`` and the ``activation`` of its feed-forwards.
+        found: path of some units -> the units, and what of them stays.
+        dropped: paths of the layers that go whole.
+        shifts: name of a bias -> what it gains, since a layer that goes was a constant.
+    """
+
+    base: BaseModel
+    weights: Weights
+    activation: Activation
+    found: Mapping[str, tuple[Units, Found]]
+    dropped: tuple[str, ...] = ()
+    shifts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def left(self) -> Iterator[tuple[Units, Found]]:
+        """Units of the layers that stay, and what was found of each."""
+        return (pair for pair in self.found.values() if pair[0].layer not in self.dropped)
+
+    @property
+    def removed(self) -> int:
+        """How many units go."""
+        return sum(units.count - len(found.kept) for units, found in self.found.values())
+
+    @cached_property
+    def full(self) -> dict[str, int]:
+        """How many units each attention and feed-forward has by the sizes of ``config.json``, by path."""
+        return {units.path: units.count for units in units_of(full_layout(self.base.config))}
+
+    def heads(self, units: Units, kept: tuple[int, ...]) -> tuple[int, ...]:
+        """Indices of kept heads among all that the attention ever had."""
+        had = shapes_of(self.base.config).heads.get(units.path)
+        return tuple(had[i] for i in kept) if had else kept
+
+
+def make_plan(base: BaseModel, progress: Progress = SILENT) -> Plan:
+    """Look through the weights of a folder for units that can go.
+
+    Raises:
+        ModelError: a model that no family's table serves or whose folder is not Hugging Face's, or nothing can go.
+    """
+    if not isinstance(base.storage, HuggingFace):
+        raise ModelError(f"{base.name}: a {base.layout.family} folder is none of transformers; shrinking takes those")
+    layout, weights = base.layout, Weights(base.folder)
+    every = list(units_of(layout))
+    if not every:
+        raise ModelError(
+            f"{base.name}: no table says which heads and neurons a {base.config.get('model_type')!r} model has; "
+            f"allowed: {', '.join(known_types())}"
+        )
+    activation, found = activation_of(base), {}
+    with progress.bar("look for units", len(every)) as bar:
+        for units in every:
+            found[units.path] = units, find(units, weights.read, activation)
+            bar.advance(units.path)
+    plan = Plan(base, weights, activation, found)
+    if not plan.removed:
+        raise ModelError(f"{base.name}: nothing can be taken out: {_why_nothing(plan)}")
+    return plan
+
+
+def _why_nothing(plan: Plan) -> str:
+    zeros = sum(found.zeros_before for _, found in plan.found.values())
+    weights = sum(p.out_features * p.in_features for units, _ in plan.found.values() for p in units.projections)
+    if not zeros:
+        return "no weight of its attentions and feed-forwards is zero; prune it first"
+    return (
+        f"{100 * zeros / weights:.0f} % of single weights are zero, no whole unit is; "
+        "use `compose generate-config --structured`, which takes whole heads and neurons"
+    )
+
+
+def activation_of(base: BaseModel) -> Activation:
+    """The activation of a model's feed-forwards.
+
+    Raises:
+        ModelError: its configuration names none that transformers knows.
+    """
+    from transformers.activations import ACT2FN
+
+    parsed = parsed_config(base.config)
+    named: Any = next((getattr(parsed, name) for name in ACTIVATIONS if getattr(parsed, name, None)), None)
+    if not isinstance(named, str) or named not in ACT2FN:
+        raise ModelError(f"{base.name}: config.json: no activation of transformers in {', '.join(ACTIVATIONS)}")
+    activation: Activation = ACT2FN[named]
+    return activation
+
+
+def parsed_config(config: Mapping[str, Any]) -> Any:
+    """The configuration object of transformers, with its defaults.
+
+    Raises:
+        ValueError: the class refuses these values.
+    """
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
