@@ -56,6 +56,7 @@ __all__ = [
     "show_model",
     "show_scheme",
     "shrink",
+    "speed",
 ]
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from .steps.run import demo_recipe, run
     from .steps.show import show_model, show_scheme
     from .steps.shrink import load, shrink
+    from .steps.speed import speed
     from .steps.tune_blocks import finetune_blocks
     from .steps.tune_model import finetune_model
     from .workspace import Workspace, open
@@ -103,6 +105,7 @@ else:
         "show_model": "steps.show:show_model",
         "show_scheme": "steps.show:show_scheme",
         "shrink": "steps.shrink:shrink",
+        "speed": "steps.speed:speed",
     }
     """Public name -> module and name there: what type checkers read above, for everybody else on first use."""
 

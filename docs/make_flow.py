@@ -66,7 +66,11 @@ WAY = (
 )
 """The work in its order."""
 ABOVE = ("cli", "steps")
-BESIDE = {"forecast": ("scheme", "scheme"), "library": ("pruning", "training/blocks")}
+BESIDE = {
+    "forecast": ("scheme", "scheme"),
+    "library": ("pruning", "training/blocks"),
+    "timing": ("composing", "training"),
+}
 """Rooms beside the files from one room to another."""
 UNDER = ("tasks", "models", "tensors", "parallel", "files", "demo")
 
@@ -173,7 +177,7 @@ def beside() -> Iterator[str]:
         middles = [place(number[name]) + 0.78 * ROOM_HEIGHT + 30 for name in (first, last)]
         height = 130
         top = sum(middles) / 2 - height / 2
-        commands = {"forecast": "plan", "library": "library"}[folder]
+        commands = {"forecast": "plan", "library": "library", "timing": "speed"}[folder]
         yield from box(SIDE_X, top, SIDE_WIDTH, height, folder, "room", commands)
         for y in dict.fromkeys(middles):
             yield from arrow(FILE_X + FILE_WIDTH, y, SIDE_X - 3)

@@ -20,7 +20,7 @@ CLASSES = {"ComposerError", "InputError", "Outcome", "Progress", "Recipe", "Work
 FUNCTIONS = {
     *("build_model", "compare", "demo_recipe", "download", "evaluate", "finetune_blocks", "finetune_model"),
     *("generate_config", "generate_scheme", "load", "load_recipe", "open", "plan", "predict", "prune", "run"),
-    *("show_model", "show_scheme", "shrink"),
+    *("show_model", "show_scheme", "shrink", "speed"),
 }
 STRANGERS = (
     *("torch", "numpy", "networkx", "pydantic", "pydantic_core", "yaml", "safetensors", "huggingface_hub"),

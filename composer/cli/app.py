@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build-model": ("blocks:build_model", "Compose a configuration's model from the library."),
     "shrink": ("shrink:shrink", "Take out of a model what is removed from it."),
     "evaluate": ("measure:evaluate", "Measure models on the task's test data."),
+    "speed": ("speed:speed", "Measure what models take to run."),
     "predict": ("measure:predict", "Try a model on a text, or on lines of standard input."),
     "plot": ("measure:plot", "Draw the loss curves of any number of runs."),
     "assess": ("assess:assess", "Show what can go from a model, and what it costs."),

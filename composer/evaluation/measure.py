@@ -41,7 +41,7 @@ def measure(model: nn.Module, layout: Layout, task: Task, data: Examples, *, bat
         "details": score.details,
         "sparsity": sum(z for z, _ in zeros.values()) / max(1, sum(n for _, n in zeros.values())),
         "seconds_per_example": score.details["seconds"] / len(data),
-        "memory_bytes": _peak_memory(next(model.parameters()).device),
+        "memory_bytes": peak_memory(next(model.parameters()).device),
     }
 
 
@@ -54,8 +54,9 @@ def _check_finite(model: nn.Module, task: Task, data: Examples) -> None:
         raise ModelError(f"{where}: what it computes on {data.source} is not finite; nothing can be measured")
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
+def peak_memory(device: torch.device | None = None) -> int:
+    """Most memory so far, in bytes: of the device where it counts its own, else of the process."""
+    if device is not None and device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -25,7 +25,7 @@ from .conftest import Compose
 ORDER = [
     *("download", "generate-config", "generate-scheme", "show", "plan"),
     *("prune", "finetune", "build-model", "shrink"),
-    *("evaluate", "predict", "plot", "assess", "masks", "compare"),
+    *("evaluate", "speed", "predict", "plot", "assess", "masks", "compare"),
     *("run", "demo"),
     "library",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from ...tensors import masks
 from ...tensors.batches import batch_indices
 from ...tensors.capture import owned
 from ...tensors.ranking import keep_by_rank
+from ...timing import clock
 from ...workspace import Workspace
 from ..workload import Setting
 
@@ -91,17 +91,15 @@ class TimedModel:
 
     def took(self, work: Callable[[], Any]) -> float:
         """Seconds of ``work``."""
-        self.synchronised()
-        began = time.perf_counter()
-        work()
-        self.synchronised()
-        return time.perf_counter() - began
+        return clock.took(work, self._device).wall
 
     def synchronised(self) -> None:
         """Wait until the device has done its work."""
-        device = next(self.model.parameters()).device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        clock.synchronise(self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
 
 def _tokens(sample: Calibration) -> int:
