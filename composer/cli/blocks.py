@@ -140,6 +140,7 @@ def build_model(
         Path | None, Parameter(["-p", "--modules"], help="Library to build from [modules/finetuned].")
     ] = None,
     sweep: Sweep = None,
+    shrink: Annotated[bool, Parameter(help="Small instead of masked (`compose shrink`), models/N-shrunk.")] = False,
     output: Output = None,
     data: Data = DATA,
     machine: Machine = MACHINE,
@@ -149,7 +150,7 @@ def build_model(
     """Compose a configuration's model from the library.
 
     The result is an ordinary Hugging Face folder with tokenizer and model
-    card, models/N. With --sweep each sublayer's last projection is then
+    card, models/N; with --shrink it is small instead of masked. With --sweep each sublayer's last projection is then
     refitted, in execution order, on the inputs that it really gets; that
     needs the data.
 
@@ -165,6 +166,7 @@ def build_model(
     _check_which(configuration, every, output)
     with session(common, data, machine, model=model, sweep=sweep) as (recipe, console):
         shared: dict[str, Any] = {"scheme": scheme, "modules": modules, "output": output, "force": force}
+        shared["shrink"] = "auto" if shrink else None
         shared["progress"] = console.progress
         with composer.open(recipe) as work:
             which = _every(work, scheme) if every else [configuration or 0]

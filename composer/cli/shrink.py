@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from .format import percent, size
+from .format import percent
 from .options import TALK, Force, Output, Talk
 from .session import talking
-from .tables import Sheet, Shown, finished
+from .tables import Sheet, Shown, finished, shrunk_line
 
 Form = Annotated[
     Literal["auto", "plain", "padded", "exact"],
@@ -43,19 +43,7 @@ def shrink(
 
     with talking(talk) as console:
         outcome = shrink(model, output, form, force=force, progress=console.progress)
-        console.show(outcome, shrunk(outcome.summary, finished(outcome, summed(outcome.summary))))
-
-
-def summed(made: dict[str, Any]) -> str:
-    """One line: form, what is left of the whole model, and how it was verified."""
-    parameters, took, macs = made["parameters"], made["bytes"], made["macs"]
-    verified = made["verification"]
-    tokens = f", {verified['generated']} generated tokens equal" if verified["generated"] else ""
-    return (
-        f"{parameters['before']:,} to {parameters['after']:,} parameters, "
-        f"{size(took['before'])} to {size(took['after'])}, {percent(macs['after'] / macs['before'])} of the MACs; "
-        f"verified: logits differ by at most {verified['difference']:.1g}{tokens}"
-    )
+        console.show(outcome, shrunk(outcome.summary, finished(outcome, shrunk_line(outcome.summary))))
 
 
 def shrunk(made: dict[str, Any], line: str) -> Shown:

@@ -147,9 +147,20 @@ def tuned_model(outcome: Outcome) -> Shown:
 def built(outcome: Outcome) -> Shown:
     """What `build-model` composed."""
     made = outcome.summary
-    yield finished(
-        outcome,
-        f"configuration {made['configuration']} from {made['from']}, sparsity {percent(made['sparsity'])}",
+    text = f"configuration {made['configuration']} from {made['from']}, sparsity {percent(made['sparsity'])}"
+    small = made.get("shrunk")
+    yield finished(outcome, f"{text}; {shrunk_line(small)}" if small else text)
+
+
+def shrunk_line(made: dict[str, Any]) -> str:
+    """What shrinking left of a whole model, and how that was verified."""
+    parameters, took, macs = made["parameters"], made["bytes"], made["macs"]
+    verified = made["verification"]
+    tokens = f", {plural(verified['generated'], 'generated token')} equal" if verified["generated"] else ""
+    return (
+        f"{parameters['before']:,} to {parameters['after']:,} parameters, {size(took['before'])} to "
+        f"{size(took['after'])}, {percent(macs['after'] / macs['before'])} of the MACs; verified: logits differ by at "
+        f"most {verified['difference']:.1g}{tokens}"
     )
 
 

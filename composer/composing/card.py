@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..models.folder import BaseModel
 from ..scheme.graph import Node
+
+if TYPE_CHECKING:
+    from ..shrinking.records import Report
 
 CARD = """---
 library_name: {library}
@@ -41,3 +46,47 @@ def model_card(base: BaseModel, root: Node | None, sparsity: float, how: str) ->
     percent = f"{sparsity:.1%}"
     loading = {"library": base.storage.library, "example": base.storage.example(base.config)}
     return CARD.format(base=base.folder.name, percent=percent, how=how, masked=masked, rows=rows, **loading)
+
+
+SHRUNK = """---
+library_name: transformers
+tags: [pruned, composer]
+---
+
+# {name}, shrunk
+
+What was removed from {name} is gone: {before:,} parameters became {after:,}. The answers are the same: logits differ by
+at most {difference:.1g}{tokens}. {form}
+
+Load it: `{example}`{alone}.
+
+| part | kept | zeros inside |
+|---|---|---|
+{rows}
+
+`composer.json` holds the lineage.
+"""
+
+FORM = {
+    "plain": "Any transformers loads it.",
+    "padded": "Any transformers loads it, since units of zeros were kept.",
+    "exact": "Every layer has its own shape; `modeling_shrunk.py` beside the weights loads them.",
+}
+
+
+def shrunk_card(name: str, model: BaseModel, report: Report) -> str:
+    """The text of ``README.md`` of a shrunk model; ``name`` is the masked one's."""
+    verified = report.verification
+    tokens = f", {verified.generated} generated tokens are equal" if verified and verified.generated else ""
+    rows = (f"| `{r.path}` | {r.units.after:,} of {r.units.before:,} | {r.zeros:,} |" for r in report.rows)
+    return SHRUNK.format(
+        name=name,
+        before=report.parameters.before,
+        after=report.parameters.after,
+        difference=verified.difference if verified else 0.0,
+        tokens=tokens,
+        form=FORM[report.form],
+        example=model.storage.example(model.config),
+        alone=", or `composer.load` without the code" if report.form == "exact" else "",
+        rows="\n".join(rows),
+    )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..files.atomic import new_folder
 from ..files.jsonfile import write_text
-from ..files.records import is_current, record, write_record
+from ..files.records import is_current, record, recorded_result, write_record
+from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .outcome import Outcome
+from .shrink import SUFFIX, check_form, shrink_folder
+
+if TYPE_CHECKING:
+    from ..shrinking.shrink import Asked
 
 
 def build_model(
@@ -19,23 +25,44 @@ def build_model(
     scheme: Path | None = None,
     modules: Path | None = None,
     output: Path | None = None,
+    shrink: Asked | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Outcome:
-    """Compose configuration ``i`` into an ordinary Hugging Face folder, ``models/i``."""
+    """Compose configuration ``i`` into an ordinary Hugging Face folder, ``models/i``.
+
+    Args:
+        shrink: the form of a model without what is removed from it (:func:`composer.shrink`), which is written then,
+            to ``models/i-shrunk``; None writes the masked model.
+    """
     from .starting_model import starting_model
 
     space = Workspace.of(recipe)
     start = starting_model(space, "composed", i, scheme, modules)
-    folder, source = output or space.built_model(i), modules or space.finetuned
+    built = space.built_model(i)
+    folder = output or (built.with_name(built.name + SUFFIX) if shrink else built)
+    source = modules or space.finetuned
     space.check_output(folder, source)
     inputs, sparsity = start.inputs(space), start.sparsity(space)
     summary = {"configuration": i, "sparsity": sparsity, "from": str(source), "swept": start.sweep is not None}
+    if shrink:
+        check_form(shrink)
+        inputs["shrink"] = shrink
     if is_current(folder, inputs, force=force):
-        return Outcome(folder, False, summary)
+        return Outcome(folder, False, summary | ({"shrunk": recorded_result(folder)} if shrink else {}))
     from ..composing.card import model_card
 
     model, _, _ = start.model(space, progress)
+    if shrink:
+
+        def masked(place: Path) -> BaseModel:
+            space.base.save(model, place)
+            return BaseModel(place)
+
+        more = {"configuration": i, "rates": start.rates, "recipe": space.resolved()}
+        name = f"{space.base.folder.name}-{i}"
+        report = shrink_folder(folder, masked, shrink, inputs, name=name, progress=progress, **more)
+        return Outcome(folder, True, summary | {"shrunk": report.as_json()})
     with new_folder(folder) as temporary:
         space.base.save(model, temporary)
         how = f"composed from {len(inputs['blocks'])} blocks" + (", then swept" if start.sweep else "")

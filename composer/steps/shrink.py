@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, RecipeError, did_you_mean
+from ..errors import ModelError, OutputError, RecipeError, did_you_mean
 from ..files.atomic import new_folder
+from ..files.jsonfile import write_text
 from ..files.records import is_current, record, recorded_result, write_record
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
@@ -16,13 +20,14 @@ from .outcome import Outcome
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..shrinking.records import Report
     from ..shrinking.shrink import Asked
 
 FORMS = ("auto", "plain", "padded", "exact")
 
 
 def shrink(
-    model: str | Path,
+    model: str | Path | nn.Module,
     output: str | Path | None = None,
     form: Asked = "auto",
     *,
@@ -36,7 +41,7 @@ def shrink(
     ``plain`` and ``padded`` forms, with ``trust_remote_code=True`` in the ``exact`` one.
 
     Args:
-        model: a folder whose removed weights are 0, made by Composer or not.
+        model: a folder whose removed weights are 0, made by Composer or not; or a model of transformers in memory.
         output: the new folder [the model's name with ``-shrunk``].
         form: ``plain`` if the configuration of the architecture can state the result; ``exact`` gives every layer its
             own shape; ``padded`` is plain with zero units up to the largest layer; ``auto`` is plain if possible, else
@@ -47,33 +52,94 @@ def shrink(
         ModelError: nothing can be taken out, the form cannot state the result, or the result is not the same model.
         OutputError: the output exists and was made from other inputs.
     """
-    if form not in FORMS:
-        raise RecipeError(f"--form: got {form!r}; allowed: {', '.join(FORMS)}{did_you_mean(form, FORMS)}")
+    check_form(form)
+    if not isinstance(model, (str, Path)):
+        return _shrink_loaded(model, output, form, force=force, progress=progress)
     base = BaseModel(model)
-    folder = Path(output).expanduser() if output else base.folder.with_name(f"{base.folder.name}-shrunk")
-    if folder.resolve() == base.folder.resolve() or folder.resolve() in base.folder.resolve().parents:
+    folder = Path(output).expanduser() if output else Path(os.path.abspath(base.folder) + SUFFIX)
+    if folder.resolve() in (base.folder.resolve(), *base.folder.resolve().parents):
         raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
     inputs = {"stage": "shrunk", "model": base.fingerprint, "form": form}
     if is_current(folder, inputs, force=force):
         return Outcome(folder, False, recorded_result(folder) or {})
-    return Outcome(folder, True, shrink_folder(base, folder, form, inputs, progress=progress))
+    report = shrink_folder(folder, lambda _: base, form, inputs, progress=progress)
+    return Outcome(folder, True, report.as_json())
+
+
+SUFFIX = "-shrunk"
+"""What a shrunk model's folder is called by default: the masked one's name with this."""
+
+
+def check_form(form: str) -> None:
+    """Refuse a form that is none.
+
+    Raises:
+        RecipeError: naming those that are.
+    """
+    if form not in FORMS:
+        raise RecipeError(f"--form: got {form!r}; allowed: {', '.join(FORMS)}{did_you_mean(form, FORMS)}")
+
+
+def _shrink_loaded(
+    model: nn.Module, output: str | Path | None, form: Asked, *, force: bool, progress: Progress
+) -> Outcome:
+    """Shrink a model of transformers that is in memory; its folder is written first."""
+    if output is None:
+        raise OutputError("output: nothing given; a model in memory has no folder to be named after")
+    anyhow: Any = model
+    if not hasattr(anyhow, "save_pretrained"):
+        raise ModelError(f"model: got a {type(model).__name__}; allowed: a folder, or a model of transformers")
+    folder = Path(output).expanduser()
+    if folder.exists() and not force:
+        raise OutputError(f"{folder}: exists, and models in memory cannot be told apart; force=True replaces it")
+
+    def saved(place: Path) -> BaseModel:
+        anyhow.save_pretrained(place)
+        return BaseModel(place)
+
+    report = shrink_folder(folder, saved, form, {"stage": "shrunk", "form": form}, progress=progress)
+    return Outcome(folder, True, report.as_json())
 
 
 def shrink_folder(
-    base: BaseModel, folder: Path, form: Asked, inputs: dict[str, Any], *, progress: Progress = SILENT
-) -> dict[str, Any]:
-    """Shrink ``base`` into ``folder``, verify it, and keep the record of it; returns the report as plain data."""
+    folder: Path,
+    masked: Callable[[Path], BaseModel],
+    form: Asked,
+    inputs: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    progress: Progress = SILENT,
+    **more: Any,
+) -> Report:
+    """Shrink a masked model into ``folder``, verify it, and keep a card and a record of it.
+
+    Args:
+        masked: gives the masked model; one that has to be written first goes into the empty folder that it is given.
+        inputs: decide whether the folder is current.
+        name: what the card calls the model [its folder].
+        more: further entries of the record.
+    """
+    from ..composing.card import shrunk_card
     from ..shrinking.shrink import shrink_into
     from ..shrinking.verify import verify
 
-    with new_folder(folder) as temporary, progress.bar("shrink", 2) as bar:
-        report = shrink_into(temporary, base, form, progress)
-        bar.advance("written")
-        report = replace(report, verification=verify(base.folder, temporary))
-        bar.advance("verified")
-        result = report.as_json()
-        write_record(temporary, record(inputs, result=result))
-    return result
+    with new_folder(folder) as temporary:
+        source = temporary / MASKED
+        source.mkdir()
+        base = masked(source)
+        with progress.bar("shrink", 2) as bar:
+            written = shrink_into(temporary, base, form, progress)
+            bar.advance("written")
+            report = replace(written, verification=verify(base.folder, temporary))
+            bar.advance("verified")
+        shutil.rmtree(source)
+        write_text(temporary / "README.md", shrunk_card(name or base.folder.name, BaseModel(temporary), report))
+        write_record(temporary, record(inputs, result=report.as_json(), **more))
+    return report
+
+
+MASKED = "masked"
+"""Where a masked model lies that is not kept, while the shrunk one is made of it."""
 
 
 def load(folder: str | Path) -> nn.Module:

@@ -75,8 +75,10 @@ def masked(model_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> Ma
 
 @pytest.fixture(autouse=True)
 def _few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the searches beam search alone: it reorders the cache, which greedy search only fills."""
     monkeypatch.setattr(verify, "NEW", 4)
     monkeypatch.setattr(verify, "TEXTS", 2)
+    monkeypatch.setattr(verify, "SEARCHES", {"beam": 2})
 
 
 def shrunk(masked: Masked, tmp_path: Path, name: str, choice: str, asked: Asked) -> tuple[Any, BaseModel]:
