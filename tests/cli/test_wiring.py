@@ -139,7 +139,8 @@ def test_all_configurations(words: str, step: str, recorder: Recorder, compose: 
 def test_build_model(recorder: Recorder, compose: Compose) -> None:
     name, _, args, given = ran(recorder, compose, "build-model", "-n", "0", "-p", "lib", "-o", "out")
     assert (name, args) == ("build_model", (0,))
-    assert given == {"scheme": None, "modules": Path("lib"), "output": Path("out"), "force": False}
+    shared = {"scheme": None, "modules": Path("lib"), "output": Path("out"), "force": False}
+    assert given == {**shared, "shrink": None}
 
 
 def test_evaluate(recorder: Recorder, compose: Compose) -> None:
