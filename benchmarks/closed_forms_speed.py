@@ -1,4 +1,4 @@
-"""Seconds, losses and memory of the closed forms, before and after a commit, in one run on one machine.
+"""Seconds (wall, processor), losses and memory of the closed forms, before and after a commit, in one run.
 
 `closed_forms.py --parts speed` runs this file twice for each case, with the tree of `--before` and with this one,
 each in a process of its own. Cases: masks and blocks of eight configurations on T5 and DistilBERT, fourteen
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,7 @@ def _tree(commit: str) -> Iterator[Path]:
 
 
 def _run(root: Path, case: str, shared: Path, output: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, case, str(shared), str(output.resolve())]
+    command = [sys.executable, "-P", __file__, case, str(shared), str(output.resolve())]
     paths = os.pathsep.join([str(root), str(root / "benchmarks")])
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, cwd=root)
     if done.returncode:
@@ -62,20 +63,20 @@ def phase(case: str, shared: Path, output: Path) -> dict[str, Any]:
     import joint
     from common import losses, plan
 
-    import composer
-
+    prune, finetune_blocks = _steps()
+    shutil.rmtree(output, ignore_errors=True)  # what is in a library is not made again
     task = "distilbert" if case == "structured" else case
     given = argparse.Namespace(task=task, shared=shared, output=output, steps=20)
-    bench = joint.Bench(given, 1)
-    space = bench.space(case, 8, criterion="obs", trainer="least_squares")
+    runs = getattr(joint, "SeededRuns", None) or joint.Bench  # its name in older trees
+    space = runs(given, 1).space(case, 8, criterion="obs", trainer="least_squares")
     if case == "structured":
         neurons = [{"rate": rate, "granularity": "neuron"} for rate in NEURONS]
         plan(space, [{"*attention": 0.5, "*lin1": one} for one in neurons], force=True)
     space.examples("train")
     space.fresh_model()  # what a process does once is no part of it
-    masks, _ = _timed(lambda: composer.prune(space))
+    masks, _ = _timed(lambda: prune(space))
     before = _memory()
-    blocks, done = _timed(lambda: composer.finetune_blocks(space))
+    blocks, done = _timed(lambda: finetune_blocks(space))
     return {
         "masks": masks,
         "blocks": blocks,
@@ -124,6 +125,17 @@ def layers() -> dict[str, Any]:
     return found | {"peak_mib": round(_memory())}
 
 
+def _steps() -> tuple[Any, Any]:
+    """The tree's `prune` and `finetune_blocks`."""
+    try:
+        from composer.steps.prune import prune
+        from composer.steps.tune_blocks import finetune_blocks
+    except ImportError:
+        from composer.steps import finetune_blocks, prune  # type: ignore[no-redef, attr-defined]
+
+    return prune, finetune_blocks
+
+
 def _tolerance() -> float:
     """At which the tree's blocks are solved."""
     try:
@@ -134,10 +146,12 @@ def _tolerance() -> float:
     return float(moments.TOLERANCE)
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    began = time.perf_counter()
+def _timed(work: Callable[[], Any]) -> tuple[list[float], Any]:
+    """Wall and processor seconds, and the result: the machine may have other work."""
+    began = time.perf_counter(), time.process_time()
     result = work()
-    return round(time.perf_counter() - began, 2), result
+    spent = time.perf_counter() - began[0], time.process_time() - began[1]
+    return [round(seconds, 2) for seconds in spent], result
 
 
 def _memory() -> float:
