@@ -31,6 +31,7 @@ from .options import (
     Training,
 )
 from .session import session
+from .suites import SUITES, Suites, evaluated_suites
 
 
 def evaluate(
@@ -38,12 +39,13 @@ def evaluate(
     /,
     *,
     output: Output = None,
+    suites: Suites = SUITES,
     data: Data = DATA,
     machine: Machine = MACHINE,
     force: Force = False,
     common: Common = COMMON,
 ) -> None:
-    """Measure models on the task's test data.
+    """Measure models on the task's test data, or on suites of benchmarks.
 
     Translation: BLEU with its signature, and chrF. Classification: accuracy
     and F1. Language models, masked or not: perplexity. Question answering:
@@ -51,14 +53,27 @@ def evaluate(
     is an answer. All: loss, sparsity, seconds per example and memory. Results
     are kept in results/.
 
+    With --suite or --tasks: benchmarks, each with its own metric, standard error
+    and chance level; every model is compared with the first one on the same
+    examples. Answers, figures and evaluation.html are kept in evaluation/.
+
     Example
 
         compose evaluate models/base models/2-finetuned --data multi30k
         compose evaluate models/2-finetuned --data multi30k --test-size 200 --json
+        compose evaluate models/base models/2 --suite language --suite-data data
     """
     from composer.steps.evaluate import evaluate
 
     with session(common, data, machine) as (recipe, console):
+        if suites.asked:
+            from composer.steps.evaluate_suites import evaluate_suites
+
+            chosen = suites.arguments()
+            more: dict[str, Any] = {"output": output, "force": force, "progress": console.progress}
+            outcome = evaluate_suites(recipe, models, **chosen, **more)
+            console.show(outcome, evaluated_suites(outcome))
+            return
         outcome = evaluate(recipe, models, output=output, force=force, progress=console.progress)
         console.show(outcome, tables.results(outcome))
 

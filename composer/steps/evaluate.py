@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +60,20 @@ def evaluate(
 
 def _result_files(space: Workspace, bases: Sequence[BaseModel]) -> list[Path]:
     """A file for each model, named after its folder; where files would be called alike, after those above it too."""
-    folders = [Path(os.path.abspath(base.folder)) for base in bases]
-    files = {folder: space.result_file(base.folder) for folder, base in zip(folders, bases, strict=True)}
-    for depth in range(2, max(len(folder.parts) for folder in folders) + 1):
-        uses = Counter(files.values())
-        alike = [folder for folder, file in files.items() if uses[file] > 1]
-        files |= {folder: space.result_named("-".join(folder.parts[-depth:]).strip(os.sep)) for folder in alike}
-    return [files[folder] for folder in folders]
+    names = names_apart([base.folder for base in bases], lambda folder: space.result_file(folder).stem)
+    return [space.result_named(names[base.folder]) for base in bases]
+
+
+def names_apart(folders: Sequence[Path], short: Callable[[Path], str]) -> dict[Path, str]:
+    """A name for each folder: the short one, or where those would be alike, with the folders above it."""
+    names = {folder: short(folder) for folder in folders}
+    absolute = {folder: Path(os.path.abspath(folder)) for folder in folders}
+    for depth in range(2, max((len(path.parts) for path in absolute.values()), default=0) + 1):
+        different = {(absolute[folder], name) for folder, name in names.items()}
+        uses = Counter(name for _, name in different)
+        alike = [folder for folder, name in names.items() if uses[name] > 1]
+        names |= {folder: "-".join(absolute[folder].parts[-depth:]).strip(os.sep) for folder in alike}
+    return names
 
 
 def _inputs(space: Workspace, base: BaseModel) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +58,13 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 def attention_mask(rows: Sequence[Sequence[int]]) -> Tensor:
     """1 for each real token, 0 for padding: (rows, longest)."""
     return pad([[1] * len(row) for row in rows], 0)
+
+
+def padded_inputs(features: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Tensor]:
+    """What the tokenizer gave of each text as one batch, with ``attention_mask``: each (texts, longest)."""
+    rows = {name: [feature[name] for feature in features] for name in features[0]}
+    batch = {name: pad(row, pad_id if name == "input_ids" else 0) for name, row in rows.items()}
+    return {**batch, "attention_mask": attention_mask(rows["input_ids"])}
 
 
 PADDED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..errors import DataError, ModelError
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
-from .batching import attention_mask, check_length, pad, tokenise, usual_length
+from .batching import check_length, padded_inputs, tokenise, usual_length
 from .data.formats import Table, few
 from .data.labels import Labels
 from .data.options import SENTENCE, DataOptions
@@ -72,10 +72,8 @@ class ClassificationTask:
 
     def collate(self, features: Sequence[Feature]) -> Batch:
         """Inputs with ``attention_mask``, each (batch, length); ``labels`` (batch,)."""
-        rows: dict[str, list[Any]] = {name: [f[name] for f in features] for name in features[0]}
-        labels = rows.pop("labels", None)
-        batch = {name: pad(row, self._pad if name == "input_ids" else 0) for name, row in rows.items()}
-        batch["attention_mask"] = attention_mask(rows["input_ids"])
+        labels: list[Any] | None = [f["labels"] for f in features] if "labels" in features[0] else None
+        batch = padded_inputs([{k: v for k, v in f.items() if k != "labels"} for f in features], self._pad)
         if labels is not None:
             batch["labels"] = torch.tensor(labels, dtype=torch.long)
         return batch

@@ -45,11 +45,17 @@ class LanguageModelTask(TextTask):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Mean cross entropy in nats over all tokens but the first of each window; and how many they are."""
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return token_loss(logits, _following(batch))
+        return token_loss(logits, self.predicted(batch))
+
+    def predicted(self, batch: Batch) -> Tensor:
+        """The token after each place, :data:`IGNORED` where there is none: (batch, window)."""
+        following = torch.full_like(batch["labels"], IGNORED)
+        following[:, :-1] = batch["labels"][:, 1:]
+        return following
 
     def asked(self, batch: Batch) -> Tensor:
         """Places with a token after them, which is what is predicted there: (batch, window), bool."""
-        return _following(batch) != IGNORED
+        return self.predicted(batch) != IGNORED
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """How the model goes on after each text, ``max_target_length`` tokens at most, on one line."""
@@ -71,10 +77,3 @@ class LanguageModelTask(TextTask):
         ):
             answer = model.generate(**batch)[0, len(tokens) :]  # type: ignore[operator]
         return " ".join(self._tokenizer.decode(answer.tolist(), skip_special_tokens=True).split())
-
-
-def _following(batch: Batch) -> Tensor:
-    """The token after each place, :data:`IGNORED` where there is none: (batch, window)."""
-    following = torch.full_like(batch["labels"], IGNORED)
-    following[:, :-1] = batch["labels"][:, 1:]
-    return following

@@ -92,6 +92,10 @@ class TextTask(ABC):
         """Bool mask of the task's stream: (batch, window)."""
         return {self.stream: batch["attention_mask"].bool()}
 
+    def predicted(self, batch: Batch) -> Tensor:
+        """The token that is asked for at each place, :data:`IGNORED` where none is: (batch, window)."""
+        return batch["labels"]
+
     def asked(self, batch: Batch) -> Tensor:
         """Places with a label: (batch, window), bool."""
         return batch["labels"] != IGNORED

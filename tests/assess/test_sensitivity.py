@@ -10,11 +10,11 @@ import torch
 
 from composer.assess.assess import assess
 from composer.assess.measure.assessed_model import AssessedModel
-from composer.assess.measure.journal import Journal
 from composer.assess.measure.proposal import assess_proposal
 from composer.assess.measure.sensitivity import assess_sensitivity
 from composer.assess.settings import Settings
 from composer.errors import OutputError
+from composer.files.journal import Journal
 from composer.recipe import Recipe
 from composer.scheme.configurations import read_configurations, resolve
 from composer.tasks.loss import mean_loss

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ...errors import ConfigError
+from ...files.journal import Journal
 from ...files.records import record
 from ...progress import SILENT, Progress
 from ...pruning.criteria import CRITERIA
@@ -20,7 +21,6 @@ from ...workspace import Workspace
 from ..command_line import command
 from ..contents import Header
 from ..settings import CALIBRATION, EXAMPLES, Settings
-from .journal import Journal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

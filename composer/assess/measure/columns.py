@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...files.journal import Journal
 from ...files.jsonfile import write_json
 from ...files.stats import write_csv
 from ...models.folder import DEMO
 from ...scheme.layout import Layout
 from .assessed_model import AssessedModel
 from .calibrations import opened
-from .journal import Journal
 
 if TYPE_CHECKING:
     from ...calibration.gram import Gram

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...choosing.greedy import Choice, Point, choose, lower_hull, rise_at
 from ...errors import ConfigError
+from ...files.journal import Journal
 from ...files.jsonfile import write_json
 from ...files.stats import write_csv
 from ...scheme.configurations import (
@@ -22,7 +23,6 @@ from ...scheme.shapes import rate_of
 from ..contents import ProposalFile, SensitivityFile, WholeLoss
 from ..settings import beyond
 from .assessed_model import AssessedModel
-from .journal import Journal
 from .sensitivity import rises
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...files.journal import Journal
 from ...files.jsonfile import write_json
 from ...files.stats import write_csv
 from ...pruning.criteria import CRITERIA
@@ -13,7 +14,6 @@ from ...scheme.layout import Target
 from ...scheme.shapes import default_shape
 from ..contents import HeadLoss, SensitivityFile, TargetLoss
 from .assessed_model import AssessedModel
-from .journal import Journal
 from .stored_weights import layers
 
 if TYPE_CHECKING:

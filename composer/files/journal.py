@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...files.atomic import disk_errors
-from ...files.jsonfile import canonical, digest_of
+from .atomic import disk_errors
+from .jsonfile import canonical, digest_of
 
 FOLDER = ".journal"
 
@@ -24,7 +24,7 @@ class Journal:
         """Read the rows that an earlier run has kept.
 
         Args:
-            folder: of the assessment; the file lies in ``.journal`` inside.
+            folder: of the results; the file lies in ``.journal`` inside.
             inputs: fingerprint of the model, digests of the data, settings.
             force: forget what is there.
         """
@@ -51,6 +51,14 @@ class Journal:
             self._append({"key": list(key), "row": row})
             self._rows[name] = row
         return self._rows[name]
+
+    def remove(self) -> None:
+        """Forget the rows, and their file: what they were kept for is finished."""
+        self._rows.clear()
+        with disk_errors(self.path):
+            self.path.unlink(missing_ok=True)
+            if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
+                self.path.parent.rmdir()
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with disk_errors(self.path):

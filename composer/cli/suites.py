@@ -1,0 +1,148 @@
+"""The part of `evaluate` that asks suites of benchmarks: its flags, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from composer.steps.outcome import Outcome
+from composer.tasks.metrics.table import metric_of
+
+from .format import NONE, number, percent, plural
+from .options import Whole, Words, levels
+from .tables import Sheet, Shown
+
+_SUITES = Group("Suites of benchmarks", sort_key=4)
+
+
+@Parameter("*", group=_SUITES)
+@dataclass(frozen=True, kw_only=True)
+class Suites:
+    """Which benchmarks, and how they are asked."""
+
+    suite: Annotated[Words | None, Parameter(help="Suites: language, glue.")] = None
+    tasks: Annotated[Words | None, Parameter(metavar="TASK,...", help="Single tasks of the suites, as sst2,cola.")] = (
+        None
+    )
+    suite_data: Annotated[Path | None, Parameter(help="Folder with their files [the hub].")] = None
+    limit: Annotated[Whole | None, Parameter(help="Only the first so many examples of each task [all].")] = None
+    suite_batch: Annotated[Whole | None, Parameter(help="Examples that are answered at once [32].")] = None
+    window: Annotated[
+        Whole | None, Parameter(help="Tokens of a window of running text [the model's, at most 1024].")
+    ] = None
+    show: Annotated[bool, Parameter(help="Print examples on which the second model differs from the first.")] = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether suites are to be evaluated, and not the task's test data."""
+        return any(value not in (None, False) for value in vars(self).values())
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of :func:`composer.steps.evaluate_suites.evaluate_suites`.
+
+        Raises:
+            RecipeError: numbers below 1, a folder that is not there.
+        """
+        from composer.evaluation.suites.suite import SuiteOptions
+
+        values = {"limit": self.limit, "batch_size": self.suite_batch, "window": self.window}
+        given = {name: value for name, value in values.items() if value is not None}
+        options = SuiteOptions(data=self.suite_data and self.suite_data.expanduser(), **given)
+        options.check()
+        names = {"suites": levels(self.suite) or [], "tasks": levels(self.tasks) or []}
+        return {**names, "options": options, "show": self.show}
+
+
+SUITES = Suites()
+
+
+def evaluated_suites(outcome: Outcome) -> Shown:
+    """What `evaluate --suite` measured: a column for each model; then what differs from the first."""
+    told = outcome.summary
+    models = [model["label"] for model in told["models"]]
+    sheet = Sheet("Suites", ["task", "metric"], [*models, "chance", "examples"], "± standard error")
+    suite = None
+    for row in told["rows"]:
+        if suite not in (None, row["suite"]):
+            sheet.add_section()
+        suite = row["suite"]
+        for i, measure in enumerate(_first(row["cells"])):
+            cells = [_cell(row["cells"].get(model), i) for model in models]
+            name = measure["name"]
+            chance = _figure(name, measure["chance"])
+            sheet.add_row(
+                row["heading"] if not i else "", metric_of(name).label, *cells, chance, f"{row['examples']:,}"
+            )
+    for average in told["averages"]:
+        cells = [_average(average) if average["model"] == model else NONE for model in models]
+        sheet.add_row(average["heading"], f"average of {average['groups']} of {average['of']}", *cells, NONE, NONE)
+    yield sheet
+    yield from _pairs(told["rows"], models)
+    yield from _shown(told.get("shown", ()))
+    state = "" if outcome.fresh else " (nothing had to be measured again)"
+    yield f"answers and figures: {outcome.output}{state}"
+
+
+def _first(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return next(iter(cells.values()))
+
+
+def _figure(name: str, value: float | None) -> str:
+    return number(value, metric_of(name).decimals)
+
+
+def _cell(measures: list[dict[str, Any]] | None, i: int) -> str:
+    if measures is None or i >= len(measures):
+        return NONE
+    name, value, error = (measures[i][key] for key in ("name", "value", "error"))
+    return f"{_figure(name, value)} ± {_figure(name, error)}" if error is not None else _figure(name, value)
+
+
+def _average(average: Mapping[str, Any]) -> str:
+    return f"{number(average['value'])} ± {number(average['error'])}"
+
+
+def _pairs(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> Iterator[Sheet]:
+    """Each model against the first."""
+    from composer.evaluation.suites.comparison import verdict
+
+    for model in models[1:]:
+        sheet = Sheet(
+            f"{model} against {models[0]}", ["task", "verdict"], ["difference", "95 % interval", "p, adjusted"]
+        )
+        compared = [(row, row["pairs"][model]) for row in rows if model in row["pairs"]]
+        for row, pair in compared:
+            if pair.get("low") is None:
+                sheet.add_row(row["heading"], verdict(pair), NONE, NONE, NONE)
+                continue
+            decimals = metric_of(pair["measure"]).decimals
+            low, high = (number(pair[end], decimals) for end in ("low", "high"))
+            p = number(pair["adjusted_p"], 3)
+            sheet.add_row(row["heading"], verdict(pair), f"{pair['value']:+.{decimals}f}", f"{low} to {high}", p)
+        if compared:
+            yield sheet
+
+
+def _shown(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str | Sheet]:
+    """Examples on which two models differ."""
+    for task in tasks:
+        share = percent(task["differ"] / task["of"] if task["of"] else 0.0)
+        title = f"{task['heading']}: {plural(task['differ'], 'example')} answered otherwise ({share})"
+        sheet = Sheet(title, ["example", "right", *task["models"]], [])
+        for row in task["examples"]:
+            answers = [_mark(answer, right) for answer, right in zip(row["answers"], row["right"], strict=True)]
+            sheet.add_row(f"{row['id']}: {_short(row['prompt'])}", _short(row["gold"]), *answers)
+        yield sheet
+
+
+def _mark(answer: str, right: bool | None) -> str:
+    return _short(answer) + ("" if right is None else " (right)" if right else " (wrong)")
+
+
+def _short(text: str, most: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}…"
