@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "finetune": ("blocks:finetune", "Fine-tune the shared blocks, or whole models."),
     "build-model": ("blocks:build_model", "Compose a configuration's model from the library."),
     "shrink": ("shrink:shrink", "Take out of a model what is removed from it."),
-    "evaluate": ("measure:evaluate", "Measure models on the task's test data, or on suites of benchmarks."),
+    "evaluate": ("measure:evaluate", "Measure models on test data, or on suites of benchmarks."),
     "speed": ("speed:speed", "Measure what models take to run."),
     "predict": ("measure:predict", "Try a model on a text, or on lines of standard input."),
     "plot": ("measure:plot", "Draw the loss curves of any number of runs."),

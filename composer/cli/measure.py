@@ -45,7 +45,7 @@ def evaluate(
     force: Force = False,
     common: Common = COMMON,
 ) -> None:
-    """Measure models on the task's test data, or on suites of benchmarks.
+    """Measure models on test data, or on suites of benchmarks.
 
     Translation: BLEU with its signature, and chrF. Classification: accuracy
     and F1. Language models, masked or not: perplexity. Question answering:
