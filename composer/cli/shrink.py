@@ -7,13 +7,18 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .format import percent
-from .options import TALK, Force, Output, Talk
+from .options import TALK, Force, Output, Talk, Words
 from .session import talking
 from .tables import Sheet, Shown, finished, shrunk_line
 
 Form = Annotated[
     Literal["auto", "plain", "padded", "exact"],
     Parameter(help="plain if the architecture can state it, else exact; or one of them [auto]."),
+]
+
+Targets = Annotated[
+    Words | None,
+    Parameter(metavar="GLOB...", help="Of a model of no known family: projections whose rows go, then their reader."),
 ]
 
 
@@ -23,6 +28,7 @@ def shrink(
     *,
     output: Output = None,
     form: Form = "auto",
+    targets: Targets = None,
     force: Force = False,
     talk: Talk = TALK,
 ) -> None:
@@ -42,7 +48,7 @@ def shrink(
     from composer.steps.shrink import shrink
 
     with talking(talk) as console:
-        outcome = shrink(model, output, form, force=force, progress=console.progress)
+        outcome = shrink(model, output, form, targets=targets or (), force=force, progress=console.progress)
         console.show(outcome, shrunk(outcome.summary, finished(outcome, shrunk_line(outcome.summary))))
 
 

@@ -158,7 +158,9 @@ def _entries(file: Path) -> list[TensorEntry]:
     return [TensorEntry(**vars(tensor), name=name, file=file) for name, tensor in head.tensors.items()]
 
 
-def write_tensors(path: Path, heads: Mapping[str, tuple[str, tuple[int, ...]]], data: Iterable[Iterable[bytes]]) -> int:
+def write_tensors(
+    path: Path, heads: Mapping[str, tuple[str, tuple[int, ...]]], data: Iterable[Iterable[bytes | memoryview]]
+) -> int:
     """Write a safetensors file piece by piece, so that no more than a piece is ever in memory.
 
     Args:

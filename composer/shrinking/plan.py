@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,15 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ModelError
-from ..models.families import known_types
 from ..models.folder import BaseModel
 from ..models.layouts import full_layout
 from ..models.shapes import shapes_of
 from ..models.storage import HuggingFace
 from ..progress import SILENT, Progress
+from .pairs import pairs_of
 from .units import Units, units_of
 from .weights import Weights
-from .zeros import Activation, Found, find
+from .zeros import Activation, Found, find, zeros_by_unit
 
 ACTIVATIONS = ("dense_act_fn", "hidden_act", "activation_function", "activation", "hidden_activation")
 """Keys of configurations that name the activation of feed-forwards."""
@@ -37,7 +37,7 @@ class Plan:
 
     base: BaseModel
     weights: Weights
-    activation: Activation
+    activation: Activation | None
     found: Mapping[str, tuple[Units, Found]]
     dropped: tuple[str, ...] = ()
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
@@ -63,22 +63,29 @@ class Plan:
         return tuple(had[i] for i in kept) if had else kept
 
 
-def make_plan(base: BaseModel, progress: Progress = SILENT) -> Plan:
+def make_plan(base: BaseModel, progress: Progress = SILENT, targets: Sequence[str] = ()) -> Plan:
     """Look through the weights of a folder for units that can go.
 
+    Args:
+        targets: of a model that no family's table serves, globs of the projections that belong together
+            (:func:`composer.shrinking.pairs.pairs_of`).
+
     Raises:
-        ModelError: a model that no family's table serves or whose folder is not Hugging Face's, or nothing can go.
+        ModelError: a model whose folder is not Hugging Face's, units that nothing names, or nothing can go.
     """
     if not isinstance(base.storage, HuggingFace):
         raise ModelError(f"{base.name}: a {base.layout.family} folder is none of transformers; shrinking takes those")
     layout, weights = base.layout, Weights(base.folder)
-    every = list(units_of(layout))
+    if targets and layout.listed:
+        raise ModelError(f"--targets: the family's table says what a {layout.family} consists of; give none")
+    every = list(pairs_of(layout, targets, base.name) if targets else units_of(layout))
     if not every:
         raise ModelError(
-            f"{base.name}: no table says which heads and neurons a {base.config.get('model_type')!r} model has; "
-            f"allowed: {', '.join(known_types())}"
+            f"{base.name}: no table says which heads and neurons a {base.config.get('model_type')!r} model has; name "
+            "what belongs together with --targets: globs of the projections whose rows go, then of those that read them"
         )
-    activation, found = activation_of(base), {}
+    activation = activation_of(base)
+    found: dict[str, tuple[Units, Found]] = {}
     with progress.bar("look for units", len(every)) as bar:
         for units in every:
             found[units.path] = units, find(units, weights.read, activation)
@@ -90,7 +97,7 @@ def make_plan(base: BaseModel, progress: Progress = SILENT) -> Plan:
 
 
 def _why_nothing(plan: Plan) -> str:
-    zeros = sum(found.zeros_before for _, found in plan.found.values())
+    zeros = sum(int(zeros_by_unit(units, plan.weights.read).sum()) for units, _ in plan.found.values())
     weights = sum(p.out_features * p.in_features for units, _ in plan.found.values() for p in units.projections)
     if not zeros:
         return "no weight of its attentions and feed-forwards is zero; prune it first"
@@ -100,19 +107,13 @@ def _why_nothing(plan: Plan) -> str:
     )
 
 
-def activation_of(base: BaseModel) -> Activation:
-    """The activation of a model's feed-forwards.
-
-    Raises:
-        ModelError: its configuration names none that transformers knows.
-    """
+def activation_of(base: BaseModel) -> Activation | None:
+    """The activation of a model's feed-forwards; None where its configuration names none that transformers knows."""
     from transformers.activations import ACT2FN
 
     parsed = parsed_config(base.config)
     named: Any = next((getattr(parsed, name) for name in ACTIVATIONS if getattr(parsed, name, None)), None)
-    if not isinstance(named, str) or named not in ACT2FN:
-        raise ModelError(f"{base.name}: config.json: no activation of transformers in {', '.join(ACTIVATIONS)}")
-    activation: Activation = ACT2FN[named]
+    activation: Activation | None = ACT2FN[named] if isinstance(named, str) and named in ACT2FN else None
     return activation
 
 

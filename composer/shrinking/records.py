@@ -98,8 +98,14 @@ class Report:
         return asdict(self)
 
 
-def row(units: Units, found: Found, width: int, *, gone: bool = False) -> Row:
-    """The row of some units; ``width`` is bytes of a parameter, ``gone`` says that their whole layer goes."""
+def row(units: Units, found: Found, width: int, zeros: int, *, gone: bool = False) -> Row:
+    """The row of some units.
+
+    Args:
+        width: bytes of a parameter.
+        zeros: how many of the weights that stay are 0.
+        gone: their whole layer goes.
+    """
     kept = len(found.kept)
     parameters = Change(units.parameters(units.count), 0 if gone else units.parameters(kept))
     return Row(
@@ -107,7 +113,7 @@ def row(units: Units, found: Found, width: int, *, gone: bool = False) -> Row:
         units.path,
         units.kind,
         Change(units.count, kept),
-        found.zeros,
+        zeros,
         parameters,
         Change(parameters.before * width, parameters.after * width),
         Change(units.macs(units.count, LENGTH), units.macs(kept, LENGTH)),

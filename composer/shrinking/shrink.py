@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from .layers import drop_layers, fewer_layers, moved, new_names, new_path
 from .plain import padded, stated_config
 from .plan import Plan, make_plan
 from .records import Change, Form, Report, row, total
-from .weights import Cuts, write_cut
+from .weights import Cuts, Written, write_cut
 
 Asked = Literal["auto", "plain", "padded", "exact"]
 
@@ -30,13 +31,15 @@ HEAVY = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".safetenso
 """Suffixes of the same weights in other formats."""
 
 
-def shrink_into(folder: Path, base: BaseModel, asked: Asked, progress: Progress = SILENT) -> Report:
-    """Write ``base`` without what is removed from it into the empty ``folder``.
+def shrink_into(
+    folder: Path, base: BaseModel, asked: Asked, progress: Progress = SILENT, targets: Sequence[str] = ()
+) -> Report:
+    """Write ``base`` without what is removed from it into the empty ``folder``; ``targets`` as in :func:`make_plan`.
 
     Raises:
         ModelError: nothing can be taken out, or the form cannot state what is left.
     """
-    plan, form, why, config = choose(drop_layers(make_plan(base, progress)), asked)
+    plan, form, why, config = choose(drop_layers(make_plan(base, progress, targets)), asked)
     return write(plan, form, why, config, folder)
 
 
@@ -108,16 +111,17 @@ def write(plan: Plan, form: Form, why: str, config: dict[str, Any], folder: Path
     base, cuts, follow = plan.base, Cuts(), plan.base.family.followers if plan.base.family else ()
     for units, found in plan.left:
         cuts.take(units, found, plan.weights, follow)
+        cuts.counted |= {plan.weights.stored(p.weight) for p in units.projections}
     for name, shift in plan.shifts.items():
         cuts.add(plan.weights.stored(name), shift)
     if not config.get(KEY):
         _cut_shared(plan, cuts)
-    left = write_cut(plan.weights, cuts, folder, new_names(plan))
+    written = write_cut(plan.weights, cuts, folder, new_names(plan))
     write_json(folder / "config.json", config)
     copy_others(base.folder, folder)
     if config.get(KEY):
         write_code(folder)
-    return _report(plan, form, why, left)
+    return _report(plan, form, why, written)
 
 
 def _cut_shared(plan: Plan, cuts: Cuts) -> None:
@@ -139,13 +143,14 @@ def copy_others(source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def _report(plan: Plan, form: Form, why: str, left: tuple[int, int]) -> Report:
-    entries = plan.weights.entries
-    widths = {path: DTYPES[entries[plan.weights.stored(u.last.weight)].dtype] for path, (u, _) in plan.found.items()}
-    rows = tuple(
-        row(units, found, widths[path], gone=units.layer in plan.dropped) for path, (units, found) in plan.found.items()
-    )
+def _report(plan: Plan, form: Form, why: str, written: Written) -> Report:
+    entries, rows = plan.weights.entries, []
+    for units, found in plan.found.values():
+        names = {plan.weights.stored(p.weight) for p in units.projections}
+        width = DTYPES[entries[plan.weights.stored(units.last.weight)].dtype]
+        zeros = sum(written.zeros.get(name, 0) for name in names)
+        rows.append(row(units, found, width, zeros, gone=units.layer in plan.dropped))
     count = sum(entry.size for entry in entries.values())
     size = sum(entry.stop - entry.start for entry in entries.values())
     macs = total([one.macs for one in rows])
-    return Report(form, why, rows, Change(count, left[0]), Change(size, left[1]), macs, plan.dropped)
+    return Report(form, why, tuple(rows), Change(count, written.count), Change(size, written.bytes), macs, plan.dropped)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -17,9 +18,6 @@ from ..files.safetensors import TensorEntry, tensor_bytes, tensor_entries, write
 from .units import Units
 from .zeros import Found
 
-PIECE = 1 << 23
-"""Bytes written at once."""
-
 
 class Weights:
     """The tensors of a model folder, by the names of the model's parameters.
@@ -30,6 +28,7 @@ class Weights:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entries = {entry.name: entry for entry in tensor_entries(folder)}
+        self._open: dict[Path, Any] = {}
         self._tails = {name.partition(".")[2]: name for name in self.entries}
 
     def stored(self, name: str) -> str:
@@ -52,9 +51,14 @@ class Weights:
 
     def read(self, name: str) -> Tensor:
         """One parameter, mapped from its file."""
-        stored = self.stored(name)
-        with safe_open(self.entries[stored].file, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(stored)
+        return self.mapped(self.stored(name))
+
+    def mapped(self, stored: str) -> Tensor:
+        """One tensor by its name in the files; files stay open as long as this is."""
+        file = self.entries[stored].file
+        if file not in self._open:
+            self._open[file] = safe_open(file, framework="pt")
+        tensor: Tensor = self._open[file].get_tensor(stored)
         return tensor
 
 
@@ -89,9 +93,10 @@ class Cut:
 
 @dataclass
 class Cuts:
-    """What of each stored tensor stays; one that is not named stays whole."""
+    """What of each stored tensor stays; one that is not named stays whole. Of those ``counted`` zeros are counted."""
 
     by_name: dict[str, Cut] = field(default_factory=dict)
+    counted: set[str] = field(default_factory=set)
 
     def take(self, units: Units, found: Found, weights: Weights, followers: Sequence[str] = ()) -> None:
         """Cut some units to those that were found to stay.
@@ -135,10 +140,17 @@ def _spread(kept: Tensor, size: int) -> Tensor:
     return (kept[:, None] * size + torch.arange(size)).flatten()
 
 
-def write_cut(
-    weights: Weights, cuts: Cuts, folder: Path, names: Mapping[str, str | None] | None = None
-) -> tuple[int, int]:
-    """Write the cut weights into ``folder``, file by file and tensor by tensor; returns how many, and their bytes.
+@dataclass
+class Written:
+    """How many parameters were written, their bytes, and how many of a counted tensor are 0, by its stored name."""
+
+    count: int = 0
+    bytes: int = 0
+    zeros: dict[str, int] = field(default_factory=dict)
+
+
+def write_cut(weights: Weights, cuts: Cuts, folder: Path, names: Mapping[str, str | None] | None = None) -> Written:
+    """Write the cut weights into ``folder``, file by file and tensor by tensor.
 
     Args:
         names: stored name -> its name in the new files, None for a tensor that goes; others keep theirs.
@@ -146,7 +158,7 @@ def write_cut(
     names = names or {}
     files = sorted({entry.file for entry in weights.entries.values()})
     places: dict[str, str] = {}
-    count = total = 0
+    written = Written()
     for file in files:
         entries = [entry for entry in weights.entries.values() if entry.file == file]
         shapes = {entry.name: _head(entry, cuts.by_name.get(entry.name)) for entry in entries}
@@ -154,13 +166,13 @@ def write_cut(
         if not left:
             continue
         heads = {names.get(entry.name) or entry.name: shapes[entry.name] for entry in left}
-        total += write_tensors(folder / file.name, heads, (_data(weights, e, cuts.by_name.get(e.name)) for e in left))
-        count += sum(prod(shape) for _, shape in heads.values())
+        written.bytes += write_tensors(folder / file.name, heads, (_data(weights, e, cuts, written) for e in left))
+        written.count += sum(prod(shape) for _, shape in heads.values())
         places |= dict.fromkeys(heads, file.name)
     if len(files) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        index = {"metadata": {"total_size": written.bytes}, "weight_map": dict(sorted(places.items()))}
         write_json(folder / "model.safetensors.index.json", index)
-    return count, total
+    return written
 
 
 def _head(entry: TensorEntry, cut: Cut | None) -> tuple[str, tuple[int, ...]]:
@@ -169,10 +181,13 @@ def _head(entry: TensorEntry, cut: Cut | None) -> tuple[str, tuple[int, ...]]:
     return dtype, cut.shape(entry) if cut else entry.shape
 
 
-def _data(weights: Weights, entry: TensorEntry, cut: Cut | None) -> Iterator[bytes]:
-    if cut is None:
+def _data(weights: Weights, entry: TensorEntry, cuts: Cuts, written: Written) -> Iterator[bytes | memoryview]:
+    cut, counted = cuts.by_name.get(entry.name), entry.name in cuts.counted
+    if cut is None and not counted:
         yield from tensor_bytes(entry)
         return
-    with safe_open(entry.file, framework="pt") as file:
-        tensor = cut.of(file.get_tensor(entry.name))
-    yield from (part.numpy().tobytes() for part in tensor.view(-1).view(torch.uint8).split(PIECE))
+    tensor = weights.mapped(entry.name)
+    tensor = cut.of(tensor) if cut else tensor.contiguous()
+    if counted:
+        written.zeros[entry.name] = tensor.numel() - int(torch.count_nonzero(tensor))
+    yield tensor.view(-1).view(torch.uint8).numpy().data

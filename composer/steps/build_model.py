@@ -59,9 +59,17 @@ def build_model(
             space.base.save(model, place)
             return BaseModel(place)
 
-        more = {"configuration": i, "rates": start.rates, "recipe": space.resolved()}
-        name = f"{space.base.folder.name}-{i}"
-        report = shrink_folder(folder, masked, shrink, inputs, name=name, progress=progress, **more)
+        report = shrink_folder(
+            folder,
+            masked,
+            shrink,
+            inputs,
+            name=f"{space.base.folder.name}-{i}",
+            progress=progress,
+            configuration=i,
+            rates=start.rates,
+            recipe=space.resolved(),
+        )
         return Outcome(folder, True, summary | {"shrunk": report.as_json()})
     with new_folder(folder) as temporary:
         space.base.save(model, temporary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ def shrink(
     output: str | Path | None = None,
     form: Asked = "auto",
     *,
+    targets: Sequence[str] = (),
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Outcome:
@@ -46,6 +47,8 @@ def shrink(
         form: ``plain`` if the configuration of the architecture can state the result; ``exact`` gives every layer its
             own shape; ``padded`` is plain with zero units up to the largest layer; ``auto`` is plain if possible, else
             exact.
+        targets: of a model of no known family, globs of projections that belong together in a layer: first those whose
+            rows are units, then the one that reads them.
         force: replace an output that was made from something else.
 
     Raises:
@@ -54,15 +57,15 @@ def shrink(
     """
     check_form(form)
     if not isinstance(model, (str, Path)):
-        return _shrink_loaded(model, output, form, force=force, progress=progress)
+        return _shrink_loaded(model, output, form, targets, force=force, progress=progress)
     base = BaseModel(model)
     folder = Path(output).expanduser() if output else Path(os.path.abspath(base.folder) + SUFFIX)
     if folder.resolve() in (base.folder.resolve(), *base.folder.resolve().parents):
         raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
-    inputs = {"stage": "shrunk", "model": base.fingerprint, "form": form}
+    inputs = {"stage": "shrunk", "model": base.fingerprint, "form": form, "targets": list(targets)}
     if is_current(folder, inputs, force=force):
         return Outcome(folder, False, recorded_result(folder) or {})
-    report = shrink_folder(folder, lambda _: base, form, inputs, progress=progress)
+    report = shrink_folder(folder, lambda _: base, form, inputs, targets=targets, progress=progress)
     return Outcome(folder, True, report.as_json())
 
 
@@ -81,7 +84,13 @@ def check_form(form: str) -> None:
 
 
 def _shrink_loaded(
-    model: nn.Module, output: str | Path | None, form: Asked, *, force: bool, progress: Progress
+    model: nn.Module,
+    output: str | Path | None,
+    form: Asked,
+    targets: Sequence[str],
+    *,
+    force: bool,
+    progress: Progress,
 ) -> Outcome:
     """Shrink a model of transformers that is in memory; its folder is written first."""
     if output is None:
@@ -97,7 +106,8 @@ def _shrink_loaded(
         anyhow.save_pretrained(place)
         return BaseModel(place)
 
-    report = shrink_folder(folder, saved, form, {"stage": "shrunk", "form": form}, progress=progress)
+    inputs = {"stage": "shrunk", "form": form, "targets": list(targets)}
+    report = shrink_folder(folder, saved, form, inputs, targets=targets, progress=progress)
     return Outcome(folder, True, report.as_json())
 
 
@@ -107,6 +117,7 @@ def shrink_folder(
     form: Asked,
     inputs: Mapping[str, Any],
     *,
+    targets: Sequence[str] = (),
     name: str | None = None,
     progress: Progress = SILENT,
     **more: Any,
@@ -116,6 +127,7 @@ def shrink_folder(
     Args:
         masked: gives the masked model; one that has to be written first goes into the empty folder that it is given.
         inputs: decide whether the folder is current.
+        targets: as in :func:`shrink`.
         name: what the card calls the model [its folder].
         more: further entries of the record.
     """
@@ -128,7 +140,7 @@ def shrink_folder(
         source.mkdir()
         base = masked(source)
         with progress.bar("shrink", 2) as bar:
-            written = shrink_into(temporary, base, form, progress)
+            written = shrink_into(temporary, base, form, progress, targets)
             bar.advance("written")
             report = replace(written, verification=verify(base.folder, temporary))
             bar.advance("verified")

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import composer
-from composer.errors import InputError, ModelError, OutputError, RecipeError
+from composer.errors import ModelError, OutputError, RecipeError
 from composer.models.folder import BaseModel
 from composer.shrinking import verify
 from composer.shrinking.shrink import shrink_into
@@ -150,8 +150,8 @@ def test_what_cannot_be_shrunk_is_refused_and_leaves_nothing(
         composer.shrink(tmp_path / "masked", tmp_path / "out", "exakt")  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="the model is read from there"):
         composer.shrink(tmp_path / "masked", tmp_path)
-    with pytest.raises(InputError, match="no table says which heads and neurons a 'bloom' model has"):
-        composer.shrink(model_folder("bloom"), tmp_path / "out")
+    with pytest.raises(ModelError, match="the family's table says what a DistilBERT consists of"):
+        composer.shrink(tmp_path / "masked", tmp_path / "out", targets=["*lin1", "*lin2"])
     (tmp_path / "half").mkdir()
     shutil.copyfile(tmp_path / "masked" / "config.json", tmp_path / "half" / "config.json")
     with pytest.raises(ModelError, match=r"half: no model.safetensors; got none"):
@@ -173,6 +173,31 @@ def test_other_tokens_are_another_model() -> None:
         compared(Answers(logits, {"beam": [[1, 2]]}), Answers(logits, {"beam": [[1, 3]]}))
     with pytest.raises(ModelError, match="logits differ by nan"):
         compared(Answers(logits, {}), Answers(logits * torch.nan, {}))
+
+
+def test_pairs_of_a_model_of_no_family_are_named(model_folder: Folder, tmp_path: Path, unverified: None) -> None:
+    base = BaseModel(model_folder("bloom"))
+    model = base.load()
+    for i in range(2):
+        up = model.get_submodule(f"transformer.h.{i}.mlp.dense_h_to_4h")
+        for parameter in up.parameters():
+            parameter.data[i : i + 9] = 0
+    model.get_parameter("transformer.h.1.mlp.dense_4h_to_h.weight").data[:, 40:] = 0
+    (tmp_path / "masked").mkdir()
+    base.save(model, tmp_path / "masked")
+    with pytest.raises(ModelError, match="no table says which heads and neurons a 'bloom' model has; name what"):
+        composer.shrink(tmp_path / "masked")
+    for globs, words in (
+        (["*dense"], "two globs or more"),
+        (["*none", "*4h_to_h"], r"'\*none' names no nn.Linear"),
+        (["*self_attention.dense", "*4h_to_h"], "reads 64 columns, and .*dense has 16 rows"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            composer.shrink(tmp_path / "masked", targets=globs)
+    done = composer.shrink(tmp_path / "masked", targets=["*dense_h_to_4h", "*dense_4h_to_h"])
+    assert [row["units"]["after"] for row in done.summary["rows"]] == [55, 31]
+    small = BaseModel(done.output)
+    assert small.layout.target("transformer.h.1.mlp.dense_4h_to_h").projections[0].in_features == 31
 
 
 def test_a_model_in_memory_is_shrunk(model_folder: Folder, tmp_path: Path, unverified: None) -> None:
