@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,15 +104,23 @@ def equality(name: str) -> Callable[[Path, Path], Any]:
             plan(work, list(chosen.values()), force=True)
             prune(work)
             for i, case in enumerate(chosen):
-                masked = build_model(work, i, modules=work.pruned, force=True).output
-                tuned = finetune_model(work, "baseline", i, force=True).output
-                for stage, source in (("pruned", masked), ("tuned", tuned)):
-                    rows.append({"case": case, "stage": stage, **compared(work, source)})
-                    print(f"{name}: {case}, {stage}", file=sys.stderr)
-                shutil.rmtree(tuned)
+                kept = folder / f"case-{i}.json"
+                if not kept.exists():
+                    write_json(kept, list(measured(work, i, case)))
+                rows += read_json(kept)
         return rows
 
     return make
+
+
+def measured(work: Workspace, i: int, case: str) -> Iterator[dict[str, Any]]:
+    """Configuration ``i`` as pruned, and after a model-level fine-tuning."""
+    masked = build_model(work, i, modules=work.pruned, force=True).output
+    tuned = finetune_model(work, "baseline", i, force=True).output
+    for stage, source in (("pruned", masked), ("tuned", tuned)):
+        yield {"case": case, "stage": stage, **compared(work, source)}
+        print(f"{work.base.folder.name}: {case}, {stage}", file=sys.stderr)
+    shutil.rmtree(tuned)
 
 
 def compared(work: Workspace, source: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _heads(plan: Plan, stated: Stated, family: str) -> dict[str, Any] | str:
     if all(len(found.kept) == plan.full[units.path] for units, found in attentions):
         return {}
     if not stated.heads:
-        return f"in a {family} the number of heads divides the width, so that no configuration states fewer"
+        return f"{family}: the number of heads divides the width, so that no configuration states fewer"
     counts = sorted({len(found.kept) for _, found in attentions})
     if len(counts) > 1:
         return f"its attentions keep {counts[0]} to {counts[-1]} heads, and {stated.heads} is one number"

@@ -144,7 +144,7 @@ def test_what_cannot_be_shrunk_is_refused_and_leaves_nothing(
     with pytest.raises(ModelError, match="20 % of single weights are zero, no whole unit is; use `compose generate-"):
         composer.shrink(tmp_path / "single", tmp_path / "out")
     masked_folder(source, tmp_path / "masked", some)
-    with pytest.raises(ModelError, match=r"--form plain: .*: in a DistilBERT the number of heads divides the width"):
+    with pytest.raises(ModelError, match=r"--form plain: .*: DistilBERT: the number of heads divides the width"):
         composer.shrink(tmp_path / "masked", tmp_path / "out", "plain")
     with pytest.raises(RecipeError, match=r"--form: got 'exakt'; allowed: auto, .*; did you mean 'exact'"):
         composer.shrink(tmp_path / "masked", tmp_path / "out", "exakt")  # type: ignore[arg-type]
