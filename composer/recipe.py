@@ -161,7 +161,10 @@ class Recipe(Options, DataOptions):
     """Model-level fine-tuning."""
 
     learning_rates: list[Positive] = []
-    """Peak rates that ``compare`` tries for each side, on the middle configuration; empty: no search."""
+    """Peak rates that are tried on each side; empty: no search. ``compare`` tries them on one configuration of each
+    side, joint tuning on all configurations together for a quarter of its steps."""
+    finish: Literal["needed", "all"] = "needed"
+    """Which composed models ``compare`` fine-tunes: those that start above their baseline's final loss, or all."""
     budgets: list[Share] = [0.0625, 0.125, 0.25, 0.5, 1.0]
     """Shares of the baseline's steps with which the composed model tries to reach its final loss."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from composer.report.records import SIDES, Comparison, Ledger, Measured, Row, Run, Search
+from composer.report.records import SIDES, Comparison, Ledger, Measured, Row, Run, Search, Trial
 from composer.steps.outcome import Outcome
 from composer.tasks.metrics.table import metric_of
 
 from .format import NONE, duration, fraction, number, percent
 from .tables import Sheet, Shown, finished
 
-SHARE = (
-    "share: smallest part of the baseline's steps with which the composed model reaches the baseline's final "
-    "validation loss (>1: not even with all of them)"
+NEEDED = (
+    "steps needed: the smallest part of the baseline's steps with which the composed model reaches the baseline's "
+    "final validation loss (0: it is there when it is composed; >1: not even with all of them)"
 )
 
 
@@ -29,7 +29,7 @@ def comparison(outcome: Outcome) -> Shown:
         yield _ledger(table.ledger)
     if table.verdict:
         yield table.verdict
-    yield finished(outcome, "tables, curves and the graph")
+    yield finished(outcome, "tables, curves and the graph; in one picture: summary.png")
 
 
 def _configurations(table: Comparison) -> Sheet:
@@ -39,10 +39,10 @@ def _configurations(table: Comparison) -> Sheet:
         *("before\npruned", "before\ncomposed"),
         *("after\nbaseline", metric),
         *("after\ncomposed", metric),
-        "share",
+        "steps\nneeded",
     ]
     title = f"Validation loss before and after fine-tuning; {metric} on the test split"
-    shown = Sheet(title, ["n"], figures, SHARE)
+    shown = Sheet(title, ["n"], figures, NEEDED)
     for row in table.rows:
         shown.add_row(
             str(row.configuration),
@@ -81,9 +81,15 @@ def _budgets(rows: Sequence[Row]) -> Sheet:
 def _search(search: Search) -> Shown:
     """One line per side: the learning rates that were tried."""
     for side in SIDES:
-        losses = ", ".join(f"{trial.learning_rate:g} (loss {number(trial.loss)})" for trial in search.of(side))
-        if losses:
-            yield f"learning rates tried for {side}: {losses}; chosen: {search.chosen[side]:g}"
+        if search.of(side):
+            yield f"learning rates tried for {side}: {_tries(search.of(side))}; chosen: {search.chosen[side]:g}"
+    if search.joint:
+        best = min(search.joint, key=lambda trial: trial.loss).learning_rate
+        yield f"learning rates tried for joint tuning: {_tries(search.joint)}; chosen: {best:g}"
+
+
+def _tries(tried: Sequence[Trial]) -> str:
+    return ", ".join(f"{trial.learning_rate:g} (loss {number(trial.loss)})" for trial in tried)
 
 
 def _ledger(ledger: Ledger) -> Sheet:

@@ -39,6 +39,7 @@ Output = Annotated[Path | None, Parameter(["-o", "--output"], help="Where to wri
 Config = Annotated[Path | None, Parameter(["-c", "--config"], help="The configurations [conf.json].")]
 SchemeFile = Annotated[Path | None, Parameter(["-s", "--scheme"], help="The scheme [conf_prune.json].")]
 Criterion = Annotated[str | None, Parameter(help="What makes a unit unimportant [l1].")]
+RunCriterion = Annotated[str | None, Parameter("--criterion", help="What makes a unit unimportant [obs].")]
 DeadColumns = Annotated[
     bool | None,
     Parameter(
@@ -194,14 +195,34 @@ class BlockTraining:
 
 @Parameter("*", group=_TRAINING)
 @dataclass(frozen=True, kw_only=True)
+class RunBlockTraining(BlockTraining):
+    """The same with the defaults of ``compose run``: all configurations learn together."""
+
+    trainer: Annotated[str | None, Parameter(help="How blocks are tuned [joint].")] = None
+    block_steps: Annotated[
+        Whole | None, Parameter(help="Steps of all configurations together [as many as one model has].")
+    ] = None
+    block_batch_size: Annotated[Whole | None, Parameter(help="Examples per step of theirs [--batch-size].")] = None
+    block_learning_rate: Annotated[
+        float | None, Parameter(help="Their peak learning rate [the best of --learning-rates, or --learning-rate].")
+    ] = None
+
+
+@Parameter("*", group=_TRAINING)
+@dataclass(frozen=True, kw_only=True)
 class Comparing:
     """What ``compare`` tries."""
 
     learning_rates: Annotated[
         Rates | None, Parameter(help="Peak rates tried for each side [none; --learning-rate is used].")
     ] = None
+    finish: Annotated[
+        Literal["needed", "all"] | None,
+        Parameter(help="Composed models that are trained further: those above their baseline, or all [needed]."),
+    ] = None
     budgets: Annotated[
-        Rates | None, Parameter(metavar="SHARE...", help="Shares of the baseline's steps [1/16, 1/8 … 1].")
+        Rates | None,
+        Parameter(metavar="PART...", help="Parts of the baseline's steps tried for that [1/16, 1/8 … 1]."),
     ] = None
 
     def given(self) -> dict[str, Any]:
@@ -274,5 +295,6 @@ DATA = Data()
 MACHINE = Machine()
 TRAINING = Training()
 BLOCK_TRAINING = BlockTraining()
+RUN_BLOCK_TRAINING = RunBlockTraining()
 COMPARING = Comparing()
 GENERATING = Generating()

@@ -119,7 +119,10 @@ def model(outcome: Outcome) -> Shown:
 def pruned(outcome: Outcome) -> Shown:
     """What `prune` made."""
     made = outcome.summary
-    text = f"{plural(made['variants'], 'variant')}, {made['made']:,} made in {duration(made['seconds'])}"
+    modules, sublayers = made["variants"], made.get("sublayers", 0)
+    text = plural(modules + sublayers, "variant")
+    text += f" ({modules:,} of modules, {sublayers:,} of sublayers)" if sublayers else ""
+    text += f", {made['made']:,} made in {duration(made['seconds'])}"
     yield finished(outcome, text)
 
 
@@ -178,15 +181,13 @@ def results(outcome: Outcome) -> Shown:
     counted = plural(questions, "question") if questions else plural(first.get("examples", 0), "example")
     title = f"{first.get('split', 'test')} ({counted})"
     heads = [name.replace("_", "\n") for name in metrics]
-    shown = Sheet(title, ["model"], ["loss", *heads, "sparsity", "ms per\nexample", "memory"])
+    shown = Sheet(title, ["model"], ["loss", *heads, "sparsity", "memory"])
     for row in rows:
-        seconds = row.get("seconds_per_example")
         shown.add_row(
             str(row["model"]),
             number(row["loss"]),
             *(number(row["metrics"].get(name), metric_of(name).decimals) for name in metrics),
             percent(row["sparsity"]),
-            number(seconds * 1000 if seconds is not None else None, 1),
             size(row.get("memory_bytes")),
         )
     yield shown

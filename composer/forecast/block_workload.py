@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..composing.assemble import cover
 from ..errors import PluginError
 from ..scheme.graph import SHARED
+from ..steps.settings import joint_rates, tried_steps
 from ..training.blocks import TRAINERS
 from ..training.work import UNITS, BlockWaves, Work, most
 from .workload import Blocks, Setting, files_of
@@ -35,7 +36,8 @@ def in_context(blocks: Blocks, setting: Setting) -> Iterator[Work]:
     every = max(1, -(-options.steps // options.evaluations))
     if SHARED not in blocks.joint:
         least = min(options.steps, every * options.patience)
-        yield Work("joint", options.steps, (options.batch_size,), least=least)
+        tries = len(joint_rates(setting.recipe)) * tried_steps(options.steps)
+        yield Work("joint", options.steps + tries, (options.batch_size,), least=least + tries)
     yield from files_of(shared_files(blocks, setting))
 
 

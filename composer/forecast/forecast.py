@@ -178,6 +178,8 @@ class Forecast:
 
     def _search(self, side: str) -> list[Work]:
         """Trials, less the winner where it is a run that is made anyway."""
+        if side == "composed" and self.share.value == 0:
+            return []  # nothing is left to be trained
         kept = side == "baseline" or self.share.value == 1
         trials = max(0, len(self.space.recipe.learning_rates) - kept)
         return [work.times(trials / self.n) for work in self._whole(1.0)] if trials else []

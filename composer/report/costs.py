@@ -15,7 +15,7 @@ from .kit import canvas
 from .kit.canvas import INK, MARKERS, PALETTE
 from .records import SIDES, Ledger, Side
 
-LABELS = {"baseline": "each alone (baseline)", "composed": "composed"}
+LABELS = {"baseline": "baselines", "composed": "composed"}
 WORK = "all work (s)"
 SHOWN = 4
 """Numbers of configurations of which the picture shows the way: more lines are a tangle."""
@@ -83,7 +83,7 @@ def draw_quality(axes: Axes, ledger: Ledger) -> None:
         for side, look in _looks(colour, marker).items():
             points = known[count].of(side)
             losses = [point.loss for point in points]
-            label = f"{count} {'alone' if side == 'baseline' else 'composed'}"
+            label = f"{count} {LABELS[side]}"
             axes.plot([point.seconds for point in points], losses, **look, label=label)
             drawn += losses
     canvas.loss_axis(axes, drawn, "mean validation loss (nats)")

@@ -10,12 +10,14 @@ from .records import SIDES, Entry, Ledger, Row, Run, Search, Side, Training, Tri
 
 JOINT = "joint tuning, all configurations together"
 """The row of what all configurations learn as one network."""
+TRIED = "learning-rate search of joint tuning"
+"""The row of its shorter tries."""
 
 
 def ledger_of(work: Work, dense: Run | None) -> Ledger:
     """Add up what each side did.
 
-    The composed side pays for pruning, the block phase with its joint steps, its learning-rate search, composing, and
+    The composed side pays for pruning, the block phase with its joint steps, its learning-rate searches, composing, and
     for each configuration the smallest budget that reached the baseline's loss (the whole budget where none did).
     The baseline pays for pruning, its search and its fine-tuning. Validation passes of whole models, and
     the smaller budgets that were tried on the way, are measurements and count for neither.
@@ -28,7 +30,8 @@ def ledger_of(work: Work, dense: Run | None) -> Ledger:
         return Ledger(here=len(rows), masks=work.masks)
     step = dense.seconds / dense.steps
     trials = {side: _trials(side, work.search, rows) for side in SIDES}
-    searched = {side: sum(trial.seconds for trial in some) for side, some in trials.items()}
+    searched = {side: _seconds(some) for side, some in trials.items()}
+    searched["composed"] += _seconds(work.search.joint)
     growth = totals(work, searched, step)
     return Ledger(
         step_seconds=step,
@@ -54,6 +57,8 @@ def _entries(work: Work, trials: dict[Side, list[Trial]], step: float) -> Iterat
     blocks = block_seconds(work)[-1] - (joint.seconds if joint else 0.0)
     what = "block-level fine-tuning, once for all"
     yield entry(what, "composed", blocks, work.blocks_made, work.block_steps)
+    tries = work.search.joint
+    yield entry(TRIED, "composed", _seconds(tries), len(tries), _steps(tries))
     if joint:
         yield entry(JOINT, "composed", joint.seconds, joint.configurations, joint.steps)
     composing = sum(pair.composed.compose_seconds for pair in known)
@@ -77,11 +82,12 @@ def _steps(trained: Sequence[Training]) -> int:
 def _trials(side: Side, search: Search, rows: Sequence[Row]) -> list[Trial]:
     """A side's trials, less the winner where it is the middle configuration's own run."""
     # The composed side is charged for its smallest budget that reached. Only where that is the whole run has the
-    # search's winner, a whole run of the middle configuration, been charged already.
+    # search's winner, a whole run of the configuration that was tried, been charged already.
     tried = list(search.of(side))
     if search.configuration is None:
         return tried
-    if side == "baseline" or rows[search.configuration].share in (None, 1.0):
+    ours = search.configuration if search.finished is None else search.finished
+    if side == "baseline" or rows[ours].share in (None, 1.0):
         tried = [trial for trial in tried if trial.learning_rate != search.chosen[side]]
     return tried
 
@@ -91,7 +97,7 @@ def pays_from(gaps: list[float]) -> int | None:
 
     Args:
         gaps: composed minus baseline seconds of the first 1, 2, … configurations. Beyond them the mean
-            slope is continued; None when it never pays. A gap that opens again later does not count as paid.
+            slope is continued; None when it pays at no number. A gap that opens again later does not count as paid.
 
     >>> pays_from([3.0, 1.0, -1.0])
     3
@@ -108,33 +114,34 @@ def pays_from(gaps: list[float]) -> int | None:
 
 
 def verdict_of(rows: Sequence[Row], ledger: Ledger) -> str:
-    """One or two sentences that say what the table shows, also when it is a loss."""
+    """A few sentences that say what the table shows, also when it is a loss."""
     known = pairs(rows)
     if not ledger.rows or not ledger.composed or not ledger.baseline:
         return "Not everything is trained yet: this table holds what there is."
-    n = len(rows)
+    n, reached = len(rows), [pair for pair in known if pair.row.share is not None]
+    free = sum(pair.row.share == 0 for pair in reached)
     lower = sum(_below(row.composed.loss, row.pruned.loss) for row in rows)
-    reached = sum(row.share is not None for row in rows)
-    better = sum(pair.composed.loss <= pair.baseline.loss for pair in known)
+    start = f"Just composed, {lower} of {n} are better than just pruned."
     ours, theirs = ledger.composed.seconds, ledger.baseline.seconds
-    start = f"Composed models start below the baseline in {lower} of {n} configurations"
-    end = f"and end at or below it in {better} of {n} at the same number of steps."
-    reach = f"They reach the baseline's final loss in {reached} of {n}"
-    if reached < n:
-        cost = "so the work of the two sides cannot be compared for all of them."
-    elif ours <= theirs:
-        cost = f"with {theirs / ours:.1f}x less work in all ({ours:.0f} s against {theirs:.0f} s)."
+    first = f"{len(reached)} of {n} composed models reach their baseline's loss"
+    if free:
+        first += f", {'all' if free == n else free} of them without any training of their own"
+    if len(reached) < n:
+        missing = n - len(reached)
+        others = "The other does" if missing == 1 else f"The other {missing} do"
+        return f"{first}. {others} not, even with as many steps; so the work of the two sides is not compared. {start}"
+    more = f"{theirs / ours:.1f}x less" if ours <= theirs else f"{ours / theirs:.1f}x more"
+    work = f"All work, searches included: {ours:.0f} s composed, {theirs:.0f} s baselines, {more}."
+    return f"{first}. {work} {pays_text(ledger.pays_from, n)} {start}"
+
+
+def pays_text(pays: int | None, here: int | None) -> str:
+    """From how many configurations on composing pays (None: from no number), and how many there are."""
+    if pays is None:
+        said = "Composing does not pay at these settings, however many configurations"
     else:
-        cost = f"but with {ours / theirs:.1f}x more work in all ({ours:.0f} s against {theirs:.0f} s)."
-    pays = ledger.pays_from
-    last = (
-        f"Composing pays from {pays} configuration{'' if pays == 1 else 's'} on"
-        if pays
-        else "Composing does not pay at these settings"
-    )
-    if reached < n and pays:
-        return f"{start}, {end} {reach}, {cost}"
-    return f"{start}, {end} {reach}, {cost} {last}; here there are {n}."
+        said = f"Composing pays from {pays} configuration{'' if pays == 1 else 's'} on"
+    return f"{said}; here there are {here}." if here is not None else f"{said}."
 
 
 def _below(loss: float | None, other: float | None) -> bool:

@@ -25,6 +25,7 @@ from .kit.components import (
     seconds,
     write_page,
 )
+from .ledger import pays_text
 from .records import Comparison
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _sections(
         "result",
         "Result",
         "Baseline: each configuration pruned and fine-tuned whole. Composed: put together from blocks that "
-        "were tuned once and shared, then fine-tuned whole. Lower loss is better, and so is lower perplexity; of all "
+        "were tuned once and shared, then fine-tuned whole where it is not there yet. Lower loss is better, and so is lower perplexity; of all "
         "other metrics more is better.",
         _filled(tables.result_table(comparison), tables.dense_table(comparison)),
     )
@@ -157,20 +158,18 @@ def _tiles(comparison: Comparison) -> list[Tile]:
         spent = f"{seconds(ledger.composed.seconds)} vs {seconds(ledger.baseline.seconds)}"
         tiles.append(Tile(spent, "all work, composed against baseline"))
         pays = ledger.pays_from
-        value, text = (str(pays), "configurations or more: composing pays") if pays is not None else _NEVER
-        tiles.append(Tile(value, text))
+        if pays is not None:
+            tiles.append(Tile(str(pays), "configurations or more: composing pays"))
+        else:
+            tiles.append(Tile("more work", "at these settings, however many configurations: composing does not pay"))
     return tiles
-
-
-_NEVER = ("never", "does composing pay, at any number of configurations like these")
 
 
 def _cost_lead(comparison: Comparison) -> str:
     pays, here = comparison.ledger.pays_from, comparison.ledger.here
     if not (comparison.ledger.baseline and comparison.ledger.composed):
         return ""
-    text = f"Composing pays from {pays} configurations." if pays is not None else "Composing does not pay here."
-    return f"{text} This run has {here}." if here is not None else text
+    return pays_text(pays, here)
 
 
 def _facts(comparison: Comparison, scheme: Scheme | None) -> list[tuple[str, str]]:

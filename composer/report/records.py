@@ -82,9 +82,15 @@ class Trial(Training):
 
 
 class Search(Sides[Many[Trial]]):
-    """The learning-rate search: which configuration was tried, with which rates, and which rate each side took."""
+    """The learning-rate search: which rates were tried, and which rate each side took.
+
+    ``configuration`` is the one that baselines' rates were tried on, ``finished`` that of the composed models (None
+    where none needs training by itself); ``joint`` are the tries of joint tuning, of all configurations together.
+    """
 
     configuration: int | None = None
+    finished: int | None = None
+    joint: Many[Trial] = ()
     chosen: dict[str, float | None] = {}
     baseline: Many[Trial] = ()
     composed: Many[Trial] = ()

@@ -36,7 +36,7 @@ def result_table(comparison: Comparison) -> Table:
         Column("composed", LOSS, group=end),
         Column("baseline", metric.unit, group=scored),
         Column("composed", metric.unit, group=scored),
-        Column("smallest share", "of the baseline's budget"),
+        Column("steps needed", "of the baseline's"),
     ]
     rows = []
     for row in comparison.rows:
@@ -47,12 +47,12 @@ def result_table(comparison: Comparison) -> Table:
         scores = alone.metric if alone else None, ours.metric if ours else None
         cells += pair(*scores, show, lower=not metric.higher_is_better)
         rows.append([*cells, share_cell(row)])
-    caption = "Composed against baseline, at the same number of model-level steps. The better side is marked."
+    caption = "Composed against baseline; 0 of the steps: no training of its own was needed. The better side is marked."
     return Table("results", caption, columns, rows)
 
 
 def share_cell(row: Row) -> Cell:
-    """The smallest share of the budget that reaches the baseline's final loss."""
+    """The smallest part of the baseline's steps that reaches its final loss."""
     if amount(row.share) is not None:
         return Cell(f"{fraction(row.share)} ({percent(row.share, 0)})")
     return Cell("not reached" if row.budgets else DASH)
@@ -91,7 +91,7 @@ def dense_table(comparison: Comparison) -> Table:
 def budget_table(comparison: Comparison) -> Table:
     """Loss of the composed models at each share of the baseline's budget."""
     shares = sorted({budget.share for row in comparison.rows for budget in row.budgets})
-    group = "composed, with this share of the baseline's steps"
+    group = "composed, with this part of the baseline's steps"
     columns = [Column("configuration", numeric=False), Column("baseline", f"final loss, {LOSS}")]
     columns += [Column(fraction(share), LOSS, group=group) for share in shares]
     lines = []
@@ -149,14 +149,19 @@ def search_table(comparison: Comparison) -> Table:
     """The learning rates that were tried, the same for both sides."""
     search = comparison.search
     tried = {side: {trial.learning_rate: trial.loss for trial in search.of(side)} for side in SIDES}
+    together = {trial.learning_rate: trial.loss for trial in search.joint}
     rows = []
-    for rate in sorted({rate for side in SIDES for rate in tried[side]}):
+    for rate in sorted({*together, *(rate for side in SIDES for rate in tried[side])}):
         cells = [Cell(f"{rate:g}")]
         for side in SIDES:
             chosen = search.chosen.get(side) == rate
             cells.append(Cell(loss(tried[side].get(rate)), chosen, mark="chosen"))
+        if together:
+            best = together.get(rate) == min(together.values())
+            cells.append(Cell(loss(together.get(rate)), best, mark="chosen"))
         rows.append(cells)
     columns = [Column("learning rate"), *(Column(side, f"validation loss, {LOSS}") for side in SIDES)]
+    columns += [Column("joint tuning", f"mean validation loss, {LOSS}, after its tries")] if together else []
     caption = "Learning rates tried, once per side, on one middle configuration. Marked: chosen."
     return Table("search", caption, columns, rows)
 

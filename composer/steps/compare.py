@@ -15,11 +15,12 @@ from ..report.records import Comparison, Shared
 from ..workspace import Given, Workspace
 from .compared_runs import ComparedRuns
 from .outcome import Outcome
-from .recorded_work import work_of
+from .recorded_work import tried_together, work_of
 
 
 def compare(recipe: Given, *, train: bool = True, force: bool = False, progress: Progress = SILENT) -> Outcome:
-    """The table that answers the question, ``report.html``, and the ledger as a picture, ``ledger.png``.
+    """The table that answers the question, ``report.html``, and two pictures: what came out and what it took,
+    ``summary.png``, and the ledger, ``ledger.png``.
 
     Args:
         train: run what the table lacks; otherwise only tabulate what is there.
@@ -28,11 +29,14 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
     table = table_of(space, ComparedRuns(space, train=train, force=force, progress=progress))
     result = table.plain()
     path, report, picture = comparison_file(space), space.folder / "report.html", space.folder / "ledger.png"
+    summary = space.folder / "summary.png"
     content = record({"scheme": space.scheme().digest}, result=result)
     before = read_json(path).get("result") if path.is_file() else None
-    drawn = report.is_file() and picture.is_file() >= bool(table.ledger.growth)
+    drawn = report.is_file() and min(picture.is_file(), summary.is_file()) >= bool(table.ledger.growth)
     fresh = before is None or digest_of(before) != digest_of(result) or not drawn
     if fresh:
+        from ..report import headline
+        from ..report.headline import Headline
         from ..report.page import write_report
 
         write_json(path, content)
@@ -42,6 +46,8 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
             from ..report.costs import draw
 
             draw(table.ledger, picture)
+        if found := Headline.of(table):
+            headline.draw(found, summary)
     if train:  # otherwise the work of a run that was killed waits there to be gone on with
         shutil.rmtree(space.folder / ".work", ignore_errors=True)
     return Outcome(report, fresh, result)
@@ -49,7 +55,8 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
 
 def table_of(space: Workspace, runs: ComparedRuns) -> Comparison:
     """All runs as one table, with the ledger of their work."""
-    scheme, search = space.scheme(), runs.search()
+    scheme, tried = space.scheme(), tried_together(space)
+    search = runs.search().model_copy(update={"joint": tried})
     dense = runs.dense()
     rows = tuple(runs.row(i, search.chosen) for i in range(len(scheme.roots)))
     ledger = ledger_of(work_of(space, rows, search), dense.finetuned)

@@ -1,12 +1,13 @@
 """The runs of a comparison: both sides of every configuration, the base model, searches and shorter budgets.
 
-Both sides get the same optimiser, schedule and learning-rate search (once per side, on the middle configuration).
-Nothing is chosen by the test split.
+Both sides get the same optimiser, schedule and learning rates to choose from (once per side, on a middle configuration).
+A composed model that is there already, at or below its baseline's loss, is trained no further, unless the recipe says
+``finish: all``. Nothing is chosen by the test split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 from ..files.records import recorded_result
 from ..files.stats import curve_of
 from ..progress import SILENT, Progress
-from ..report.records import SIDES, Budget, Dense, Measured, PrunedRun, Row, Search, Side, Start, Trial
+from ..report.records import Budget, Dense, Measured, PrunedRun, Row, Search, Side, Start, Trial
 from ..workspace import Kind, Workspace
+from .build_model import build_model
 from .evaluate import evaluate
 from .settings import model_settings
+from .start_loss import Composed, start_loss
 from .starting_model import starting_model
 from .tune_model import finetune_model, trial
 
@@ -36,21 +39,50 @@ class ComparedRuns:
         self.space, self.train, self.force, self.progress = space, train, force, progress
         self.scheme = space.scheme()
         self.n = len(self.scheme.roots)
+        self._baselines: dict[int, PrunedRun | None] = {}
 
     def search(self) -> Search:
-        """The same rates tried on both sides, on the middle configuration; the lowest loss wins."""
+        """The same rates tried on both sides, on the middle configuration; the lowest loss wins.
+
+        On the composed side it is the middle one of those that need training by themselves.
+        """
         rates, middle = self.space.recipe.learning_rates, self.n // 2
-        tried = {side: [t for rate in rates if (t := self._trial(side, middle, rate))] for side in SIDES}
-        usual = model_settings(self.space).learning_rate
-        chosen: dict[str, float | None] = {
-            side: min(some, key=lambda t: t.loss).learning_rate if some else usual for side, some in tried.items()
-        }
+        baseline = self._tried("baseline", middle)
+        chosen = self._lowest(baseline)
+        left = [i for i in range(self.n) if not self._is_there(i, chosen)] if rates else []
+        finished = left[len(left) // 2] if left else None
+        composed = () if finished is None else self._tried("composed", finished)
         return Search(
             configuration=middle if rates else None,
-            chosen=chosen,
-            baseline=tuple(tried["baseline"]),
-            composed=tuple(tried["composed"]),
+            finished=finished,
+            chosen={"baseline": chosen, "composed": self._lowest(composed)},
+            baseline=baseline,
+            composed=composed,
         )
+
+    def _tried(self, side: Side, i: int) -> tuple[Trial, ...]:
+        return tuple(t for rate in self.space.recipe.learning_rates if (t := self._trial(side, i, rate)))
+
+    def _lowest(self, tried: Sequence[Trial]) -> float:
+        """The rate with the lowest loss; the recipe's where none was tried."""
+        usual = model_settings(self.space).learning_rate
+        return min(tried, key=lambda trial: trial.loss).learning_rate if tried else usual
+
+    def _is_there(self, i: int, rate: float | None) -> bool:
+        """Whether a composed model is known to be at or below its baseline's loss without training of its own."""
+        baseline = self._baseline(i, rate)
+        if baseline is None or self.space.recipe.finish == "all":
+            return False
+        start = self._start(i)
+        return start is not None and start.loss <= baseline.loss
+
+    def _start(self, i: int) -> Composed | None:
+        return start_loss(self.space, i, measure=self.train, progress=self.progress)
+
+    def _baseline(self, i: int, rate: float | None) -> PrunedRun | None:
+        if i not in self._baselines:
+            self._baselines[i] = self._finetuned("baseline", i, rate)
+        return self._baselines[i]
 
     def _trial(self, side: Side, i: int, rate: float) -> Trial | None:
         """One learning rate on one configuration; the model is kept, as the winner's is that of the whole run."""
@@ -78,8 +110,9 @@ class ComparedRuns:
 
     def row(self, i: int, rates: Mapping[str, float | None]) -> Row:
         """One configuration: where both sides start and end, and the budgets of the composed side."""
-        baseline = self._finetuned("baseline", i, rates["baseline"])
-        finetuned = self._finetuned("composed", i, rates["composed"])
+        baseline = self._baseline(i, rates["baseline"])
+        untrained = self._untrained(i) if self._is_there(i, rates["baseline"]) else None
+        finetuned = untrained or self._finetuned("composed", i, rates["composed"])
         budgets = self._budgets(i, rates["composed"], baseline, finetuned) if baseline and finetuned else []
         return Row(
             configuration=i,
@@ -90,6 +123,26 @@ class ComparedRuns:
             finetuned=finetuned,
             budgets=tuple(budgets),
             share=min((budget.share for budget in budgets if budget.reached), default=None),
+        )
+
+    def _untrained(self, i: int) -> PrunedRun | None:
+        """A composed model as it comes from the library, measured: a run of no steps."""
+        start = self._start(i)
+        if start is None:
+            return None
+        folder = self.space.built_model(i)
+        if self.train:
+            build_model(self.space, i, force=self.force, progress=self.progress)
+        measured = self._measured(folder) or Measured()
+        return PrunedRun(
+            loss=start.loss,
+            first_loss=start.loss,
+            metric=measured.metric,
+            metrics=measured.metrics,
+            steps=0,
+            seconds=0.0,
+            compose_seconds=start.seconds,
+            curve=((0.0, start.loss),),
         )
 
     def _budgets(self, i: int, rate: float | None, baseline: PrunedRun, full: PrunedRun) -> list[Budget]:

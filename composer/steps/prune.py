@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,16 +39,23 @@ def prune(
     settings = criterion_settings(space, graph, criteria_of(graph, criterion))
     identity = {"name": criterion.name, **settings}
     inputs = {"scheme": graph.digest, "criterion": identity, "dead_columns": r.dead_columns}
-    variants = len(graph.at("module"))
     current = current_manifest(library, graph, inputs, force=force)
     if current:
-        return Outcome(library.folder, False, {"variants": variants, "made": 0, "seconds": current["seconds"]})
+        return Outcome(
+            library.folder, False, {**_counts(current["addresses"], graph), "made": 0, "seconds": current["seconds"]}
+        )
     with new_manifest(library, graph, inputs) as manifest:
         stored = set(library.addresses())
         addresses, seconds = _prune(space, graph, criterion, library, settings, progress)
         manifest |= {"addresses": addresses, "seconds": seconds, "recipe": space.resolved()}
     made = len(set(addresses.values()) - stored)
-    return Outcome(library.folder, True, {"variants": variants, "made": made, "seconds": seconds})
+    return Outcome(library.folder, True, {**_counts(addresses, graph), "made": made, "seconds": seconds})
+
+
+def _counts(addresses: Mapping[str, str], scheme: Scheme) -> dict[str, int]:
+    """Variants of modules, and of the sublayers whose removed heads or neurons pay for others."""
+    modules = len(scheme.at("module"))
+    return {"variants": modules, "sublayers": len(addresses) - modules}
 
 
 def _prune(

@@ -8,7 +8,7 @@ from typing import Any
 from ..files.stats import joint_rows
 from ..library.store import Library
 from ..report.growth import JointPhase, JointPoint, Work
-from ..report.records import Masks, Row, Search
+from ..report.records import Masks, Row, Search, Trial
 from ..scheme.graph import SHARED, Scheme
 from ..training.blocks import TRAINERS
 from ..workspace import Workspace
@@ -34,6 +34,13 @@ def work_of(space: Workspace, rows: Sequence[Row], search: Search) -> Work:
             same=tuned.get("inputs", {}).get("pruned") == pruned.get("addresses", {}),
         ),
     )
+
+
+def tried_together(space: Workspace) -> tuple[Trial, ...]:
+    """The learning rates that joint tuning tried."""
+    tuned = Library(space.finetuned).manifest(space.scheme().digest) or {}
+    joint = tuned.get("summary", {}).get("joint", {})
+    return tuple(Trial(**one) for one in joint.get("tried", []))
 
 
 def _block_seconds(scheme: Scheme, seconds: Mapping[str, float]) -> list[dict[str, float]]:

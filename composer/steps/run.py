@@ -82,7 +82,7 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
 
 
 def demo_recipe(folder: Path, given: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of ``compose demo``: embedded model and corpus, three configurations, two minutes."""
+    """The recipe of ``compose demo``: embedded model and corpus, twelve configurations, about two minutes."""
     import yaml
 
     path = Path(__file__).parents[1] / "demo" / "recipe.yaml"

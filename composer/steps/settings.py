@@ -90,6 +90,25 @@ def model_settings(space: Workspace) -> ModelSettings:
     )
 
 
+TRIED = 0.25
+"""Share of the joint steps for which each learning rate is tried, with a schedule of its own."""
+
+
+def joint_rates(recipe: Recipe) -> list[float]:
+    """The learning rates that joint tuning tries first: the recipe's, where it says none for blocks; none where there
+    is nothing to choose from."""
+    return recipe.learning_rates if len(recipe.learning_rates) > 1 and _is_open(recipe) else []
+
+
+def _is_open(recipe: Recipe) -> bool:
+    return "learning_rate" not in recipe.block.model_fields_set
+
+
+def tried_steps(steps: int) -> int:
+    """Steps of one try, of a joint phase of so many."""
+    return max(1, round(TRIED * steps))
+
+
 def joint_settings(space: Workspace) -> ModelSettings:
     """Settings for all models together, as one network: what is not said of blocks is as for one whole model."""
     block, whole = space.recipe.block, model_settings(space)

@@ -12,7 +12,7 @@ from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED
 from ..workspace import Given, Workspace
 from .outcome import Outcome
-from .settings import block_settings, joint_settings
+from .settings import block_settings, joint_rates, joint_settings
 
 if TYPE_CHECKING:
     from .block_phase import BlockPhase
@@ -86,9 +86,11 @@ def _inputs(phase: BlockPhase) -> dict[str, Any]:
         return inputs
     # What is not said of blocks is as for one whole model; so what a recipe says of both is named once, as that.
     whole = identity_of(joint_settings(phase.space))
+    rates = joint_rates(recipe)
     return inputs | {
         "settings": {name: value for name, value in settings.items() if name not in whole},
         "finetune": whole,
+        **({"learning_rates": rates} if rates else {}),
     }
 
 

@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..composing.assemble import cover
+from ..files.jsonfile import digest_of
+from ..files.records import is_current, record, recorded_result, write_record
+from ..files.stats import write_csv
 from ..library.store import address_of
 from ..parallel.ranks import is_main_process, wait_for_all
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED
 from ..training.joint import Variant, tune_joint
 from ..training.settings import identity_of
-from .settings import joint_settings
+from .settings import joint_rates, joint_settings, tried_steps
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from ..training.settings import ModelSettings, ModelTuning
     from .block_phase import BlockPhase
 
 
@@ -52,8 +58,10 @@ class Joint:
         """Tune what is missing; returns addresses in the library (``θ`` under its own name), and what was done.
 
         That is ``steps`` that ``θ`` has learnt, over how many ``configurations``, how many of the steps were ``made``
-        now, and the address ``from`` which the library holds an earlier ``θ`` that was taken.
+        now, and the address ``from`` which the library holds an earlier ``θ`` that was taken; ``tried`` are the
+        learning rates that were tried before, where there were any.
         """
+        tried = self._search()
         lineage, earlier = self.lineage()
         shared, learnt = address_of(lineage), 0
         if shared not in self.library:
@@ -61,6 +69,7 @@ class Joint:
             wait_for_all()  # one process has stored what all of them read
         steps = int(self.library.stats(shared).get("steps", learnt))
         done = {"steps": steps, "made": learnt, "configurations": len(lineage["configurations"]), "from": earlier}
+        done |= {"tried": tried} if tried else {}
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())
         addresses = {SHARED: shared}
@@ -70,7 +79,9 @@ class Joint:
         return addresses, done
 
     def stored(self) -> frozenset[str]:
-        """What of it the library holds: names of blocks, and that of ``θ``."""
+        """What of it the library holds: names of blocks, and that of ``θ``; nothing while a rate is to be chosen."""
+        if not self._settled():
+            return frozenset()
         shared = address_of(self.lineage()[0])
         addresses = {name: address_of(self._lineage_of_block(name, shared)) for name in self.blocks}
         return frozenset(name for name, address in {SHARED: shared, **addresses}.items() if address in self.library)
@@ -115,36 +126,113 @@ class Joint:
             "data": data,
         }
 
+    def _search(self) -> list[dict[str, Any]]:
+        """Choose the learning rate, where there is a choice; what each try came to."""
+        if not self._settled():
+            self._choose([self._try(rate) for rate in joint_rates(self.space.recipe)])
+        return self._recorded()
+
+    def _settled(self) -> bool:
+        """Take the rate that is known already: by tries that are recorded, or as an earlier ``θ`` has it.
+
+        So a configuration that is added later costs no try either.
+        """
+        rates, tried = joint_rates(self.space.recipe), self._recorded()
+        if len(tried) == len(rates):
+            self._choose(tried)
+            return True
+        settings = self.settings
+        for rate in rates:
+            self.settings = replace(settings, learning_rate=rate)
+            if self.lineage()[1]:
+                return True
+        self.settings = settings
+        return False
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        rates = joint_rates(self.space.recipe)
+        return [known for rate in rates if (known := self._tried(rate, self._tries(rate)))]
+
+    def _tries(self, rate: float) -> ModelSettings:
+        """Settings of a try: a part of the steps, measured at its end."""
+        return replace(self.settings, learning_rate=rate, steps=tried_steps(self.settings.steps), evaluations=1)
+
+    def _tried(self, rate: float, settings: ModelSettings) -> dict[str, Any] | None:
+        """What is recorded of a try of these very configurations and blocks."""
+        table = self._table(rate)
+        return recorded_result(table) if is_current(table, self._identity(settings), renew=True) else None
+
+    def _table(self, rate: float) -> Path:
+        return self.space.stats_named(f"search-joint-{rate:g}")
+
+    def _identity(self, settings: ModelSettings) -> dict[str, Any]:
+        starts = [sorted(self.addresses[name] for name in names) for names in self.names]
+        return {**self._lineage(sorted(set(self.roots)), sorted(starts)), "settings": identity_of(settings)}
+
+    def _try(self, rate: float) -> dict[str, Any]:
+        """Learn a while at this rate, for the loss alone; what was tried before is not tried again."""
+        settings = self._tries(rate)
+        if known := self._tried(rate, settings):
+            return known
+        identity = self._identity(settings)
+        name = f"try-{digest_of(identity)[:12]}"
+        tuned, _ = self._tuned(self.space.fresh_model(), settings, name)
+        seconds, steps = tuned.train_seconds, int(tuned.rows[-1]["step"])
+        result = {"learning_rate": rate, "loss": tuned.best_loss, "steps": steps, "seconds": seconds}
+        if is_main_process():
+            table = self._table(rate)
+            write_csv(table, tuned.rows)
+            write_record(table, record(identity, result=result, device=self.space.device))
+            shutil.rmtree(self._work(name), ignore_errors=True)
+        wait_for_all()
+        return result
+
+    def _choose(self, tried: list[dict[str, Any]]) -> None:
+        """Go on with the rate that came to the lowest mean loss; of equals with the lower rate."""
+        if tried:
+            best = min(tried, key=lambda one: (one["loss"], one["learning_rate"]))
+            self.settings = replace(self.settings, learning_rate=best["learning_rate"])
+
     def _learn(self, lineage: dict[str, Any]) -> int:
         """Let ``θ`` learn, and store it; returns the steps that it took."""
+        model = self.space.fresh_model()
+        tuned, each = self._tuned(model, self.settings, address_of(lineage)[:12])
+        steps = int(tuned.rows[-1]["step"])
+        if is_main_process():
+            stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
+            stats["configurations"] = self.roots
+            self.library.put(lineage, dict(model.named_parameters()), {}, stats=stats)
+            shutil.rmtree(self._work(address_of(lineage)[:12]), ignore_errors=True)
+        return steps
+
+    def _work(self, name: str) -> Path:
+        """Where checkpoints of a training lie while it runs."""
+        return self.space.folder / ".work" / f"joint-{name}"
+
+    def _tuned(
+        self, model: nn.Module, settings: ModelSettings, called: str
+    ) -> tuple[ModelTuning, list[dict[str, Any]]]:
+        """Train ``model`` as ``θ`` of all configurations, in place."""
         space = self.space
-        model = space.fresh_model()
         base = dict(model.named_parameters())
         variants: dict[str, Variant] = {}
         for name in self.blocks:
             artefact = self.source.get(self.addresses[name])
             variants[name] = Variant.of(artefact.weights, artefact.masks, base)
-        work = space.folder / ".work" / f"joint-{address_of(lineage)[:12]}"
+        work = self._work(called)
         work.mkdir(parents=True, exist_ok=True)
-        tuned, each = tune_joint(
+        return tune_joint(
             model,
             [[variants[name] for name in names] for names in self.names],
             space.task,
             self.train,
             self.valid,
-            self.settings,
+            settings,
             patience=space.recipe.block.patience,
             work=work,
-            answers=space.answers(self.settings.distill),
+            answers=space.answers(settings.distill),
             progress=self.progress,
         )
-        steps = int(tuned.rows[-1]["step"])
-        if is_main_process():
-            stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
-            stats["configurations"] = self.roots
-            self.library.put(lineage, base, {}, stats=stats)
-            shutil.rmtree(work, ignore_errors=True)
-        return steps
 
     def _lineage_of_block(self, name: str, shared: str) -> dict[str, Any]:
         return {"stage": "joint", "node": name, "shared": shared, "start": [self.addresses[name]]}

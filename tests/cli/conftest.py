@@ -148,7 +148,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
                 "targets": [{"path": "a.o", "kind": "linear", "weights": 500, "zeros": 10}],
             },
         ),
-        "prune": Outcome(Path("modules/pruned"), True, {"variants": 40, "made": 38, "seconds": 1.23}),
+        "prune": Outcome(Path("modules/pruned"), True, {"variants": 40, "sublayers": 23, "made": 38, "seconds": 1.23}),
         "finetune_blocks": Outcome(
             Path("modules/finetuned"),
             True,

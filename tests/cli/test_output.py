@@ -20,14 +20,14 @@ LINES = {
     "generate-scheme": "conf_prune.json: digest abababababab",
     "show": "picture: scheme.png",
     "show demo": "base: 1,000 parameters, 10 of them zero, 4.0 kB; sparsity of the targets 1.0 %",
-    "prune": "modules/pruned: 40 variants, 38 made in 1.2 s",
+    "prune": "modules/pruned: 63 variants (40 of modules, 23 of sublayers), 38 made in 1.2 s",
     "finetune --level block": "modules/finetuned: 66 blocks, 26 tuned with 200 teacher batches in 1 min 15 s; "
     "curves in stats/block.csv",
     "finetune --level model -n 2": "models/2-finetuned: 300 steps in 9 s, validation loss 3.000 to 2.000; "
     "curve in stats/model-2.csv",
     "build-model -n 2": "models/2: configuration 2 from modules/finetuned, sparsity 42.0 %",
     "evaluate m": "results: 1 result",
-    "compare": "report.html: tables, curves and the graph",
+    "compare": "report.html: tables, curves and the graph; in one picture: summary.png",
     "plot x.csv": "loss.png: 1 run",
 }
 
@@ -118,7 +118,7 @@ def test_results_with_metrics_that_differ(compose: Compose, recorder: Recorder) 
     other = {**RESULT, "model": "m", "metrics": {"accuracy": 0.91234}, "details": {}}
     recorder.outcomes["evaluate"] = Outcome(Path("results"), True, {"results": [RESULT, other]})
     out = compose("evaluate", "a", "b").out
-    assert re.search(r"^models/2-finetuned +2\.345 +31\.02 +55\.10 +– +42\.0 % +2\.1 +512 MB$", out, re.MULTILINE)
+    assert re.search(r"^models/2-finetuned +2\.345 +31\.02 +55\.10 +– +42\.0 % +512 MB$", out, re.MULTILINE)
     assert re.search(r"^m +2\.345 +– +– +0\.912 ", out, re.MULTILINE)
     assert "bleu signature: nrefs:1|case:mixed\n" in out
 

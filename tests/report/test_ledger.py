@@ -311,31 +311,40 @@ BAD = compared((5.0, 6.0), (2.0, 2.1), None)
 
 def test_the_verdict_of_a_gain() -> None:
     assert verdict_of([GOOD, GOOD], ledger(50, 125, 1)) == (
-        "Composed models start below the baseline in 2 of 2 configurations, and end at or below it in 2 of 2 at the "
-        "same number of steps. They reach the baseline's final loss in 2 of 2, with 2.5x less work in all (50 s "
-        "against 125 s). Composing pays from 1 configuration on; here there are 2."
+        "2 of 2 composed models reach their baseline's loss. All work, searches included: 50 s composed, 125 s "
+        "baselines, 2.5x less. Composing pays from 1 configuration on; here there are 2. "
+        "Just composed, 2 of 2 are better than just pruned."
     )
 
 
 def test_the_verdict_of_a_loss_says_so() -> None:
     text = verdict_of([GOOD, BAD], ledger(125, 50, None))
-    assert "start below the baseline in 1 of 2" in text
-    assert "end at or below it in 1 of 2" in text
-    assert "reach the baseline's final loss in 1 of 2, so the work of the two sides cannot be compared" in text
-    assert "does not pay" in text
-    assert "less work" not in text
+    assert "Just composed, 1 of 2 are better than just pruned" in text
+    assert text.startswith("1 of 2 composed models reach their baseline's loss. The other does not, even with as many")
+    assert "the work of the two sides is not compared" in text
+    assert "less" not in text
+    assert "pays" not in text
 
 
 def test_more_work_is_called_more_work() -> None:
     text = verdict_of([GOOD], ledger(125, 50, 7))
-    assert "but with 2.5x more work in all (125 s against 50 s)" in text
+    assert "125 s composed, 50 s baselines, 2.5x more" in text
     assert "pays from 7 configurations on; here there are 1" in text
 
 
 def test_equal_starts_are_not_below() -> None:
     text = verdict_of([compared((5.0, 5.0), (2.0, 2.0), 1.0)], ledger(50, 50, 1))
-    assert "below the baseline in 0 of 1" in text
-    assert "at or below it in 1 of 1" in text
+    assert "Just composed, 0 of 1 are better than just pruned" in text
+    assert "1 of 1 composed models reach" in text
+
+
+def test_models_that_need_no_training_are_counted() -> None:
+    free = compared((5.0, 2.0), (2.0, 2.0), 0.0)
+    assert verdict_of([free, GOOD], ledger(50, 125, 1)).startswith(
+        "2 of 2 composed models reach their baseline's loss, 1 of them without any training of their own. "
+    )
+    assert "loss, all of them without any training" in verdict_of([free, free], ledger(50, 125, None))
+    assert "does not pay at these settings" in verdict_of([free], ledger(125, 50, None))
 
 
 def test_the_verdict_of_an_incomplete_table() -> None:

@@ -144,7 +144,7 @@ def test_a_full_report(tmp_path: Path) -> None:
     assert "Validation loss by configuration against joint steps. 0: from 3.500 to 2.500." in page.html
     assert "Composed models win." in page.html
     assert "compose run &amp;&amp; compose compare" in page.html
-    assert "Composing pays from 2 configurations. This run has 3." in page.html
+    assert "Composing pays from 2 configurations on; here there are 3." in page.html
     assert "Masks: obs, the same on both sides." in page.html
     assert "2: baseline 3.3 min, composed 2.7 min." in page.html
 
@@ -158,7 +158,7 @@ def test_the_ledger_as_a_picture(tmp_path: Path) -> None:
     assert (pays.get_label(), list(pays.get_xdata())) == ("pays from 2", [2, 2])
     lines = plots.quality_figure(ledger).axes[0].lines
     labels = [line.get_label() for line in lines]
-    assert labels == [f"{k} {side}" for k in (1, 2, 4, 5) for side in ("alone", "composed")]
+    assert labels == [f"{k} {side}" for k in (1, 2, 4, 5) for side in ("baselines", "composed")]
     assert list(lines[4].get_xdata()) == [0, 36]
     plots.draw(ledger.model_copy(update={"lines": ()}), tmp_path / "a.png")
     plots.draw(ledger.model_copy(update={"pays_from": 9}), tmp_path / "b.png")
@@ -247,7 +247,7 @@ def test_composing_that_never_pays_is_said(tmp_path: Path) -> None:
     data["ledger"]["pays_from"] = None
     output = tmp_path / "report.html"
     write_report(Comparison.read(data), {}, None, output)
-    assert "Composing does not pay here." in output.read_text("utf-8")
+    assert "Composing does not pay at these settings, however many configurations" in output.read_text("utf-8")
 
 
 def test_a_malformed_stats_file_writes_nothing(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ FILE: dict[str, Any] = {
     },
     "search": {
         "configuration": 1,
+        "finished": 0,
+        "joint": [{"learning_rate": 0.01, "loss": 2.75, "seconds": 0.5, "steps": 1}],
         "chosen": {"baseline": 0.01, "composed": 0.001},
         "baseline": [{"learning_rate": 0.01, "loss": 2.5, "seconds": 1.5, "steps": 4}],
         "composed": [],

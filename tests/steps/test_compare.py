@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 import composer
+from composer.library.store import Library
 from composer.report.records import Comparison
 from composer.steps import compared_runs
 from composer.steps.compared_runs import ComparedRuns
 from composer.steps.outcome import Outcome
+from composer.steps.start_loss import Composed
 from composer.training import model as stage
 from composer.workspace import Workspace
 
@@ -106,7 +108,7 @@ def test_the_table_is_complete(compared: tuple[Workspace, dict[str, Any]]) -> No
             assert row[side]["metrics"].keys() == {"bleu", "chrf"}
             assert row[side]["metric"] == row[side]["metrics"]["bleu"]
     assert table["dense"]["finetuned"]["steps"] == 4
-    assert table["verdict"].startswith("Composed models start below the baseline in ")
+    assert " of 2 composed models reach their baseline's loss" in table["verdict"]
     assert {row["level"] for row in table["sharing"]} == {"module", "sublayer", "model"}
     assert json.loads(json.dumps(table)) == table
 
@@ -330,6 +332,9 @@ class Scripted:
         self.asked.append((name, settings.steps, settings.learning_rate))
         return {"final_loss": self.shorter[settings.steps], "seconds": settings.steps / 2, "steps": settings.steps}
 
+    def start_loss(self, space: Workspace, i: int, **options: Any) -> Composed:
+        return Composed(9.0, 1.0)
+
     def evaluate(self, space: Workspace, models: Any, **options: Any) -> Outcome:
         return Outcome(space.folder, True, {"results": [{"metrics": {"bleu": 1.0}}]})
 
@@ -356,7 +361,7 @@ def test_the_share_is_the_smallest_budget_that_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scripted = Scripted(baseline, composed, shorter)
-    for name in ("finetune_model", "trial", "evaluate"):
+    for name in ("finetune_model", "trial", "evaluate", "start_loss"):
         monkeypatch.setattr(compared_runs, name, getattr(scripted, name))
     changes = {
         "learning_rates": [],
@@ -370,6 +375,35 @@ def test_the_share_is_the_smallest_budget_that_reached(
         assert runs.row(i, chosen).share == share
         asked = [(s, rate) for name, s, rate in scripted.asked if name.startswith(f"model-{i}-of-")]
         assert asked == [(s, 0.007) for s in steps]
+
+
+@pytest.mark.parametrize(("finish", "steps"), [("needed", 0), ("all", 100)])
+def test_a_model_that_is_there_already_is_not_trained_unless_asked(
+    finish: str, steps: int, space: Workspace, t5_folder: Path, translation_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = Scripted(9.0, 1.0, {})
+    for name in ("finetune_model", "trial", "evaluate", "start_loss"):
+        monkeypatch.setattr(compared_runs, name, getattr(scripted, name))
+    changes = {"learning_rates": [], "finish": finish, "finetune": {"steps": 100}}
+    runs = ComparedRuns(space_of(space.folder, t5_folder, translation_data, **changes))
+    row = runs.row(0, runs.search().chosen)
+    assert (row.finetuned.steps if row.finetuned else None, row.share) == (steps, 0.0)
+    assert (space.built_model(0) / "model.safetensors").is_file() == (finish == "needed")
+
+
+def test_the_start_of_a_composed_model_is_measured_once(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from composer.composing.assemble import compose
+    from composer.steps.start_loss import start_loss
+    from composer.tasks.loss import mean_loss
+
+    assert start_loss(space, 1, measure=False) is None
+    found = start_loss(space, 1)
+    model, library = space.base.load(), Library(space.finetuned)
+    compose(model, space.base.layout, space.scheme(), 1, library, space.addresses(library, space.scheme()))
+    assert found
+    assert found.loss == pytest.approx(mean_loss(model, space.task, space.examples("valid")))
+    monkeypatch.setattr("composer.tasks.loss.mean_loss", None)
+    assert start_loss(space, 1) == start_loss(space, 1, measure=False) == found
 
 
 def test_the_report_names_model_data_versions_and_seed(compared: tuple[Workspace, dict[str, Any]]) -> None:

@@ -93,7 +93,10 @@ def test_what_is_missing_is_made_again(here: Path) -> None:
     after = times(here)
     assert before.keys() == after.keys()
     changed = {name for name in after if after[name] != before[name]}
-    assert {name.split("/")[0] for name in changed} <= {"models", "stats", "results", "report.html", "ledger.png"}
+    assert {name.split("/")[0] for name in changed} <= {
+        *("models", "stats", "results"),
+        *("report.html", "ledger.png", "summary.png"),
+    }
     assert not {name for name in changed if name.startswith("models/") and "1-finetuned" not in name}
 
 
@@ -165,5 +168,5 @@ def test_a_run_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
 def test_the_demos_recipe_is_valid_and_takes_options(tmp_path: Path) -> None:
     recipe = demo_recipe(tmp_path, {"seed": 9, "finetune": {"steps": 3}})
     assert (recipe.model, recipe.data, recipe.folder) == ("demo", "demo", tmp_path)
-    assert (recipe.seed, recipe.finetune.steps, recipe.finetune.batch_size) == (9, 3, 64)
-    assert recipe.random == 3
+    assert (recipe.seed, recipe.finetune.steps, recipe.finetune.batch_size) == (9, 3, 32)
+    assert recipe.random == 12

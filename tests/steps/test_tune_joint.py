@@ -523,3 +523,28 @@ def test_damaged_shared_weights_are_named(here: Place) -> None:
     path.write_bytes(content)
     with pytest.raises(LibraryError, match=f"{path.name}: damaged"):
         composer.build_model(here.space(), 0)
+
+
+def test_learning_rates_are_tried_for_a_part_of_the_steps_and_the_better_one_taken(
+    pruned: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No try is made twice, nor for a configuration that is added."""
+    place = pruned.copy(tmp_path / "searched")
+    open_rate = {name: value for name, value in BLOCK.items() if name != "learning_rate"}
+    search: dict[str, Any] = {"block": {**open_rate, "start": "pruned"}, "learning_rates": [1e-5, 0.01]}
+    tried = place.tune(**search).summary["joint"]["tried"]
+    assert [(one["learning_rate"], one["steps"]) for one in tried] == [(1e-5, 1), (0.01, 1)]
+    assert all(one["seconds"] > 0 for one in tried)
+    better = min(tried, key=lambda one: one["loss"])["learning_rate"]
+    assert place.shared.lineage["settings"]["learning_rate"] == better
+    assert not place.tune(**search).fresh
+    made = place.files()
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Joint, "_try", None)
+        place.tune(**search, force=True)
+        assert place.files() == made
+        place.prepare(**search, **MORE)
+        assert place.tune(**search, **MORE).summary["joint"]["made"] == 0
+    single = pruned.copy(tmp_path / "single")
+    single.tune(block={**open_rate, "start": "pruned", "learning_rate": better})
+    assert single.files().items() <= made.items(), "the same bytes as with this rate alone"
