@@ -112,7 +112,8 @@ def _sections(
         "result",
         "Result",
         "Baseline: each configuration pruned and fine-tuned whole. Composed: put together from blocks that "
-        "were tuned once and shared, then fine-tuned whole where it is not there yet. Lower loss is better, and so is lower perplexity; of all "
+        "were tuned once and shared, then fine-tuned whole where it is not there yet. "
+        "Lower loss is better, and so is lower perplexity; of all "
         "other metrics more is better.",
         _filled(tables.result_table(comparison), tables.dense_table(comparison)),
     )

@@ -1,6 +1,6 @@
 """The runs of a comparison: both sides of every configuration, the base model, searches and shorter budgets.
 
-Both sides get the same optimiser, schedule and learning rates to choose from (once per side, on a middle configuration).
+Both sides get the same optimiser, schedule and learning rates to choose from (once per side, on one configuration).
 A composed model that is there already, at or below its baseline's loss, is trained no further, unless the recipe says
 ``finish: all``. Nothing is chosen by the test split.
 """

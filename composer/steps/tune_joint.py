@@ -68,7 +68,12 @@ class Joint:
             learnt = self._learn(lineage)
             wait_for_all()  # one process has stored what all of them read
         steps = int(self.library.stats(shared).get("steps", learnt))
-        done = {"steps": steps, "made": learnt, "configurations": len(lineage["configurations"]), "from": earlier}
+        done: dict[str, Any] = {
+            "steps": steps,
+            "made": learnt,
+            "configurations": len(lineage["configurations"]),
+            "from": earlier,
+        }
         done |= {"tried": tried} if tried else {}
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())

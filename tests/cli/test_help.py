@@ -18,6 +18,7 @@ from composer import __version__
 from composer.cli import options
 from composer.cli.app import COMMANDS, build_app
 from composer.recipe import BlockOptions, ModelOptions, Recipe
+from composer.steps.run import BEST
 from composer.tasks.data.options import DataOptions
 
 from .conftest import Compose
@@ -138,11 +139,10 @@ def test_defaults_in_the_help_are_the_recipe_s(compose: Compose) -> None:
         "--attention": " ".join(map(str, recipe.attention)),
         "--linear": " ".join(map(str, recipe.linear)),
         "--block-levels": ",".join(recipe.block_levels),
-        "--criterion": recipe.criterion,
-        "--trainer": recipe.trainer,
-        "--block-steps": str(recipe.block.steps),
-        "--block-batch-size": str(recipe.block.batch_size),
-        "--block-learning-rate": str(recipe.block.learning_rate),
+        "--criterion": BEST["criterion"],
+        "--trainer": BEST["trainer"],
+        "--block-batch-size": "--batch-size",
+        "--finish": recipe.finish,
         "--epochs": f"{recipe.finetune.epochs:g}",
         "--batch-size": str(recipe.finetune.batch_size),
         "--learning-rate": str(recipe.finetune.learning_rate),
