@@ -38,6 +38,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "build_model",
+    "choose",
     "compare",
     "demo_recipe",
     "download",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .recipe import Recipe, load_recipe
     from .steps.build_model import build_model
+    from .steps.choose import choose
     from .steps.compare import compare
     from .steps.configure import generate_config, generate_scheme
     from .steps.evaluate import evaluate, predict
@@ -87,6 +89,7 @@ else:
         "Recipe": "recipe:Recipe",
         "Workspace": "workspace:Workspace",
         "build_model": "steps.build_model:build_model",
+        "choose": "steps.choose:choose",
         "compare": "steps.compare:compare",
         "demo_recipe": "steps.run:demo_recipe",
         "download": "models.hub:download",

@@ -43,7 +43,8 @@ def rises_by_width(
         for part in parts:
             rises[part.path] = _rises(part, part.last.of(weights[part.last.weight]), moments[part.last.path], damping)
             bar.advance()
-    lengths = {p.stream: moments[p.path].gram.tokens / moments[p.path].gram.examples for p in (x.last for x in parts)}
+    grams = {part.last.stream: moments[part.last.path].gram for part in parts}
+    lengths: dict[str, float] = {stream: gram.tokens / gram.examples for stream, gram in grams.items()}
     return rises, lengths
 
 

@@ -1,80 +1,139 @@
-"""`compose choose`: from wishes to configurations, by what every part costs the loss at every width."""
+"""`compose choose`: from wishes to configurations, by what every attention and feed-forward costs at every width."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import __version__
-from ..choosing.program import Part, best_widths
-from ..choosing.resources import macs, widths
-from ..choosing.wishes import Wish
+from ..choosing.choice import CRITERION, Choice, Measured, Menu
+from ..choosing.wishes import Wish, read_wishes
 from ..errors import ConfigError, OutputError
 from ..files.jsonfile import read_json, write_json
 from ..files.records import record
 from ..progress import SILENT, Progress
-from ..scheme.configurations import Configurations, Spec, write_configurations
-from ..scheme.layout import Layout
+from ..scheme.configurations import Assignment, Configurations, write_configurations
 from ..shrinking.units import Units, units_of
 from ..workspace import Given, Workspace
+from .configure import same_json
 from .outcome import Outcome
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
-CHOICE = "choice.json"
+def choose(
+    recipe: Given,
+    wishes: Mapping[str, Sequence[float]],
+    *,
+    output: Path | None = None,
+    measure: bool = True,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Write ``conf.json`` with one configuration per wish, and ``choice.json`` with what it was chosen from.
 
+    One pass over the calibration sample gives what every attention and feed-forward costs the loss at every width
+    (:mod:`composer.calibration.rises`); an integer program chooses the widths (:mod:`composer.choosing.program`).
+    A repeated call takes the table, and what was measured, from ``choice.json``.
 
-@dataclass(frozen=True)
-class Choice:
-    """One configuration: how many units each part keeps, and what that was predicted to come to.
+    Args:
+        wishes: resource -> parts that are to be kept, as :func:`composer.choosing.wishes.read_wishes` takes them.
+        measure: also measure every choice, and the uniform one of equal size: pruned and repaired in closed form, on
+            the validation split.
 
-    Attributes:
-        kept: path of the part -> units.
-        rise: of the loss, the sum over the parts.
-        parts: resource -> the part of the base model's that is left.
+    Raises:
+        ConfigError: wishes that contradict each other or nobody can meet.
+        OutputError: ``conf.json`` has other content.
     """
+    space = Workspace.of(recipe)
+    asked = read_wishes(wishes)
+    path = output or space.conf
+    chooser = _Chooser(space, path.with_name("choice.json"), force=force, progress=progress)
+    menu = chooser.menu()
+    choices = [menu.choose(wish) for wish in asked]
+    content = Configurations(
+        model=space.stored_name(path.parent), configurations=[{**menu.specs(choice)} for choice in choices]
+    )
+    fresh = not same_json(path, content.model_dump(exclude_none=True), force)
+    rows = [chooser.row(menu, wish, choice, measure=measure) for wish, choice in zip(asked, choices, strict=True)]
+    told = {"model": space.base.name, "choices": rows, "dense": chooser.dense() if measure else None}
+    chooser.save(told)
+    if fresh:
+        write_configurations(path, content)
+    return Outcome(path, fresh, {**told, "choice": str(chooser.file)})
 
-    wish: Wish
-    kept: Mapping[str, int]
-    rise: float
-    parts: Mapping[str, float]
 
+class _Chooser:
+    """What was measured of a base model, and what is measured of choices; both are kept in ``choice.json``."""
 
-class Chooser:
-    """The table of rises, and the choices made from it; the model is loaded when the table is not there yet."""
+    def __init__(self, space: Workspace, file: Path, *, force: bool, progress: Progress) -> None:
+        self.space, self.file, self.progress = space, file, progress
+        self.units = _units(space)
+        self.stored = {} if force else self._read()
+        self.losses: dict[str, Any] = dict(self.stored.get("losses", {}))
+        self.measured: Measured | None = None
+        self._models: Any = None
 
-    def __init__(self, space: Workspace, folder: Path, *, force: bool, progress: Progress) -> None:
-        self.space, self.file, self.force, self.progress = space, folder / CHOICE, force, progress
-        self.units = list(units_of(space.base.layout))
-        if not self.units:
-            raise ConfigError(
-                f"{space.base.name}: has no attention or feed-forward that choosing could make smaller "
-                f"(a {space.base.layout.family} model)"
-            )
+    def menu(self) -> Menu:
+        """All widths with their rises; the model is run when they were not measured before."""
+        if table := self.stored.get("measured"):
+            self.measured = Measured(**table)
+        else:
+            self.measured = self._measure()
+        return Menu(self.units, self.measured)
+
+    def row(self, menu: Menu, wish: Wish, choice: Choice, *, measure: bool) -> dict[str, Any]:
+        """What is told of a choice, with the uniform one beside it."""
+        even = menu.uniform(wish)
+        return {
+            "keep": dict(wish.keep),
+            **asdict(choice),
+            "uniform": asdict(even),
+            "measured": self.loss(menu.specs(choice)) if measure else None,
+            "uniform_measured": self.loss(menu.specs(even)) if measure else None,
+        }
+
+    def dense(self) -> dict[str, float]:
+        """Loss and metric of the base model."""
+        return self.loss({})
+
+    def loss(self, assigned: Assignment) -> dict[str, float]:
+        """Loss and metric on the validation split, pruned and repaired in closed form."""
+        key = str({path: str(said) for path, said in sorted(assigned.items())})
+        if key not in self.losses:
+            self._models = self._models or _Models(self.space, self.progress)
+            self.losses[key] = self._models.loss(assigned)
+        return dict(self.losses[key])
+
+    def save(self, told: Mapping[str, Any]) -> None:
+        """Write ``choice.json``."""
+        assert self.measured is not None
+        provenance = record(self.inputs, recipe=self.space.resolved())
+        content = {**told, "measured": asdict(self.measured), "losses": self.losses, "provenance": provenance}
+        write_json(self.file, content)
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What shapes the table."""
+    def inputs(self) -> dict[str, Any]:
+        """What shapes the table and the losses."""
         space = self.space
-        task = {"name": space.task.name, **space.task.scoring}
         return {
             "version": __version__,
             "base": space.base.fingerprint,
+            "task": {"name": space.task.name, **space.task.scoring},
             "calibration": space.sample_identity(),
-            "task": task,
+            "valid": space.examples("valid").digest,
+            "damping": space.recipe.block.damping,
             "device": space.device,
         }
 
-    def table(self) -> dict[str, Any]:
-        """``rises`` by part and width, ``lengths`` by stream, ``parameters`` of the model; from the file if it is
-        there and was made from the same."""
-        if not self.force and self.file.is_file():
-            stored = read_json(self.file, OutputError)
-            if isinstance(stored, dict) and stored.get("identity") == self.identity and "table" in stored:
-                return dict(stored["table"])
+    def _read(self) -> dict[str, Any]:
+        if not self.file.is_file():
+            return {}
+        content = read_json(self.file, OutputError)
+        inputs = content.get("provenance", {}).get("inputs") if isinstance(content, dict) else None
+        return dict(content) if inputs == self.inputs else {}
+
+    def _measure(self) -> Measured:
         from ..calibration.rises import rises_by_width
 
         space = self.space
@@ -83,40 +142,48 @@ class Chooser:
         rises, lengths = rises_by_width(
             model, space.task, calibration, self.units, damping=space.recipe.block.damping, progress=self.progress
         )
-        return {"rises": rises, "lengths": lengths, "parameters": sum(p.numel() for p in model.parameters())}
+        return Measured(rises, lengths, sum(p.numel() for p in model.parameters()))
 
-    def choose(self, table: Mapping[str, Any], wish: Wish) -> Choice:
-        """The widths that the wish allows and that cost least.
 
-        Raises:
-            ConfigError: the wish is out of reach.
-        """
-        parts = [self._part(units, table) for units in self.units]
-        rest = self._rest(table)
-        whole = {name: sum(p.costs[name][0] for p in parts) + rest[name] for name in rest}
-        budgets = {name: part * whole[name] - rest[name] for name, part in wish.keep.items()}
-        for name, budget in budgets.items():
-            if sum(min(p.costs[name]) for p in parts) > budget:
-                raise ConfigError(
-                    f"no model of this family keeps {wish}: {rest[name] / whole[name]:.1%} of its {name} are in no "
-                    "head and no neuron (embeddings, norms, output layer)"
-                )
-        chosen = best_widths(parts, budgets)
-        if chosen is None:
-            raise ConfigError(f"no choice of heads and neurons keeps {wish} at once")
-        kept = {u.path: widths(u)[k] for u, k in zip(self.units, chosen, strict=True)}
-        left = {n: (sum(p.costs[n][k] for p, k in zip(parts, chosen, strict=True)) + rest[n]) / whole[n] for n in rest}
-        return Choice(wish, kept, sum(p.rises[k] for p, k in zip(parts, chosen, strict=True)), left)
+class _Models:
+    """Configurations of a base model, pruned and repaired in closed form; the moments are gathered once."""
 
-    def _part(self, units: Units, table: Mapping[str, Any]) -> Part:
-        counts = widths(units)
-        costs = {
-            "macs": [macs(units, kept, table["lengths"]) for kept in counts],
-            "parameters": [float(units.parameters(kept)) for kept in counts],
-        }
-        return Part(units.path, table["rises"][units.path], costs)
+    def __init__(self, space: Workspace, progress: Progress) -> None:
+        from ..composing.model_pruner import ModelPruner
 
-    def _rest(self, table: Mapping[str, Any]) -> dict[str, float]:
-        """What is in no unit. Multiplications are those of the layers: the embedding has none, the head is fixed."""
-        inside = sum(units.parameters(units.count) for units in self.units)
-        return {"macs": 0.0, "parameters": float(table["parameters"] - inside)}
+        r = space.recipe
+        self.space, self.model = space, space.fresh_model()
+        self.base = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.pruner = ModelPruner(
+            space.base.layout,
+            self.base,
+            space.calibrated(self.model, space.base.layout, progress=progress),
+            damping=r.block.damping,
+            seed=r.seed,
+            dead_columns=r.dead_columns,
+        )
+
+    def loss(self, assigned: Assignment) -> dict[str, float]:
+        """Loss and metric on the validation split."""
+        from ..tasks.loss import mean_loss
+        from ..tensors.parameters import set_values
+
+        weights = self.pruner.prune(assigned, CRITERION, repair=True)[0] if assigned else {}
+        parameters, valid, task = dict(self.model.named_parameters()), self.space.examples("valid"), self.space.task
+        set_values(parameters, weights)
+        try:
+            score = task.score(self.model, valid)
+            loss = score.loss if score.loss is not None else mean_loss(self.model, task, valid)
+        finally:
+            set_values(parameters, {name: self.base[name] for name in weights})
+        return {"loss": loss, task.main_metric: score.metrics[task.main_metric]}
+
+
+def _units(space: Workspace) -> list[Units]:
+    units = list(units_of(space.base.layout))
+    if not units:
+        raise ConfigError(
+            f"{space.base.name}: no attention and no feed-forward is known in a {space.base.layout.family} model, "
+            "so there is nothing to choose; give rates with generate-config --targets"
+        )
+    return units

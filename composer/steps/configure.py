@@ -42,7 +42,7 @@ def generate_config(recipe: Given, *, output: Path | None = None, force: bool = 
     )
     configurations = complete(configurations, r.criterion)
     content = configurations.model_dump(exclude_none=True)
-    fresh = not _same_json(path, content, force)
+    fresh = not same_json(path, content, force)
     if fresh:
         write_configurations(path, configurations)
     n, m = len(configurations.configurations), len(configurations.configurations[0])
@@ -54,7 +54,7 @@ def take_config(recipe: Given, source: Path, *, force: bool = False) -> Outcome:
     space = Workspace.of(recipe)
     given = complete(read_configurations(source, partial(_layout_of, space, source)), space.recipe.criterion)
     taken = given.model_copy(update={"model": space.stored_name(space.conf.parent)})
-    fresh = not _same_json(space.conf, taken.model_dump(exclude_none=True), force)
+    fresh = not same_json(space.conf, taken.model_dump(exclude_none=True), force)
     if fresh:
         write_configurations(space.conf, taken)
     return Outcome(space.conf, fresh, {"model": space.base.name, "configurations": len(given.configurations)})
@@ -106,7 +106,7 @@ def _layout_of(space: Workspace, source: Path, model: str | None) -> Layout:
     return space.base.layout
 
 
-def _same_json(path: Path, content: Any, force: bool) -> bool:
+def same_json(path: Path, content: Any, force: bool) -> bool:
     """Whether ``path`` holds this content; another content wants ``force``."""
     if force or not path.exists():
         return False

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from composer.assess.measure.model_pruner import ModelPruner
 from composer.calibration.sample import Calibration
 from composer.composing.assemble import compose
+from composer.composing.model_pruner import ModelPruner
 from composer.library.store import Library
 from composer.models.family import linear
 from composer.models.folder import BaseModel

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ...calibration.sample import Calibration
+    from ...composing.model_pruner import ModelPruner
     from ...tasks.task import Examples, Task
     from .changed_loss import ChangedLoss
-    from .model_pruner import ModelPruner
 
 COUNTED = {"classification": "example", "question_answering": "window"}
 """Task -> what its loss is a mean over, where that is not tokens."""
@@ -127,7 +127,7 @@ class AssessedModel:
 
     def pruner_on(self, sample: Examples) -> ModelPruner:
         """Prunes on the calibration sample drawn from ``sample``."""
-        from .model_pruner import ModelPruner
+        from ...composing.model_pruner import ModelPruner
 
         r = self.space.recipe
         return ModelPruner(

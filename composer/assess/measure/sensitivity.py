@@ -19,9 +19,9 @@ from .stored_weights import layers
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...composing.repair import Memory
     from ...pruning.cut import Cut
     from ...pruning.cutter import Grams, Selection
-    from .repair import Memory
 
 COLUMNS = ("target", "kind", "layer", "rate", "loss", "loss_repaired", "removed", "total")
 HEAD_COLUMNS = ("target", "layer", "head", "loss")
@@ -113,7 +113,7 @@ class _Sensitivity:
         self, key: tuple[Any, ...], selection: Selection, cut: Cut, grams: Grams, shared: Memory
     ) -> dict[str, Any]:
         """The loss of one measurement, without and, at a rate, with repair."""
-        from .repair import removed_weights
+        from ...composing.repair import removed_weights
 
         (what, path, number), target, repaired = key, cut.target, None
         if what == "rate":

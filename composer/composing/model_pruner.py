@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ...pruning.configuration import prune_configuration
-from ...pruning.criteria import CRITERIA
-from ...pruning.cutter import Cutter, Grams, ScoresInMemory, Selection
-from ...scheme.configurations import Assignment
-from ...scheme.layout import Layout
+from ..pruning.configuration import prune_configuration
+from ..pruning.criteria import CRITERIA
+from ..pruning.cutter import Cutter, Grams, ScoresInMemory, Selection
+from ..scheme.configurations import Assignment
+from ..scheme.layout import Layout
 from .repair import Repair
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...calibration.sample import Calibration
-    from ...pruning.cut import Cut, Pruned
+    from ..calibration.sample import Calibration
+    from ..pruning.cut import Cut, Pruned
 
 
 class ModelPruner:

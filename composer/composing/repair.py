@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...pruning.cutter import Grams, Selection
-from ...scheme.layout import Layout, Projection, Target
-from ...tensors import masks
-from ...training.blocks.moments import RegressionSums, kept, matrix
+from ..pruning.cutter import Grams, Selection
+from ..scheme.layout import Layout, Projection, Target
+from ..tensors import masks
+from ..training.blocks.moments import RegressionSums, kept, matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
