@@ -7,7 +7,7 @@ RUNS := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup tools demo test test-ray test-legacy lint format docs clean
+.PHONY: setup tools demo test test-ray test-export test-legacy lint format docs clean
 
 setup: $(RUNS)
 tools: $(TOOLS)
@@ -32,6 +32,10 @@ test: tools
 test-ray: tools
 	$(PIP) -e '.[dev,ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration/test_ray.py
+
+test-export: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx,openvino,translate]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/exporting
 
 test-legacy:
 	$(MAKE) -C legacy-seq2seq test

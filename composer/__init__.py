@@ -43,6 +43,7 @@ __all__ = [
     "demo_recipe",
     "download",
     "evaluate",
+    "export",
     "finetune_blocks",
     "finetune_model",
     "generate_config",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from .steps.compare import compare
     from .steps.configure import generate_config, generate_scheme
     from .steps.evaluate import evaluate, predict
+    from .steps.export import export
     from .steps.outcome import Outcome
     from .steps.prune import prune
     from .steps.run import demo_recipe, run
@@ -94,6 +96,7 @@ else:
         "demo_recipe": "steps.run:demo_recipe",
         "download": "models.hub:download",
         "evaluate": "steps.evaluate:evaluate",
+        "export": "steps.export:export",
         "finetune_blocks": "steps.tune_blocks:finetune_blocks",
         "finetune_model": "steps.tune_model:finetune_model",
         "generate_config": "steps.configure:generate_config",

@@ -69,7 +69,8 @@ ABOVE = ("cli", "steps")
 BESIDE = {
     "forecast": ("scheme", "scheme"),
     "library": ("pruning", "training/blocks"),
-    "timing": ("composing", "training"),
+    "timing": ("composing", "composing"),
+    "exporting": ("training", "evaluation"),
 }
 """Rooms beside the files from one room to another."""
 UNDER = ("tasks", "models", "tensors", "parallel", "files", "demo")
@@ -177,7 +178,7 @@ def beside() -> Iterator[str]:
         middles = [place(number[name]) + 0.78 * ROOM_HEIGHT + 30 for name in (first, last)]
         height = 130
         top = sum(middles) / 2 - height / 2
-        commands = {"forecast": "plan", "library": "library", "timing": "speed"}[folder]
+        commands = {"forecast": "plan", "library": "library", "timing": "speed", "exporting": "export"}[folder]
         yield from box(SIDE_X, top, SIDE_WIDTH, height, folder, "room", commands)
         for y in dict.fromkeys(middles):
             yield from arrow(FILE_X + FILE_WIDTH, y, SIDE_X - 3)

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build-model": ("blocks:build_model", "Compose a configuration's model from the library."),
     "shrink": ("shrink:shrink", "Take out of a model what is removed from it."),
     "evaluate": ("measure:evaluate", "Measure models on test data, or on suites of benchmarks."),
+    "export": ("export:export", "Write a model for another runtime, and compare both."),
     "speed": ("speed:speed", "Measure what models take to run."),
     "predict": ("measure:predict", "Try a model on a text, or on lines of standard input."),
     "plot": ("measure:plot", "Draw the loss curves of any number of runs."),

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 DEFAULT = Path("results") / "speed.json"
 
 Numbers = Annotated[list[Whole], Parameter(consume_multiple=(1, 1_000_000), metavar="N...")]
-Runtimes = Annotated[list[Literal["torch", "compile"]], Parameter(consume_multiple=(1, 100))]
+Runtimes = Annotated[
+    list[Literal["torch", "compile", "onnx", "onnx-int8", "openvino", "ct2", "ct2-int8"]],
+    Parameter(consume_multiple=(1, 100)),
+]
 
 
 def speed(
@@ -28,7 +31,7 @@ def speed(
     batch_size: Annotated[Numbers | None, Parameter(help="Texts at once [1 8 32].")] = None,
     length: Annotated[Numbers | None, Parameter(help="Tokens of a text, or of a prompt [32 128].")] = None,
     new_tokens: Annotated[Whole, Parameter(help="That models make, where they generate [32].")] = 32,
-    runtime: Annotated[Runtimes | None, Parameter(help="What runs them: torch, compile [torch].")] = None,
+    runtime: Annotated[Runtimes | None, Parameter(help="What runs them [torch].")] = None,
     threads: Annotated[Whole, Parameter(help="Of the processor [1].")] = 1,
     rounds: Annotated[Whole, Parameter(help="Times that each takes its turn [15].")] = 15,
     layers: Annotated[bool, Parameter(help="Also matrix by matrix, dense and as in the model.")] = False,

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def measure(model: nn.Module, layout: Layout, task: Task, data: Examples, *, batch_size: int = 64) -> dict[str, Any]:
+def measure(
+    model: nn.Module, layout: Layout | None, task: Task, data: Examples, *, batch_size: int = 64
+) -> dict[str, Any]:
     """Everything that ``results/*.json`` says about one model on one split.
 
-    ``sparsity`` is the share of exact zeros in target weights; ``memory_bytes`` the peak of the process
+    ``sparsity`` is the share of exact zeros in target weights, or None
+    without a layout, as of an export; ``memory_bytes`` the peak of the process
     (host) or of the device.
 
     Raises:
@@ -31,7 +34,7 @@ def measure(model: nn.Module, layout: Layout, task: Task, data: Examples, *, bat
     """
     _check_finite(model, task, data)
     score = task.score(model, data, batch_size=batch_size)
-    zeros = zeros_per_target(model, layout)
+    zeros = zeros_per_target(model, layout) if layout else {}
     return {
         "split": data.split,
         "source": data.source,
@@ -39,7 +42,7 @@ def measure(model: nn.Module, layout: Layout, task: Task, data: Examples, *, bat
         "loss": mean_loss(model, task, data, batch_size=batch_size) if score.loss is None else score.loss,
         "metrics": score.metrics,
         "details": score.details,
-        "sparsity": sum(z for z, _ in zeros.values()) / max(1, sum(n for _, n in zeros.values())),
+        "sparsity": sum(z for z, _ in zeros.values()) / max(1, sum(n for _, n in zeros.values())) if layout else None,
         "seconds_per_example": score.details["seconds"] / len(data),
         "memory_bytes": peak_memory(next(model.parameters()).device),
     }

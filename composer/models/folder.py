@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from ..files.jsonfile import read_json
-from ..files.safetensors import fingerprint, tensor_entries
+from ..files.safetensors import fingerprint, tensor_entries, weight_files
 from ..scheme.layout import Layout, Projection
+from .exports import Export, export_fingerprint, export_of, program_bytes
 from .families import family_of
 from .family import Family, ModelConfig, Storage
 from .layouts import layout_of, with_shapes
@@ -55,8 +56,19 @@ class BaseModel:
         return family_of(self.config, str(self.folder / "config.json"))
 
     @cached_property
+    def export(self) -> Export | None:
+        """What is said of it where `compose export` wrote it; None for a model that can be pruned."""
+        return export_of(self.folder)
+
+    @cached_property
     def layout(self) -> Layout:
-        """Targets and blocks, from ``config.json`` alone."""
+        """Targets and blocks, from ``config.json`` alone.
+
+        Raises:
+            ModelError: an export has none.
+        """
+        if self.export:
+            raise ModelError(f"{self.name}: {self.export.can}; for this name the model that it was made from")
         return layout_of(self.config, str(self.folder / "config.json"))
 
     @cached_property
@@ -72,7 +84,12 @@ class BaseModel:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the weights (see :func:`composer.files.safetensors.fingerprint`)."""
-        return fingerprint(self.folder)
+        return export_fingerprint(self.folder) if self.export else fingerprint(self.folder)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its weights on disk; of an export, of its programs."""
+        return program_bytes(self.folder) if self.export else sum(f.stat().st_size for f in weight_files(self.folder))
 
     @cached_property
     def parameters(self) -> int:
@@ -85,6 +102,10 @@ class BaseModel:
         Args:
             cache: generate with the cache, where it is saved so; blocks are tuned without one.
         """
+        if self.export:
+            from .runtimes import load_export
+
+            return load_export(self.folder, self.export)
         tensor_entries(self.folder)  # .bin alone and damaged files are refused before anybody else sees them
         storage = self.storage
         load = storage.load_with_cache if cache and isinstance(storage, HuggingFace) else storage.load

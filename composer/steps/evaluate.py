@@ -87,7 +87,10 @@ def _measure(space: Workspace, base: BaseModel, path: Path, inputs: dict[str, An
     from ..evaluation.measure import measure
 
     model = base.load().to(space.device)
-    result = {"model": base.name, **measure(model, base.layout, space.task, space.examples("test"))}
+    result = {
+        "model": base.name,
+        **measure(model, None if base.export else base.layout, space.task, space.examples("test")),
+    }
     write_json(path, record(inputs, result=result, device=space.device, recipe=space.resolved()))
     return result
 

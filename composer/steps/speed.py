@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import InputError, RecipeError
 from ..files.environment import machine, versions
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from ..timing.measure import Clock, Shapes
     from ..timing.records import LayerRow, Speed, Timed
 
-Runtime = Literal["torch", "compile"]
-RUNTIMES: tuple[Runtime, ...] = ("torch", "compile")
+Runtime = Literal["torch", "compile", "onnx", "onnx-int8", "openvino", "ct2", "ct2-int8"]
+"""PyTorch as it is, or compiled; or a form that :func:`composer.export` writes."""
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 
 BATCH_SIZES = (1, 8, 32)
 LENGTHS = (32, 128)
@@ -46,10 +49,10 @@ def speed(
     """Time models on random tokens, all of them in turn, and compare each with the first.
 
     Args:
-        models: model folders, or 'demo'.
+        models: model folders, exported ones too, or 'demo'.
         batch_sizes: each is timed with each of ``lengths`` (tokens of a text, or of a prompt).
         new_tokens: of models that generate, timed apart from the prompt.
-        runtimes: each model is run in each.
+        runtimes: each model is run in each (exported for it into a temporary folder); an export in its own alone.
         threads: of PyTorch; more than the machine's cores are refused.
         rounds: times that each takes its turn; fewer (at least 7) where a round takes long.
         layers: also matrix by matrix: the last model's against the first's, or one model's against its dense self.
@@ -66,10 +69,16 @@ def speed(
     _check(batch_sizes, lengths, new_tokens, threads, rounds, runtimes)
     bases, where = [BaseModel(name) for name in models], Workspace(Recipe(device=device)).device
     shapes, clock = Shapes(batch_sizes, lengths, new_tokens, rounds), clock_of(where, threads)
-    with computing_with(threads):
-        entries = [_loaded(base, runtime, where) for base in bases for runtime in runtimes]
-        names = [runtime for _ in bases for runtime in runtimes]
-        labels = [_short([base.name for base in bases])[entry.base.name] for entry in entries]
+    pairs: list[tuple[BaseModel, Runtime]] = [
+        (base, runtime) for base in bases for runtime in ([base.export.form] if base.export else runtimes)
+    ]
+    for base, runtime in pairs:
+        _check_runtime(base, runtime, where)
+    with computing_with(threads), ExitStack() as stack:
+        entries = [_loaded(base, runtime, where, stack, progress) for base, runtime in pairs]
+        names = [runtime for _, runtime in pairs]
+        short = _short([base.name for base in bases])
+        labels = [short[base.name] for base, _ in pairs]
         rows = time_in_turn(entries, shapes, clock, progress)
         matrices, note = _layers(entries, shapes, clock) if layers else ((), "")
         largest = (max(batch_sizes), max(lengths), new_tokens)
@@ -116,12 +125,35 @@ def _check(
         raise RecipeError(bad)
 
 
-def _loaded(base: BaseModel, runtime: Runtime, device: str) -> Loaded:
+def _check_runtime(base: BaseModel, runtime: Runtime, device: str) -> None:
+    """Refuse, before anything is loaded, what cannot run there."""
+    if runtime in ("torch", "compile"):
+        return
+    if device != "cpu":
+        raise RecipeError(f"--runtime: got {runtime}, which runs on the processor here, and --device {device}; use cpu")
+    if not base.export:
+        from ..exporting.convert import check_form
+
+        check_form(base, runtime)  # type: ignore[arg-type]
+
+
+def _loaded(base: BaseModel, runtime: Runtime, device: str, stack: ExitStack, progress: Progress) -> Loaded:
+    """The model in a runtime; what is exported for it goes with ``stack``."""
     import torch
 
     from ..timing.loaded import Loaded
 
-    return Loaded.torch(base, torch.device(device), compiled=runtime == "compile")
+    if base.export:
+        return Loaded.exported(base)
+    if runtime in ("torch", "compile"):
+        return Loaded.torch(base, torch.device(device), compiled=runtime == "compile")
+    from ..exporting.convert import convert
+
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    with progress.bar(f"export {base.name} to {runtime}", 1) as bar:
+        convert(base, runtime, folder)  # type: ignore[arg-type]
+        bar.advance()
+    return Loaded.exported(BaseModel(folder), base)
 
 
 def _peaks(
@@ -140,12 +172,11 @@ def _peaks(
 
 
 def _timed(name: str, entry: Loaded, runtime: Runtime, peak: int | None) -> Timed:
-    from ..files.safetensors import weight_files
     from ..timing.records import Timed
 
     base = entry.base
-    size = sum(file.stat().st_size for file in weight_files(base.folder))
-    return Timed(name, runtime, base.fingerprint, size, base.parameters, peak)
+    parameters = None if base.export else base.parameters
+    return Timed(name, runtime, base.fingerprint, base.bytes, parameters, peak)
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:

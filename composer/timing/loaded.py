@@ -49,6 +49,13 @@ class Loaded:
             model.forward = torch.compile(model.forward)
         return cls(base, model, device, counted)
 
+    @classmethod
+    def exported(cls, export: BaseModel, of: BaseModel | None = None) -> Loaded:
+        """In another runtime; ``of`` is the model that it was made from, where that is at hand to count in."""
+        import torch
+
+        return cls(export, export.load(), torch.device("cpu"), of.load() if of else None)
+
     @property
     def generates(self) -> bool:
         """Whether it makes new tokens."""

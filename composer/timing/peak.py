@@ -12,7 +12,7 @@ from ..errors import InputError
 
 
 def peak_bytes(folder: Path, *, compiled: bool, device: str, threads: int, shape: tuple[int, int, int]) -> int:
-    """Most memory of a process that loads a model and runs it once, beside what it had with everything imported.
+    """Most memory of a process that loads a model and runs it once, beside what it had with PyTorch imported.
 
     Args:
         shape: batch size, length, new tokens. On a GPU the peak is the GPU's.
@@ -39,7 +39,8 @@ def _measured(folder: str, compiled: bool, device: str, threads: int, shape: lis
     torch.set_num_threads(threads)
     where = torch.device(device)
     before = 0 if where.type == "cuda" else _high_water()
-    entry = Loaded.torch(BaseModel(folder), where, compiled=compiled)
+    base = BaseModel(folder)
+    entry = Loaded.exported(base) if base.export else Loaded.torch(base, where, compiled=compiled)
     batch = entry.batch(*shape)
     (entry.generate(batch, 1 + shape[2]) if entry.generates else entry.forward(batch))()
     after = int(torch.cuda.max_memory_allocated(where)) if where.type == "cuda" else _high_water()

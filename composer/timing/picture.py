@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..report.kit import canvas
-from ..report.kit.canvas import INK, PALETTE
+from ..report.kit.canvas import MARKERS, PALETTE
 from .records import Part, Row, Speed
 
 PARTS: dict[Part, str] = {
@@ -20,7 +20,7 @@ PARTS: dict[Part, str] = {
 
 
 def draw(speed: Speed, output: Path) -> None:
-    """Bars of milliseconds by batch size and length, with quartiles and the ratio to the first model; PNG or SVG."""
+    """Milliseconds by batch size and length, with quartiles and the ratio to the first model; PNG or SVG."""
     canvas.save(figure(speed), output)
 
 
@@ -32,18 +32,17 @@ def figure(speed: Speed) -> Figure:
         grid = made.subplots(1, len(panels), squeeze=False)[0]
         for axes, (part, length) in zip(grid, panels, strict=True):
             rows = [row for row in speed.rows if (row.part, row.length) == (part, length)]
-            _bars(axes, speed, rows)
+            _points(axes, speed, rows, f"milliseconds ({speed.clock} clock)" if axes is grid[0] else "")
             axes.set_title(f"{PARTS[part]}, length {length}")
-        grid[0].set_ylabel(f"milliseconds ({speed.clock} clock), log scale")
         handles = grid[0].get_legend_handles_labels()[0]
         canvas.legend(made, handles, 2 if len(panels) > 1 else 1)
     return made
 
 
-def _bars(axes: Axes, speed: Speed, rows: Sequence[Row]) -> None:
+def _points(axes: Axes, speed: Speed, rows: Sequence[Row], label: str) -> None:
     sizes = list(dict.fromkeys(row.batch_size for row in rows))
     entries = list(dict.fromkeys(row.entry for row in rows))
-    width = 0.8 / len(entries)
+    width, drawn = 0.8 / len(entries), list[float]()
     for place, entry in enumerate(entries):
         own = [row for row in rows if row.entry == entry]
         x = [sizes.index(row.batch_size) + (place - (len(entries) - 1) / 2) * width for row in own]
@@ -52,12 +51,14 @@ def _bars(axes: Axes, speed: Speed, rows: Sequence[Row]) -> None:
         low = [max(0.0, 1e3 * (s.median - s.low)) for s in spreads]
         high = [max(0.0, 1e3 * (s.high - s.median)) for s in spreads]
         colour = PALETTE[entry % len(PALETTE)]
-        bars = {"yerr": [low, high], "error_kw": {"ecolor": INK, "elinewidth": 1}, "width": 0.92 * width}
-        axes.bar(x, heights, color=colour, label=speed.entries[entry].label, **bars)  # type: ignore[arg-type]
+        look = {"fmt": MARKERS[entry % len(MARKERS)], "color": colour, "markersize": 5, "capsize": 2, "elinewidth": 1}
+        axes.errorbar(x, heights, yerr=[low, high], label=speed.entries[entry].label, **look)  # type: ignore[arg-type]
         for at, row, height, more in zip(x, own, heights, high, strict=True):
             if row.faster:
                 text = "≈" if row.faster.noisy else f"{row.faster.value:.2g}x"
-                axes.annotate(text, (at, height + more), (0, 2), textcoords="offset points", ha="center", fontsize=7)
-    axes.set_yscale("log")
+                axes.annotate(text, (at, height + more), (0, 3), textcoords="offset points", ha="center", fontsize=7)
+        drawn += [1e3 * end for s in spreads for end in (s.low, s.high) if end > 0]
+    canvas.loss_axis(axes, drawn, label)
     axes.grid(visible=False, axis="x")
     axes.set_xticks(range(len(sizes)), [f"batch {size}" for size in sizes])
+    axes.set_xlim(-0.6, len(sizes) - 0.4)

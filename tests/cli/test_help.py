@@ -26,7 +26,7 @@ from .conftest import Compose
 ORDER = [
     *("download", "generate-config", "generate-scheme", "show", "plan"),
     *("prune", "finetune", "build-model", "shrink"),
-    *("evaluate", "speed", "predict", "plot", "assess", "masks", "compare"),
+    *("evaluate", "export", "speed", "predict", "plot", "assess", "masks", "compare"),
     *("run", "demo"),
     "library",
 ]

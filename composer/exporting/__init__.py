@@ -1,0 +1,1 @@
+"""Models in other forms: ONNX, OpenVINO, CTranslate2, each verified against the model it comes from."""

@@ -1,0 +1,162 @@
+"""Writing a model in another form, through transformers' own exporters and CTranslate2's converter."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, OutputError
+from ..files.records import RECORD, record, write_record
+from ..models.exports import RUNTIMES, TRANSLATOR, Form, check_packages
+from ..models.folder import BaseModel
+from ..models.shapes import KEY
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BESIDE = (".json", ".txt", ".model", ".spm")
+"""Suffixes of what stands beside a model's weights and goes with it."""
+SAMPLE = (2, 8)
+"""Batch size and length of the tokens that a graph is traced with; any others run as well."""
+
+
+def check_form(base: BaseModel, form: Form) -> None:
+    """Refuse, before anything is loaded, what the form cannot hold.
+
+    Raises:
+        OutputError: no such form, or another kind of model.
+        ModelError: packages are missing.
+    """
+    if form not in RUNTIMES:
+        raise OutputError(f"--to: got {form!r}; allowed: {', '.join(RUNTIMES)}")
+    if base.export:
+        raise OutputError(f"{base.name}: {base.export.can}; export the model that it was made from")
+    translates = bool(base.config.get("is_encoder_decoder"))
+    architecture = (base.config.get("architectures") or [""])[0]
+    if form in ("ct2", "ct2-int8"):
+        if not translates or "Classification" in architecture:
+            raise OutputError(f"--to: got {form}, which is for translation; {base.name} is a {architecture}; use onnx")
+        if (base.config.get(KEY) or {}).get("heads"):
+            raise OutputError(
+                f"--to: got {form}, which takes the same heads in every layer of a stack, and {base.name} has others; "
+                "shrink its neurons only (any number in each layer), or with --form padded"
+            )
+    elif translates and "Classification" not in architecture:
+        raise OutputError(
+            f"--to: got {form}, which is one graph; a model that translates searches: use ct2 or ct2-int8"
+        )
+    if base.storage.library != "transformers":
+        raise OutputError(f"{base.name}: is a model of {base.storage.library}; models of transformers can be exported")
+    check_packages(form)
+
+
+def convert(base: BaseModel, form: Form, folder: Path) -> nn.Module:
+    """Write ``base`` into the empty ``folder``, with tokenizer, configuration and a record; returns the model.
+
+    Raises:
+        ModelError: the exporter cannot do this model.
+    """
+    model = base.load()
+    write = _translate if form in ("ct2", "ct2-int8") else _graph
+    try:
+        with _silence():
+            write(base, model, form, folder)
+    except (ValueError, RuntimeError, NotImplementedError, KeyError, AttributeError, TypeError) as bad:
+        reason = (str(bad).splitlines() or [type(bad).__name__])[0]
+        raise ModelError(f"{base.name}: cannot be exported to {form}: {reason}") from bad
+    for path in sorted(base.folder.iterdir()):  # configuration, tokenizer, settings of generation: all but the weights
+        if path.is_file() and path.suffix in BESIDE and path.name != RECORD and ".safetensors" not in path.name:
+            shutil.copyfile(path, folder / path.name)
+    export = {"form": form, "source": base.name, "fingerprint": base.fingerprint}
+    write_record(folder, record({"model": base.fingerprint, "to": form}, export=export))
+    return model
+
+
+def _graph(base: BaseModel, model: Any, form: Form, folder: Path) -> None:
+    """One graph with logits, for any batch size and length."""
+    inputs = dict(_sample(base))
+    if form == "openvino":
+        from transformers.exporters import OpenVINOConfig, OpenVINOExporter
+
+        exported = OpenVINOExporter().export(model, inputs, config=OpenVINOConfig(dynamic=True))
+    else:
+        from transformers.exporters import OnnxConfig, OnnxExporter
+
+        config = OnnxConfig(dynamic=True, quantizer=_int8() if RUNTIMES[form].int8 else None)
+        exported = OnnxExporter().export(model, inputs, config=config)
+    exported.save_pretrained(folder)
+
+
+def _int8() -> Any:
+    """8-bit weights, a scale for each output; in 7 bits where the processor's sums of products would overflow.
+
+    Without VNNI two products of 8-bit numbers are added in 16 bits, which may not hold them (ONNX Runtime's
+    documentation of quantization, section on ``reduce_range``).
+    """
+    from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+
+    return OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True, reduce_range=not has_vnni()))
+
+
+def has_vnni() -> bool:
+    """Whether this processor adds products of 8-bit numbers in 32 bits (VNNI, or not an x86 at all)."""
+    import platform
+
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+        return True
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_vnni" in text or "avx_vnni" in text
+
+
+def _sample(base: BaseModel) -> Mapping[str, Tensor]:
+    """Tokens to trace with; with token types where the tokenizer gives them to the model."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from ..tasks import load_tokenizer
+
+    tokenizer: AutoTokenizer = load_tokenizer(base.folder)
+    names = [name for name in tokenizer.model_input_names if name in ("input_ids", "token_type_ids", "attention_mask")]
+    vocabulary = int(base.config.get("vocab_size") or 2)
+    ids = torch.arange(SAMPLE[0] * SAMPLE[1]).reshape(SAMPLE) % vocabulary
+    values = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    return {name: values[name] for name in dict.fromkeys([*names, "attention_mask"])}
+
+
+def _translate(base: BaseModel, model: Any, form: Form, folder: Path) -> None:
+    """CTranslate2's own folder. Its converter changes the model that it is given, so it gets a copy."""
+    from ctranslate2.converters import TransformersConverter
+
+    class Loaded(TransformersConverter):
+        def load_model(self, *_: Any, **__: Any) -> Any:
+            given = copy.deepcopy(model)
+            if hasattr(given.config, "scale_decoder_outputs"):
+                # Whether a T5 scales its outputs: the converter looks at a name that is always True in transformers 5.
+                given.config.tie_word_embeddings = given.config.scale_decoder_outputs
+            return given
+
+    place = folder / TRANSLATOR  # it has a config.json of its own
+    Loaded(str(base.folder)).convert(str(place), quantization="int8" if RUNTIMES[form].int8 else None)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Exporters report every step of theirs; what fails is an exception."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
