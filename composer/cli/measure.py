@@ -69,7 +69,7 @@ def evaluate(
         if suites.asked:
             from composer.steps.evaluate_suites import evaluate_suites
 
-            chosen = suites.arguments()
+            chosen = suites.arguments(recipe.source_lang, recipe.target_lang)
             more: dict[str, Any] = {"output": output, "force": force, "progress": console.progress}
             outcome = evaluate_suites(recipe, models, **chosen, **more)
             console.show(outcome, evaluated_suites(outcome))

@@ -24,7 +24,7 @@ _SUITES = Group("Suites of benchmarks", sort_key=4)
 class Suites:
     """Which benchmarks, and how they are asked."""
 
-    suite: Annotated[Words | None, Parameter(help="Suites: language, glue.")] = None
+    suite: Annotated[Words | None, Parameter(help="Suites: language, glue, squad, translation, math, code.")] = None
     tasks: Annotated[Words | None, Parameter(metavar="TASK,...", help="Single tasks of the suites, as sst2,cola.")] = (
         None
     )
@@ -34,6 +34,14 @@ class Suites:
     window: Annotated[
         Whole | None, Parameter(help="Tokens of a window of running text [the model's, at most 1024].")
     ] = None
+    samples: Annotated[Whole | None, Parameter(help="Texts for each problem: programs, translations [1].")] = None
+    k: Annotated[list[int] | None, Parameter(consume_multiple=True, help="Of pass@k, at most --samples [1].")] = None
+    temperature: Annotated[float | None, Parameter(help="Of texts [the likeliest; 0.8 with several].")] = None
+    run_generated_code: Annotated[
+        bool, Parameter(help="Run programs that models wrote, in a sandbox; without it none is run.")
+    ] = False
+    weak_sandbox: Annotated[bool, Parameter(help="Run them also where the kernel lacks a part of it.")] = False
+    wordnet: Annotated[Path | None, Parameter(help="WordNet's files, for METEOR's synonyms [words and stems].")] = None
     show: Annotated[bool, Parameter(help="Print examples on which the second model differs from the first.")] = False
 
     @property
@@ -41,7 +49,7 @@ class Suites:
         """Whether suites are to be evaluated, and not the task's test data."""
         return any(value not in (None, False) for value in vars(self).values())
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self, source_lang: str, target_lang: str) -> dict[str, Any]:
         """Arguments of :func:`composer.steps.evaluate_suites.evaluate_suites`.
 
         Raises:
@@ -49,9 +57,14 @@ class Suites:
         """
         from composer.evaluation.suites.suite import SuiteOptions
 
-        values = {"limit": self.limit, "batch_size": self.suite_batch, "window": self.window}
+        values: dict[str, Any] = {"limit": self.limit, "batch_size": self.suite_batch, "window": self.window}
+        values |= {"samples": self.samples, "k": tuple(self.k) if self.k else None, "temperature": self.temperature}
+        values |= {"run_generated_code": self.run_generated_code, "weak_sandbox": self.weak_sandbox}
+        values |= {"source_lang": source_lang, "target_lang": target_lang}
         given = {name: value for name, value in values.items() if value is not None}
-        options = SuiteOptions(data=self.suite_data and self.suite_data.expanduser(), **given)
+        folders = {"data": self.suite_data, "wordnet": self.wordnet}
+        given |= {name: path.expanduser() for name, path in folders.items() if path is not None}
+        options = SuiteOptions(**given)
         options.check()
         names = {"suites": levels(self.suite) or [], "tasks": levels(self.tasks) or []}
         return {**names, "options": options, "show": self.show}

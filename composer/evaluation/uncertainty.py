@@ -56,14 +56,15 @@ class Measure:
 
 def mean_of(name: str, key: str, scale: float = 1.0) -> Measure:
     """The mean of one number of each sample (true counts as 1)."""
-    return Measure(name, lambda samples: _with_ones(samples, key), _ratio, scale=scale)
+    return Measure(name, lambda samples: _with_ones(samples, key), ratio, scale=scale)
 
 
 def _with_ones(samples: Sequence[dict[str, Any]], key: str) -> np.ndarray:
     return np.array([(float(sample[key]), 1.0) for sample in samples]).reshape(-1, 2)
 
 
-def _ratio(sums: np.ndarray) -> Any:
+def ratio(sums: np.ndarray) -> Any:
+    """The first sum over the second: a mean over the samples that count."""
     return sums[..., 0] / sums[..., 1]
 
 
@@ -102,7 +103,7 @@ def estimate(measure: Measure, samples: Sequence[dict[str, Any]], *, seed: int =
         return Estimate(value, None, None, None, "not defined", count)
     low, high = (float(end) for end in np.quantile(values, [ALPHA / 2, 1 - ALPHA / 2]))
     # The mean's standard error has a formula; the bootstrap's is the same but for the draw.
-    is_mean = measure.value is _ratio
+    is_mean = measure.value is ratio and bool((columns[:, 1] == 1).all())
     error = scale * float(columns[:, 0].std(ddof=1)) / math.sqrt(count) if is_mean else float(values.std(ddof=1))
     return Estimate(value, error, low, high, "bootstrap", count)
 
@@ -192,7 +193,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def _is_share(measure: Measure, columns: np.ndarray) -> bool:
     """Whether it is the mean of answers that are right (1) or wrong (0)."""
-    return measure.value is _ratio and bool(np.isin(columns[:, 0], (0.0, 1.0)).all() and (columns[:, 1] == 1).all())
+    return measure.value is ratio and bool(np.isin(columns[:, 0], (0.0, 1.0)).all() and (columns[:, 1] == 1).all())
 
 
 def _draws(measure: Measure, sides: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:

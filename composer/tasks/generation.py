@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,10 +24,18 @@ STRUCTURAL = (
 
 
 @contextmanager
-def plain_generation(model: Any, tokenizer: Any, max_new_tokens: int, num_beams: int, **more: Any) -> Iterator[None]:
-    """Let ``model.generate`` search plainly (no sampling), whatever the checkpoint's settings say.
+def plain_generation(
+    model: Any,
+    tokenizer: Any,
+    max_new_tokens: int,
+    num_beams: int,
+    *,
+    sampling: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Iterator[None]:
+    """Let ``model.generate`` search plainly (unless sampling is asked for), whatever the checkpoint says.
 
-    ``more`` are settings for models that have none of their own.
+    ``sampling`` holds temperature and the like. ``more`` are settings for models that have none of their own.
     """
     from transformers import GenerationConfig
 
@@ -40,7 +48,8 @@ def plain_generation(model: Any, tokenizer: Any, max_new_tokens: int, num_beams:
         **structural,
         max_new_tokens=max_new_tokens,
         num_beams=num_beams,
-        do_sample=False,
+        do_sample=bool(sampling),
+        **(sampling or {}),
     )
     try:
         yield

@@ -100,7 +100,7 @@ class QuestionAnsweringTask:
         golds = [[text for text, _ in json.loads(row["answers"])] for row in questions]
         may_refuse = not all(golds)
         contexts = [row["context"] for row in questions]
-        answers, loss = self._answers(model, data.features, contexts, may_refuse, batch_size)
+        answers, loss = self.answers(model, data.features, contexts, may_refuse, batch_size)
         seconds = time.perf_counter() - start
         samples = zip(questions, golds, answers, strict=True)
         details = {
@@ -125,14 +125,14 @@ class QuestionAnsweringTask:
             raise DataError(few(wrong))
         questions = [Question(question, context) for question, _, context in (text.partition("\t") for text in texts)]
         features, _ = self.windows.of(questions)
-        answers, _ = self._answers(model, features, [question.context for question in questions], True, batch_size)
+        answers, _ = self.answers(model, features, [question.context for question in questions], True, batch_size)
         return [answer or NO_ANSWER for answer in answers]
 
     def chance(self) -> float | None:
         """Not known: it depends on the length of each window."""
         return None
 
-    def _answers(
+    def answers(
         self, model: nn.Module, features: Sequence[Feature], contexts: Sequence[str], may_refuse: bool, batch_size: int
     ) -> tuple[list[str], float]:
         """The answer to each question, empty for none, and the mean loss; questions are in the order of features."""

@@ -15,6 +15,10 @@ SUITES: Registry[Suite] = Registry(
     {
         "language": "composer.evaluation.suites.language:SUITE",
         "glue": "composer.evaluation.suites.glue:SUITE",
+        "squad": "composer.evaluation.suites.squad:SUITE",
+        "translation": "composer.evaluation.suites.translation:SUITE",
+        "math": "composer.evaluation.suites.math:SUITE",
+        "code": "composer.evaluation.suites.code:SUITE",
     },
     group="composer.suites",
 )

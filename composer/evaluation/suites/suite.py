@@ -36,6 +36,15 @@ class SuiteOptions:
         limit: use only the first so many problems of each task.
         seed: of sampled answers, of shots that are drawn, and of the bootstrap.
         batch_size: problems that are answered at once.
+        samples: texts written for each problem, of programs and translations.
+        k: of pass@k.
+        temperature: of sampled texts; None takes the likeliest token, 0.8 with several samples.
+        top_p: of sampled texts.
+        run_generated_code: programs that models wrote may be run, in the sandbox.
+        weak_sandbox: also where the kernel lacks a part of it.
+        source_lang: language translated from.
+        target_lang: language translated to.
+        wordnet: folder of WordNet's files, for METEOR's synonyms; None takes words and stems only.
         window: tokens of a window of running text; None takes the model's limit, at most 1,024.
     """
 
@@ -44,6 +53,15 @@ class SuiteOptions:
     seed: int = 0
     batch_size: int = 32
     window: int | None = None
+    samples: int = 1
+    k: tuple[int, ...] = (1,)
+    temperature: float | None = None
+    top_p: float = 0.95
+    run_generated_code: bool = False
+    weak_sandbox: bool = False
+    source_lang: str = "en"
+    target_lang: str = "de"
+    wordnet: Path | None = None
 
     def check(self) -> None:
         """Refuse what cannot be, all of it at once.
@@ -53,9 +71,20 @@ class SuiteOptions:
         """
         problems = [
             f"--{flag}: got {value}; allowed: 1 or more"
-            for flag, value in (("limit", self.limit), ("suite-batch", self.batch_size), ("window", self.window))
+            for flag, value in (
+                ("limit", self.limit),
+                ("suite-batch", self.batch_size),
+                ("window", self.window),
+                ("samples", self.samples),
+            )
             if value is not None and value < 1
         ]
+        if self.temperature is not None and not 0 <= self.temperature < 100:
+            problems.append(f"--temperature: got {self.temperature:g}; allowed: 0 or more, below 100")
+        if self.temperature == 0 and self.samples > 1:
+            problems.append("--temperature: got 0 with several --samples, which would all be alike; allowed: above 0")
+        if self.wordnet is not None and not self.wordnet.is_dir():
+            problems.append(f"--wordnet: {self.wordnet}: no such folder")
         if self.data is not None and not self.data.is_dir():
             problems.append(f"--suite-data: {self.data}: no such folder")
         if problems:
