@@ -1,31 +1,45 @@
-"""The README's picture, from the stats of a benchmark run.
+"""The README's picture: what eight composed models reach, and all work of both sides.
 
-python benchmarks/picture.py .bench/multi30k_t5 docs/comparison.png
+    python benchmarks/picture.py benchmarks/results/t5 docs/headline.png
+
+Drawn from the results of benchmarks/joint.py alone: question A, the same masks on both sides, searches counted.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from composer.report.curves import Curve, read_stats
-from composer.report.kit import canvas
-from composer.report.plots import Panel, comparison_figure
+from composer.files.jsonfile import read_json
+from composer.report.headline import Headline, draw
+
+CONFIGURATIONS, JOINT_STEPS = 8, 120
+DENSE = 1.681
+"""Validation loss of the base model on the same 512 pairs (docs/results.md)."""
 
 
-def _curve(folder: Path, name: str) -> Curve:
-    return read_stats(folder / "stats" / f"{name}.csv").curves[0]
-
-
-def main(folder: Path, output: Path) -> None:
-    """Draw one panel per configuration."""
-    table = json.loads((folder / "results" / "comparison.json").read_text(encoding="utf-8"))["result"]
-    panels = [
-        Panel(i, _curve(folder, f"model-{i}"), _curve(folder, f"baseline-{i}")) for i in range(len(table["rows"]))
-    ]
-    canvas.save(comparison_figure(panels, dense=table["dense"]["untouched"]["loss"]), output)
+def headline(results: dict[str, Any]) -> Headline:
+    """The figures of eight configurations."""
+    told = results["seeds"]["1"]
+    alone = told["alone"]["A"]
+    made = next(m for m in told["A"] if (m["configurations"], m["joint_steps"]) == (CONFIGURATIONS, JOINT_STEPS))
+    rows = alone["rows"][:CONFIGURATIONS]
+    lost = sum(row["seconds"] for row in alone["search"] if row["learning_rate"] != alone["learning_rate"])
+    tried = sum(row["joint_seconds"] for row in made["search"])
+    return Headline(
+        losses=[(row["loss"], ours) for row, ours in zip(rows, made["loss"], strict=True)],
+        dense=DENSE,
+        work={
+            "baseline": [("search the rate", lost), ("train each separately", sum(row["seconds"] for row in rows))],
+            "composed": [
+                ("blocks, once for all", made["block_seconds"]),
+                ("search the rate", tried),
+                ("train all together", made["joint_seconds"]),
+            ],
+        },
+    )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    draw(headline(read_json(Path(sys.argv[1]) / "results.json")), Path(sys.argv[2]))

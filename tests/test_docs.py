@@ -15,6 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
@@ -25,7 +26,7 @@ from tests.test_imports import ORDER
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SVG = "{http://www.w3.org/2000/svg}"
-SMALL = {"--steps": "2", "--calibration-size": "32", "--valid-size": "16", "--test-size": "8"}
+SMALL = {"--calibration-size": "16", "--valid-size": "8"}
 
 
 def tour() -> list[str]:
@@ -102,19 +103,24 @@ def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert link.startswith("https://") or (ROOT / link).exists()
 
 
-def test_the_tour_runs_on_the_embedded_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Every command of the tour, with few steps, the embedded model for the real one and its corpus for the data."""
+def test_the_tour_runs_as_it_is_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every command of the tour with its recipe, on the model and corpus that ship; fewer steps and examples."""
     commands = [c for c in tour() if c.startswith("compose ")]
-    assert len(commands) >= 8
+    assert len(commands) >= 10
+    recipe = re.search(r"```yaml\n# compose.yaml\n(.*?)```", README, re.DOTALL)
+    assert recipe
+    content = yaml.safe_load(recipe[1])
+    content["finetune"] |= {"steps": 2, "batch_size": 8}
+    content |= {"train_size": 64, "valid_size": 16, "test_size": 8, "calibration_size": 32}
     with contextlib.chdir(tmp_path):
+        Path("compose.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
         for command in commands:
             words = shlex.split(command)[1:]
-            words = [
-                SMALL.get(before, "demo" if before in ("-m", "--model", "--data") else word)
-                for before, word in zip(["", *words], words, strict=False)
-            ]
+            words = [SMALL.get(before, word) for before, word in zip(["", *words], words, strict=False)]
             assert call(words) == 0, f"{command}\n{capfd.readouterr()}"
+        assert "up to date" not in capfd.readouterr().out, "every command has something to do"
     assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "summary.png").is_file()
 
 
 PIECE = re.compile(r"(?:<!-- file: (\S+) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)

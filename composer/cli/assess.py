@@ -81,10 +81,10 @@ def assess(
     machine = {"calibration_size": calibration_size, "memory": memory, "device": device}
     with session(common, data, model=model, seed=seed, targets=targets, **machine) as (recipe, console):
         outcome = work(recipe, settings, output, force=force, progress=console.progress)
-        console.show(outcome, _shown(outcome.summary))
+        console.show(outcome, _shown(outcome.summary, asked=not parts))
 
 
-def _shown(told: Any) -> Shown:
+def _shown(told: Any, *, asked: bool = True) -> Shown:
     if curves := told.get("curves"):
         yield _curves(curves)
     if calibration := told.get("calibration"):
@@ -95,7 +95,7 @@ def _shown(told: Any) -> Shown:
         sheet.add_row("proposal", percent(proposal["reached"]), number(proposal["measured_loss"]))
         sheet.add_row("uniform rate", percent(proposal["reached"]), number(proposal["uniform_loss"]))
         yield sheet
-    if "calibration" not in told["parts"]:
+    if asked and "calibration" not in told["parts"]:
         yield "calibration: not made; it compares the sets named with --calibration"
     yield f"page: {told['page']}"
 
