@@ -1,4 +1,4 @@
-"""Composer: prune and fine-tune one Transformer into many versions for far less than the price of each alone.
+"""Composer: many pruned versions of one Transformer, for less work than making each one separately.
 
 The commands are functions, in the order of the work::
 
