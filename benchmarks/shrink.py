@@ -225,16 +225,15 @@ def show_cost(found: dict[str, Any]) -> None:
     """As a table; of several tries the median."""
     from statistics import median
 
-    print(
-        "\n| BERT-base, half zero | MB | copy, s | shrink, s (CPU) | times copying | memory added, MB | of the model |"
-    )
+    print("\n| half a BERT-base | MB | copy, s (CPU) | shrink, s (CPU) | times copying (CPU) | MB added | share |")
     print("|---|---|---|---|---|---|---|")
     for kind, row in found.items():
-        copy = median(one["copy"]["wall"] for one in row["tries"])
+        copy, copied = (median(one["copy"][key] for one in row["tries"]) for key in ("wall", "cpu"))
         wall, cpu, above = (median(one["shrink"][key] for one in row["tries"]) for key in ("wall", "cpu", "bytes"))
-        times = median(one["shrink"]["wall"] / one["copy"]["wall"] for one in row["tries"])
+        times, work = (median(one["shrink"][key] / one["copy"][key] for one in row["tries"]) for key in ("wall", "cpu"))
         size = row["bytes"]
-        cells = (kind, f"{size / 1e6:.0f}", f"{copy:.2f}", f"{wall:.2f} ({cpu:.2f})", f"{times:.1f}")
+        seconds = f"{copy:.2f} ({copied:.2f})", f"{wall:.2f} ({cpu:.2f})"
+        cells = (kind, f"{size / 1e6:.0f}", *seconds, f"{times:.1f} ({work:.1f})")
         print(f"| {' | '.join(cells)} | {above / 1e6:.0f} | {above / size:.2f} |")
 
 
