@@ -11,8 +11,9 @@ from typing import Any
 from ..errors import DataError, InputError, RecipeError
 from ..evaluation.suites import SUITES, chosen_tasks
 from ..evaluation.suites.comparison import differing, side_by_side
+from ..evaluation.suites.page import write_evaluation
 from ..evaluation.suites.places import MissingDataError
-from ..evaluation.suites.runner import Job, run
+from ..evaluation.suites.runner import Job, read_samples, run
 from ..evaluation.suites.suite import Problems, Subject, SuiteOptions, SuiteTask
 from ..files.jsonfile import write_json
 from ..files.records import record
@@ -89,7 +90,12 @@ def evaluate_suites(
     inputs = {f"{named[job.subject.base.name]}/{job.task.name}": job.inputs for job in jobs}
     content = {**table, "notes": notes, "record": record(inputs, seed=options.seed, data=str(options.data or "hub"))}
     write_json(folder / RESULT, content)
-    shown = _shown(jobs, named) if show else {}
+    examples = _examples(jobs, named)
+    write_evaluation(folder, content, examples, {suite.name: suite.heading for suite in SUITES.all()})
+    pairs = [one for one in examples if len(one["models"]) > 1]
+    if show and not pairs:
+        raise RecipeError("--show: prints where two models differ; name two models that have a task in common")
+    shown = {"shown": pairs} if show else {}
     return Outcome(folder, not all(current), {**table, "notes": notes, **shown})
 
 
@@ -165,28 +171,30 @@ def _problems(tasks: Sequence[SuiteTask], asked: Asked, options: SuiteOptions) -
     return loaded, [note] if missing else []
 
 
-def _shown(jobs: Sequence[Job], labels: Mapping[str, str]) -> dict[str, Any]:
-    """Per task the examples on which the second model that was asked it differs from the first."""
+def _examples(jobs: Sequence[Job], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Per task some examples: those on which the second model that was asked it differs from the first."""
     tasks: dict[str, list[Job]] = {}
     for job in jobs:
         tasks.setdefault(job.task.name, []).append(job)
-    pairs = [own for own in tasks.values() if len(own) > 1]
-    if not pairs:
-        raise RecipeError("--show: prints where two models differ; name two models that have a task in common")
-    shown = []
-    for first, second, *_ in pairs:
-        count, examples = differing(first, second, SHOWN)
-        ends = [labels[job.subject.base.name] for job in (first, second)]
-        rows = [
-            {
-                "id": a["id"],
-                "prompt": a["prompt"],
-                "gold": first.task.gold(a),
-                "answers": [first.task.shown(a), first.task.shown(b)],
-                "right": [a.get("right"), b.get("right")],
-            }
-            for a, b in examples
-        ]
-        about = {"task": first.task.name, "heading": first.task.heading, "models": ends}
-        shown.append({**about, "differ": count, "of": first.result()["examples"], "examples": rows})
-    return {"shown": shown}
+    return [_of_task(own[:2], labels) for own in tasks.values()]
+
+
+def _of_task(jobs: Sequence[Job], labels: Mapping[str, str]) -> dict[str, Any]:
+    task = jobs[0].task
+    if len(jobs) > 1:
+        count, pairs = differing(jobs[0], jobs[1], SHOWN)
+        found = [list(pair) for pair in pairs]
+    else:
+        count, found = 0, [[sample] for sample in read_samples(jobs[0].samples)[:SHOWN]]
+    examples = [
+        {
+            "id": some[0]["id"],
+            "prompt": some[0]["prompt"],
+            "gold": task.gold(some[0]),
+            "answers": [task.shown(one) for one in some],
+            "right": [one.get("right") for one in some],
+        }
+        for some in found
+    ]
+    about = {"task": task.name, "heading": task.heading, "models": [labels[job.subject.base.name] for job in jobs]}
+    return {**about, "differ": count, "of": jobs[0].result()["examples"], "examples": examples}

@@ -171,5 +171,8 @@ def test_two_models_are_compared_and_shown_where_they_differ(evaluate: Evaluate,
     (shown,) = done.summary["shown"]
     assert (shown["differ"], shown["of"], len(shown["examples"])) == (24, 24, 5)
     assert shown["examples"][0]["answers"][0] != shown["examples"][0]["answers"][1]
+    page = (tmp_path / "evaluation" / "evaluation.html").read_text(encoding="utf-8")
+    assert "Is it real?" in page
+    assert "24 of 24 answered otherwise" in page
     with pytest.raises(RecipeError, match="--show: prints where two models differ"):
         evaluate(first, "sst2", show=True)
