@@ -87,14 +87,15 @@ def show(
     /,
     *,
     output: Annotated[
-        Path | None, Parameter(["-o", "--output"], help="Picture of the scheme, .png or .svg [scheme.png].")
+        Path | None, Parameter(["-o", "--output"], help="Picture, .png or .svg [scheme.png, MODEL-kept.png].")
     ] = None,
     common: Common = COMMON,
 ) -> None:
     """Show a scheme or a model as a table and a picture.
 
     A scheme: its nodes, who shares them, and a picture of the graph. A model:
-    parameters, zeros and bytes, in all and per target.
+    parameters, zeros and bytes, in all and per target, and a picture of the heads
+    and neurons that each layer keeps, masked or shrunk.
 
     Example
 
@@ -102,15 +103,12 @@ def show(
         compose show conf_prune.json -o scheme.svg
         compose show models/2
     """
-    from composer.errors import InputError
     from composer.steps.show import show_model, show_scheme
 
     with session(common) as (recipe, console):
         path = Path(what) if what else recipe.folder / "conf_prune.json"
         if path.is_dir() or (what == "demo" and not path.exists()):
-            if output:
-                raise InputError("-o/--output: a model has no picture; allowed: a scheme (conf_prune.json)")
-            outcome = show_model(recipe, path)
+            outcome = show_model(recipe, path, picture=output)
             console.show(outcome, tables.model(outcome))
         else:
             outcome = show_scheme(recipe, path, picture=output or path.with_name("scheme.png"))

@@ -114,6 +114,7 @@ def model(outcome: Outcome) -> Shown:
         f"{outcome.output}: {told['parameters']:,} parameters, {told['zeros']:,} of them zero, "
         f"{size(told['bytes'])}; sparsity of the targets {percent(told['sparsity'])}"
     )
+    yield f"{told['kept']}; picture: {told['picture']}"
 
 
 def pruned(outcome: Outcome) -> Shown:

@@ -57,12 +57,24 @@ def _nodes(scheme: Scheme) -> list[dict[str, Any]]:
     return rows
 
 
-def show_model(recipe: Given, model: Path) -> Outcome:
-    """Parameters, zeros and sparsity of a model folder, per target and in all."""
+def show_model(recipe: Given, model: Path, *, picture: Path | None = None) -> Outcome:
+    """Parameters, zeros and sparsity of a model folder, per target and in all; heads and neurons kept as a picture.
+
+    Args:
+        picture: PNG or SVG [the model's name with -kept.png, in the run's folder].
+    """
+    from ..report.kept import draw, said
+    from ..report.kit.canvas import check_suffix
+    from ..shrinking.kept import kept_units
     from ..tensors.masks import zeros_per_target
 
     base = BaseModel(model)
+    if picture:
+        check_suffix(picture)
     loaded = base.load()
+    stacks = kept_units(base, dict(loaded.named_parameters()))
+    picture = picture or Workspace.of(recipe).folder / f"{base.folder.resolve().name}-kept.png"
+    draw(stacks, picture, base.folder.resolve().name)
     parameters = [parameter for _, parameter in loaded.named_parameters()]
     zeros = zeros_per_target(loaded, base.layout)
     summary = {
@@ -75,5 +87,13 @@ def show_model(recipe: Given, model: Path) -> Outcome:
             for target in base.layout.targets
             for zero, size in [zeros[target.path]]
         ],
+        "kept": said(stacks),
+        "units": [
+            {"path": part.path, "kind": part.kind, "before": part.before, "after": part.after, "density": part.density}
+            for stack in stacks
+            for row in stack.rows
+            for part in row.parts
+        ],
+        "picture": str(picture),
     }
     return Outcome(base.folder, True, summary)

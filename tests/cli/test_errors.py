@@ -41,7 +41,7 @@ WRONG = {
     "build-model --all -o x": "-o/--output: not together with --all",
     "evaluate": "MODEL: nothing given (see `compose evaluate --help`)",
     "plot": "stats: no *.csv in it; `compose finetune` writes them",
-    "show demo -o x.png": "-o/--output: a model has no picture; allowed: a scheme (conf_prune.json)",
+    "show demo -o x.txt": "x.txt: the suffix is '.txt'; allowed: .png or .svg",
     "run": "compose.yaml: no such file; name a recipe (compose run my.yaml), or write one; the shortest has two "
     "lines, such as 'model: models/base' and 'data: multi30k'",
     "run a.yaml --recipe b.yaml": "--recipe: got b.yaml and a.yaml; allowed: one recipe",
