@@ -110,11 +110,11 @@ def model(outcome: Outcome) -> Shown:
         sparsity = percent(row["zeros"] / row["weights"] if row["weights"] else 0.0)
         targets.add_row(row["path"], row["kind"], f"{row['weights']:,}", f"{row['zeros']:,}", sparsity)
     yield targets
+    yield f"{told['kept']}; picture: {told['picture']}"
     yield (
         f"{outcome.output}: {told['parameters']:,} parameters, {told['zeros']:,} of them zero, "
         f"{size(told['bytes'])}; sparsity of the targets {percent(told['sparsity'])}"
     )
-    yield f"{told['kept']}; picture: {told['picture']}"
 
 
 def pruned(outcome: Outcome) -> Shown:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from composer.models.folder import BaseModel
 from composer.report.kept import Part, Row, Stack, draw, kept_figure, said, totals
 from composer.shrinking.kept import kept_units
