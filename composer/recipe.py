@@ -149,6 +149,11 @@ class Recipe(Options, DataOptions):
     multiple: Size | None = None
     """Structured, and the number of kept neurons is a multiple of this one."""
 
+    shrink: bool = False
+    """``run``: at the end every model is shrunk, evaluated and timed beside the base model."""
+    card_data: Path | None = None
+    """A YAML file with fields of model cards that only the user knows, as ``license`` and ``language``."""
+
     block_levels: list[Level] = ["module", "sublayer"]
     """Levels whose blocks are tuned."""
     criterion: str = "l1"

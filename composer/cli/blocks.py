@@ -141,6 +141,9 @@ def build_model(
     ] = None,
     sweep: Sweep = None,
     shrink: Annotated[bool, Parameter(help="Small instead of masked (`compose shrink`), models/N-shrunk.")] = False,
+    card_data: Annotated[
+        Path | None, Parameter(help="YAML file with fields of the model card, such as license and language.")
+    ] = None,
     output: Output = None,
     data: Data = DATA,
     machine: Machine = MACHINE,
@@ -164,7 +167,7 @@ def build_model(
     from composer.steps.build_model import build_model
 
     _check_which(configuration, every, output)
-    with session(common, data, machine, model=model, sweep=sweep) as (recipe, console):
+    with session(common, data, machine, model=model, sweep=sweep, card_data=card_data) as (recipe, console):
         shared: dict[str, Any] = {"scheme": scheme, "modules": modules, "output": output, "force": force}
         shared["shrink"] = "auto" if shrink else None
         shared["progress"] = console.progress

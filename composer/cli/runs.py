@@ -94,6 +94,9 @@ def run(
     dead_columns: DeadColumns = None,
     sweep: Sweep = None,
     classic: Classic = False,
+    shrink: Annotated[
+        bool | None, Parameter(help="At the end shrink every model, evaluate and time it beside the base model [no].")
+    ] = None,
     rates: Generating = GENERATING,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
@@ -121,7 +124,7 @@ def run(
     common = replace(common, recipe=source)
     flags = (rates, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
-    fields |= {"dead_columns": dead_columns, "sweep": sweep, "block_levels": levels(block_levels)}
+    fields |= {"dead_columns": dead_columns, "sweep": sweep, "shrink": shrink, "block_levels": levels(block_levels)}
     from composer.steps.run import with_best
 
     with session(common, *flags, **classic_beneath(fields) if classic else fields) as (recipe, console):
@@ -185,7 +188,7 @@ def _run(recipe: Recipe, console: Console, *, dry_run: bool, force: bool) -> Non
         console.show({"folder": recipe.folder, "plan": steps}, tables.plan(steps, recipe.folder))
         return
     outcome = run(recipe, force=force, progress=console.progress)
-    console.show(outcome, comparison(outcome))
+    console.show(outcome, tables.each((comparison(outcome), tables.shrunk_models(outcome))))
 
 
 def check_rates(config: Path | None, rates: Generating) -> None:

@@ -207,6 +207,30 @@ def plan(steps: Sequence[dict[str, Any]], folder: Path) -> Shown:
     yield shown
 
 
+def shrunk_models(outcome: Outcome) -> Shown:
+    """What a run's models are once they are shrunk, beside the base model; nothing where they were not."""
+    rows: list[dict[str, Any]] = outcome.summary.get("shrunk", [])
+    if not rows:
+        return
+    metrics = list(rows[0]["metrics"])
+    cells = [f"{cell['part']}\nbatch {cell['batch_size']}" for cell in rows[0]["faster"]]
+    sheet = Sheet(
+        "Small models", ["model"], ["MB", *(metric_of(name).label for name in metrics), "loss", *cells, "MACs"]
+    )
+    for row in rows:
+        macs = row["faster"][-1]["macs"]
+        sheet.add_row(
+            Path(row["model"]).name,
+            number(row["bytes"] / 1e6, 1),
+            *(number(row["metrics"].get(name), metric_of(name).decimals) for name in metrics),
+            number(row["loss"]),
+            *(f"{cell['value']:.2f}x{'?' * cell['noisy']}" for cell in row["faster"]),
+            f"1/{macs:.2f}" if macs else NONE,
+        )
+    yield sheet
+    yield "times as fast as the base model, measured in turn; ?: too noisy to say"
+
+
 def each(parts: Iterable[Shown]) -> Shown:
     """The lines of several results, one after the other."""
     for part in parts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..files.jsonfile import read_json
 from ..files.records import RECORD
@@ -20,6 +20,8 @@ from .zeros import find, zeros_by_unit
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .records import Report
+
 
 def kept_units(base: BaseModel, parameters: Mapping[str, Tensor]) -> list[Stack]:
     """Layers with their heads and neurons, and what is left of each; targets where no table knows units.
@@ -34,6 +36,25 @@ def kept_units(base: BaseModel, parameters: Mapping[str, Tensor]) -> list[Stack]
     for units in units_of(whole):
         parts.setdefault(units.layer, []).append(_part(base, units, there.get(units.path), before, parameters))
     return _stacks(parts) if parts else [_targets(base, parameters)]
+
+
+def stacks_of(report: Report, config: Mapping[str, Any]) -> list[Stack]:
+    """The same of a model that was just shrunk, without a look at its weights.
+
+    Args:
+        config: the small model's ``config.json``, which says of shapes of their own which heads are left.
+    """
+    places = {} if report.dropped else shapes_of(config).heads
+    parts: dict[str, list[Part]] = {}
+    for row in report.rows:
+        kept = set(places.get(row.path, range(row.units.after)))
+        density = 1 - row.zeros / row.parameters.after if row.units.after else 0.0
+        cells = tuple(density if i in kept else 0.0 for i in range(row.units.before))
+        units = cells if row.kind == "attention" else ()
+        parts.setdefault(row.layer, []).append(
+            Part(row.kind, row.path, row.units.before, row.units.after, density, units)
+        )
+    return _stacks(parts)
 
 
 def _part(

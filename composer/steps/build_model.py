@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files.atomic import new_folder
-from ..files.jsonfile import write_text
 from ..files.records import is_current, record, recorded_result, write_record
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
@@ -16,6 +15,7 @@ from .shrink import SUFFIX, check_form, shrink_folder
 
 if TYPE_CHECKING:
     from ..shrinking.shrink import Asked
+    from .starting_model import StartingModel
 
 
 def build_model(
@@ -50,8 +50,11 @@ def build_model(
         inputs["shrink"] = shrink
     if is_current(folder, inputs, force=force):
         return Outcome(folder, False, summary | ({"shrunk": recorded_result(folder)} if shrink else {}))
-    from ..composing.card import model_card
+    from ..composing.card import Making, model_card, read_card_data, write_card
+    from ..report.kept import said
+    from ..shrinking.kept import kept_units
 
+    data = read_card_data(space.recipe.card_data)
     model, _, _ = start.model(space, progress)
     if shrink:
 
@@ -65,6 +68,7 @@ def build_model(
             shrink,
             inputs,
             name=f"{space.base.folder.name}-{i}",
+            making=Making(space.base, "", f"compose build-model -n {i} --shrink", _digest(start), data),
             progress=progress,
             configuration=i,
             rates=start.rates,
@@ -74,6 +78,14 @@ def build_model(
     with new_folder(folder) as temporary:
         space.base.save(model, temporary)
         how = f"composed from {len(inputs['blocks'])} blocks" + (", then swept" if start.sweep else "")
-        write_text(temporary / "README.md", model_card(space.base, start.root, sparsity, how))
+        stacks = kept_units(space.base, dict(model.named_parameters()))
+        making = Making(space.base, how, f"compose build-model -n {i}", _digest(start), data)
+        card = model_card(making, start.root, sparsity, said(stacks))
+        write_card(temporary, card, stacks, f"{space.base.folder.resolve().name}, configuration {i}")
         write_record(temporary, record(inputs, configuration=i, rates=start.rates, recipe=space.resolved()))
     return Outcome(folder, True, summary)
+
+
+def _digest(start: StartingModel) -> str | None:
+    """Of the scheme that a model stands in."""
+    return start.scheme.digest if start.scheme else None

@@ -14,6 +14,7 @@ from ..files.records import is_current, record, recorded_result
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
+from .card import refresh_card
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def evaluate(
             except InputError as bad:
                 raise type(bad)([*bad.problems, *(f"measured before that: {done}" for done in results)]) from None
             bar.advance(base.name)
+    for base in bases:
+        refresh_card(space, base)
     summary = {"results": [results[path] for path in paths]}
     return Outcome(output or space.folder / "results", not all(current), summary)
 

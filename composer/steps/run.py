@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .compare import compare, comparison_file
 from .configure import generate_config, generate_scheme, take_config
 from .outcome import Outcome
 from .prune import prune
+from .shrunk_models import shrunk_models
 from .tune_blocks import finetune_blocks
 
 RATE_FIELDS = {
@@ -53,7 +55,11 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     finetune_blocks(space, force=force, progress=progress)
     for i in range(len(space.scheme().roots)):
         build_model(space, i, force=force)
-    return compare(space, force=force, progress=progress)
+    compared = compare(space, force=force, progress=progress)
+    if not space.recipe.shrink:
+        return compared
+    small = shrunk_models(space, force=force, progress=progress)
+    return replace(compared, summary={**compared.summary, "shrunk": small})
 
 
 def plan(recipe: Given) -> list[dict[str, Any]]:
@@ -78,6 +84,10 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
         ),
         ("report", f"{space.folder / 'report.html'}", space.folder / "report.html"),
     ]
+    if space.recipe.shrink:
+        rows.append(
+            ("shrink", f"{n} small models, evaluated and timed, {space.folder / 'models'}", space.result_named("speed"))
+        )
     return [{"step": name, "does": does, "done": output.exists()} for name, does, output in rows]
 
 

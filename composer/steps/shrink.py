@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OutputError, RecipeError, did_you_mean
 from ..files.atomic import new_folder
-from ..files.jsonfile import write_text
 from ..files.records import is_current, record, recorded_result, write_record
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
@@ -20,6 +19,7 @@ from .outcome import Outcome
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..composing.card import Making
     from ..shrinking.records import Report
     from ..shrinking.shrink import Asked
 
@@ -119,6 +119,7 @@ def shrink_folder(
     *,
     targets: Sequence[str] = (),
     name: str | None = None,
+    making: Making | None = None,
     progress: Progress = SILENT,
     **more: Any,
 ) -> Report:
@@ -129,9 +130,12 @@ def shrink_folder(
         inputs: decide whether the folder is current.
         targets: as in :func:`shrink`.
         name: what the card calls the model [its folder].
+        making: what the card says of how it was made [of the masked model, by `compose shrink`].
         more: further entries of the record.
     """
-    from ..composing.card import shrunk_card
+    from ..composing.card import Making, card_data, shrunk_card, write_card
+    from ..report.kept import said
+    from ..shrinking.kept import stacks_of
     from ..shrinking.shrink import shrink_into
     from ..shrinking.verify import verify
 
@@ -144,8 +148,14 @@ def shrink_folder(
             bar.advance("written")
             report = replace(written, verification=verify(base.folder, temporary))
             bar.advance("verified")
+        small = BaseModel(temporary)
+        stacks, name = stacks_of(report, small.config), name or base.folder.name
+        above = card_data(base.folder / "README.md")
+        kept = {key: value for key, value in above.items() if key not in ("tags", "model-index", "library_name")}
+        making = making or Making(base, "", f"compose shrink {name}", data=kept)
+        card = shrunk_card(name, small, report, making, said(stacks))
+        write_card(temporary, card, stacks, f"{name}, shrunk")
         shutil.rmtree(source)
-        write_text(temporary / "README.md", shrunk_card(name or base.folder.name, BaseModel(temporary), report))
         write_record(temporary, record(inputs, result=report.as_json(), **more))
     return report
 

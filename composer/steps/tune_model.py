@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files.atomic import new_folder, saving_errors
-from ..files.jsonfile import digest_of, read_json, write_text
+from ..files.jsonfile import digest_of, read_json
 from ..files.records import RECORD, is_current, record, recorded_result, write_record
 from ..files.stats import write_csv
 from ..progress import SILENT, Progress
@@ -191,14 +191,21 @@ def _keep(
     folder: Path | None,
 ) -> None:
     """Write the model, where it is wanted, and its table, with the record of both."""
-    from ..composing.card import model_card
+    from ..composing.card import Making, model_card, read_card_data, write_card
+    from ..report.kept import said
+    from ..shrinking.kept import kept_units
 
     with new_folder(folder) if folder else nullcontext() as temporary:
         if temporary:
             how = f"{start.label}, fine-tuned for {settings.steps} steps"
             space.base.save(model, temporary)
-            card = model_card(space.base, start.root, start.sparsity(space), how)
-            write_text(temporary / "README.md", card)
+            which = "--dense" if start.i is None else f"-n {start.i}{' --baseline' * (start.kind == 'baseline')}"
+            digest = start.scheme.digest if start.scheme else None
+            data = read_card_data(space.recipe.card_data)
+            making = Making(space.base, how, f"compose finetune --level model {which}", digest, data)
+            stacks = kept_units(space.base, dict(model.named_parameters()))
+            card = model_card(making, start.root, start.sparsity(space), said(stacks))
+            write_card(temporary, card, stacks, f"{space.base.folder.resolve().name}, {start.label}")
             write_record(temporary, content)
         write_csv(csv, tuned.rows)
         write_record(csv, content)

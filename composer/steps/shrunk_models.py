@@ -1,0 +1,78 @@
+"""The end of a run with ``shrink: true``: every configuration shrunk, evaluated and timed beside the base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..models.folder import BaseModel
+from ..progress import SILENT, Progress
+from ..workspace import Workspace
+from .card import refresh_card
+from .evaluate import evaluate
+from .shrink import SUFFIX, shrink
+from .speed import speed
+
+if TYPE_CHECKING:
+    from ..timing.records import Speed
+
+BATCH_SIZES, LENGTH = (1, 16), 128
+ROUNDS = 9
+
+
+def shrunk_models(space: Workspace, *, force: bool = False, progress: Progress = SILENT) -> list[dict[str, Any]]:
+    """Shrink what a run has made, measure all of it, and put the figures into the cards; a row for each model.
+
+    A row has the configuration, folder and form, the task's metrics of the small model and of the base model, bytes and
+    MACs of both, and for each batch size how many times as fast it is. The first row is the base model's.
+    """
+    folders = []
+    for i in range(len(space.scheme().roots)):
+        tuned, built = space.model_folder("composed", i), space.built_model(i)
+        folder = built.with_name(built.name + SUFFIX)
+        shrink(tuned if tuned.is_dir() else built, folder, force=force, progress=progress)
+        folders.append(folder)
+    names = [space.base.name, *map(str, folders)]
+    results = evaluate(space, names, force=force, renew=True, progress=progress).summary["results"]
+    bases = [BaseModel(name) for name in names]
+    timed = _timed(space, bases, names, force, progress)
+    for base in bases[1:]:
+        refresh_card(space, base)
+    return [_row(i, name, result, timed) for i, (name, result) in enumerate(zip(names, results, strict=True))]
+
+
+def _timed(space: Workspace, bases: list[BaseModel], names: list[str], force: bool, progress: Progress) -> Speed:
+    """Seconds of all of them, measured in turn; as they were measured before where nothing has changed."""
+    from ..timing.records import Speed
+
+    path = space.result_named("speed")
+    if path.is_file() and not force:
+        found = Speed.read(path)
+        if [entry.fingerprint for entry in found.entries] == [base.fingerprint for base in bases]:
+            return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    how: dict[str, Any] = {"lengths": (LENGTH,), "rounds": ROUNDS, "memory": False, "device": space.device}
+    return speed(names, batch_sizes=BATCH_SIZES, **how, output=path, progress=progress)
+
+
+def _row(i: int, name: str, result: dict[str, Any], timed: Speed) -> dict[str, Any]:
+    rows = [row for row in timed.rows if row.entry == i]
+    return {
+        "configuration": i - 1 if i else None,
+        "model": str(Path(name)),
+        "metrics": result["metrics"],
+        "loss": result["loss"],
+        "bytes": timed.entries[i].bytes,
+        "parameters": timed.entries[i].parameters,
+        "faster": [
+            {
+                "part": row.part,
+                "batch_size": row.batch_size,
+                "seconds": timed.seconds(row).median,
+                "value": row.faster.value if row.faster else 1.0,
+                "noisy": bool(row.faster and row.faster.noisy),
+                "macs": row.macs_ratio,
+            }
+            for row in rows
+        ],
+    }
