@@ -11,6 +11,9 @@ killed run goes on where it was. Parts:
 * `cost`: a BERT-base-shaped model of random weights, in one file and in shards: seconds and memory of shrinking beside
   those of copying the folder, in turn, each in a process of its own.
 
+* `end-to-end`: four structured configurations of DistilBERT by one command, `compose run` with `shrink: true`: pruned,
+  tuned, composed, shrunk, evaluated and timed beside the base model.
+
 Prints machine, versions, the tables and the command to repeat it.
 """
 
@@ -37,6 +40,7 @@ from composer.recipe import load_recipe
 from composer.steps.build_model import build_model
 from composer.steps.evaluate import evaluate
 from composer.steps.prune import prune
+from composer.steps.run import run, with_best
 from composer.steps.shrink import shrink
 from composer.steps.tune_model import finetune_model
 from composer.workspace import Workspace
@@ -237,9 +241,49 @@ def show_cost(found: dict[str, Any]) -> None:
         print(f"| {' | '.join(cells)} | {above / 1e6:.0f} | {above / size:.2f} |")
 
 
+FOUR = {
+    "structured": True,
+    "attention": [0.25, 0.5, 0.25, 0.5],
+    "linear": [0.5, 0.5, 0.75, 0.75],
+    "shrink": True,
+    "calibration_size": 256,
+    "train_size": 4000,
+    "valid_size": 200,
+    "test_size": 1000,
+    "budgets": [1.0],
+    "finetune": {"steps": 40, "batch_size": 16, "evaluations": 2, "learning_rate": 1e-4},
+}
+"""What the run of `end-to-end` is told beside model and data."""
+
+
+def end_to_end(shared: Path, folder: Path) -> dict[str, Any]:
+    """One run, resumed where it was killed."""
+    given = MODELS["distilbert"]
+    start = {"model": str(shared / given["model"]), "data": str(shared / given["data"]), "folder": str(folder)}
+    began = time.process_time()
+    made = run(with_best(load_recipe(given=start | FOUR, file=False)))
+    return {"rows": made.summary["shrunk"], "cpu_seconds": time.process_time() - began}
+
+
+def show_end_to_end(found: dict[str, Any]) -> None:
+    """As a table."""
+    rows = found["rows"]
+    metrics, cells = list(rows[0]["metrics"]), rows[0]["faster"]
+    heads = ["model", "MB", *metrics, "loss", *(f"{c['part']}, batch {c['batch_size']}" for c in cells), "MACs"]
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for row in rows:
+        figures = [f"{row['metrics'][name]:.3f}" for name in metrics]
+        faster = [f"{c['value']:.2f}x{' (too noisy to say)' * c['noisy']}" for c in row["faster"]]
+        macs = row["faster"][-1]["macs"]
+        line = [Path(row["model"]).name, f"{row['bytes'] / 1e6:.1f}", *figures, f"{row['loss']:.3f}", *faster]
+        print(f"| {' | '.join(line)} | {f'1/{macs:.2f}' if macs else 'all'} |")
+    print(f"\n{found['cpu_seconds']:.0f} s of processor time in all")
+
+
 PARTS: dict[str, Part] = {
     **{name: Part(equality(name), show_equality) for name in MODELS},
     "cost": Part(cost, show_cost),
+    "end-to-end": Part(end_to_end, show_end_to_end),
 }
 """Everything that is measured, in this order. Speed has a file of its own, and adds its parts here."""
 

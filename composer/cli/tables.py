@@ -152,6 +152,7 @@ def built(outcome: Outcome) -> Shown:
     """What `build-model` composed."""
     made = outcome.summary
     text = f"configuration {made['configuration']} from {made['from']}, sparsity {percent(made['sparsity'])}"
+    text += f", {size(made['disk'])} beside the library's {size(made['library'])}" if "disk" in made else ""
     small = made.get("shrunk")
     yield finished(outcome, f"{text}; {shrunk_line(small)}" if small else text)
 

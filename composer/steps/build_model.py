@@ -49,7 +49,8 @@ def build_model(
         check_form(shrink)
         inputs["shrink"] = shrink
     if is_current(folder, inputs, force=force):
-        return Outcome(folder, False, summary | ({"shrunk": recorded_result(folder)} if shrink else {}))
+        more = {"shrunk": recorded_result(folder)} if shrink else {}
+        return Outcome(folder, False, summary | _disk(folder, source) | more)
     from ..composing.card import Making, model_card, read_card_data, write_card
     from ..report.kept import said
     from ..shrinking.kept import kept_units
@@ -74,7 +75,7 @@ def build_model(
             rates=start.rates,
             recipe=space.resolved(),
         )
-        return Outcome(folder, True, summary | {"shrunk": report.as_json()})
+        return Outcome(folder, True, summary | _disk(folder, source) | {"shrunk": report.as_json()})
     with new_folder(folder) as temporary:
         space.base.save(model, temporary)
         how = f"composed from {len(inputs['blocks'])} blocks" + (", then swept" if start.sweep else "")
@@ -83,7 +84,13 @@ def build_model(
         card = model_card(making, start.root, sparsity, said(stacks))
         write_card(temporary, card, stacks, f"{space.base.folder.resolve().name}, configuration {i}")
         write_record(temporary, record(inputs, configuration=i, rates=start.rates, recipe=space.resolved()))
-    return Outcome(folder, True, summary)
+    return Outcome(folder, True, summary | _disk(folder, source))
+
+
+def _disk(folder: Path, library: Path) -> dict[str, int]:
+    """Bytes of a model's folder, and of the library that all configurations share."""
+    places = {"disk": folder, "library": library}
+    return {name: sum(f.stat().st_size for f in place.rglob("*") if f.is_file()) for name, place in places.items()}
 
 
 def _digest(start: StartingModel) -> str | None:
