@@ -10,6 +10,7 @@ killed run goes on where it was. Parts:
   compared in a fresh process (logits, greedy and beam search) and on the task's test data.
 * `cost`: a BERT-base-shaped model of random weights, in one file and in shards: seconds and memory of shrinking beside
   those of copying the folder, in turn, each in a process of its own.
+* `speed-distilbert`, `speed-bert`, `speed-t5`: see `benchmarks/shrink_speed.py`.
 
 * `end-to-end`: four structured configurations of DistilBERT by one command, `compose run` with `shrink: true`: pruned,
   tuned, composed, shrunk, evaluated and timed beside the base model.
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from common import plan
+from shrink_speed import SPEED, show
 
 from composer.files.environment import machine, versions
 from composer.files.jsonfile import read_json, write_json
@@ -284,8 +286,9 @@ PARTS: dict[str, Part] = {
     **{name: Part(equality(name), show_equality) for name in MODELS},
     "cost": Part(cost, show_cost),
     "end-to-end": Part(end_to_end, show_end_to_end),
+    **{name: Part(make, show) for name, make in SPEED.items()},
 }
-"""Everything that is measured, in this order. Speed has a file of its own, and adds its parts here."""
+"""Everything that is measured, in this order."""
 
 
 def main() -> int:

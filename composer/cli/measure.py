@@ -31,6 +31,7 @@ from .options import (
     Training,
 )
 from .session import session
+from .speed import timed
 from .suites import SUITES, Suites, evaluated_suites
 
 
@@ -39,6 +40,7 @@ def evaluate(
     /,
     *,
     output: Output = None,
+    speed: Annotated[bool, Parameter(help="Also time the models, as compose speed does.")] = False,
     suites: Suites = SUITES,
     data: Data = DATA,
     machine: Machine = MACHINE,
@@ -74,8 +76,8 @@ def evaluate(
             outcome = evaluate_suites(recipe, models, **chosen, **more)
             console.show(outcome, evaluated_suites(outcome))
             return
-        outcome = evaluate(recipe, models, output=output, force=force, progress=console.progress)
-        console.show(outcome, tables.results(outcome))
+        outcome = evaluate(recipe, models, output=output, force=force, speed=speed, progress=console.progress)
+        console.show(outcome, [*tables.results(outcome), *(timed(outcome.summary["speed"]) if speed else ())])
 
 
 def predict(

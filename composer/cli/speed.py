@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -90,6 +91,13 @@ def shown(speed: Speed) -> Shown:
     yield from dict.fromkeys(f"{speed.entries[r.entry].label}: {r.why}" for r in _largest(speed) if r.why)
     if speed.layers:
         yield _layers(speed)
+
+
+def timed(record: Mapping[str, Any]) -> Shown:
+    """The tables of a record that is plain data."""
+    from composer.timing.records import Speed
+
+    yield from shown(Speed.of_plain(record))
 
 
 def _times(speed: Speed, rows: list[Row]) -> Sheet:

@@ -30,12 +30,15 @@ def evaluate(
     output: Path | None = None,
     force: bool = False,
     renew: bool = False,
+    speed: bool = False,
     progress: Progress = SILENT,
 ) -> Outcome:
     """Measure models on the test split; ``results/<name>.json`` each (``output`` names it for one model).
 
     Args:
         renew: measure again, without ``force``, what was measured on other weights or data.
+        speed: also time the models in turn, on texts as long as half of the test texts are at most (one at a time, and
+            sixteen); the record is ``summary["speed"]`` and ``results/speed.json``.
     """
     space = Workspace.of(recipe)
     if output and len(models) > 1:
@@ -55,10 +58,24 @@ def evaluate(
             except InputError as bad:
                 raise type(bad)([*bad.problems, *(f"measured before that: {done}" for done in results)]) from None
             bar.advance(base.name)
+    summary: dict[str, Any] = {"results": [results[path] for path in paths]}
+    if speed:
+        summary["speed"] = _timed(space, models, progress)
     for base in bases:
         refresh_card(space, base)
-    summary = {"results": [results[path] for path in paths]}
     return Outcome(output or space.folder / "results", not all(current), summary)
+
+
+def _timed(space: Workspace, models: Sequence[str | Path], progress: Progress) -> dict[str, Any]:
+    """The record of `compose speed` on texts like those of the test split."""
+    from statistics import median
+
+    from ..tasks.task import input_lengths
+    from .speed import speed
+
+    length = max(1, round(median(input_lengths(space.examples("test").features))))
+    how: dict[str, Any] = {"batch_sizes": (1, 16), "lengths": (length,), "device": space.device, "memory": False}
+    return speed(models, **how, output=space.result_named("speed"), progress=progress).plain()
 
 
 def _result_files(space: Workspace, bases: Sequence[BaseModel]) -> list[Path]:

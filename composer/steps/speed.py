@@ -83,13 +83,14 @@ def speed(
         matrices, note = _layers(entries, shapes, clock) if layers else ((), "")
         largest = (max(batch_sizes), max(lengths), new_tokens)
         peaks = _peaks(entries, names, threads, largest, progress) if memory else [None] * len(entries)
+        timed = tuple(map(_timed, labels, entries, names, peaks))  # while what was exported is there
     result = Speed(
         device=where,
         threads=threads,
         clock=clock,
         rounds=rounds,
         new_tokens=new_tokens,
-        entries=tuple(map(_timed, labels, entries, names, peaks)),
+        entries=timed,
         rows=tuple(rows),
         layers=matrices,
         layers_note=note,

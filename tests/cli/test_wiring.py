@@ -146,7 +146,7 @@ def test_build_model(recorder: Recorder, compose: Compose) -> None:
 def test_evaluate(recorder: Recorder, compose: Compose) -> None:
     words = ["evaluate", "a", "b", "--test-size", "5", "--test-split", "test_2016", "--text-column", "review"]
     name, recipe, args, given = ran(recorder, compose, *words)
-    assert (name, args, given) == ("evaluate", (["a", "b"],), {"output": None, "force": False})
+    assert (name, args, given) == ("evaluate", (["a", "b"],), {"output": None, "force": False, "speed": False})
     assert (recipe.test_size, recipe.test_split, recipe.text_column) == (5, "test_2016", "review")
 
 

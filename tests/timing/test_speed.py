@@ -167,3 +167,23 @@ def test_a_record_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"rows": []}')
     with pytest.raises(InputError, match=r"x\.json: not written by `compose speed`"):
         Speed.read(tmp_path / "x.json")
+
+
+@pytest.mark.usefixtures("work_clock")
+def test_evaluate_shows_speed_beside_quality(
+    compose: Compose,  # noqa: F811
+    halved: Path,
+    distilbert_folder: Path,
+    classification_data: Path,
+) -> None:
+    given = ("--data", str(classification_data), "--device", "cpu", "--speed")
+    result = compose("evaluate", str(distilbert_folder), str(halved), *given)
+    assert result.status == 0, result.err
+    assert "accuracy" in result.out.partition("A pass")[0]
+    assert "times as fast" in result.out.partition("A pass")[2]
+    speed = Speed.read(Path("results/speed.json"))
+    lengths = sorted(
+        2 + len(line.split("\t")[0].split()) for line in (classification_data / "test.tsv").read_text().splitlines()[1:]
+    )
+    assert {row.length for row in speed.rows} <= set(range(lengths[0], lengths[-1] + 1))
+    assert {row.batch_size for row in speed.rows} == {1, 16}
