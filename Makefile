@@ -7,7 +7,7 @@ RUNS := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup tools demo test test-ray test-export test-legacy lint format docs clean
+.PHONY: setup tools demo test test-eval test-ray test-export test-legacy lint format docs clean
 
 setup: $(RUNS)
 tools: $(TOOLS)
@@ -29,6 +29,10 @@ demo: setup
 
 test: tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-eval: tools
+	$(PIP) -e '.[dev,eval]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/evaluation/suites
 
 test-ray: tools
 	$(PIP) -e '.[dev,ray]'

@@ -24,7 +24,9 @@ _SUITES = Group("Suites of benchmarks", sort_key=4)
 class Suites:
     """Which benchmarks, and how they are asked."""
 
-    suite: Annotated[Words | None, Parameter(help="Suites: language, glue, squad, translation, math, code.")] = None
+    suite: Annotated[
+        Words | None, Parameter(help="Suites: language, glue, squad, translation, math, common-sense, code.")
+    ] = None
     tasks: Annotated[Words | None, Parameter(metavar="TASK,...", help="Single tasks of the suites, as sst2,cola.")] = (
         None
     )

@@ -18,6 +18,7 @@ SUITES: Registry[Suite] = Registry(
         "squad": "composer.evaluation.suites.squad:SUITE",
         "translation": "composer.evaluation.suites.translation:SUITE",
         "math": "composer.evaluation.suites.math:SUITE",
+        "common-sense": "composer.evaluation.suites.common_sense:SUITE",
         "code": "composer.evaluation.suites.code:SUITE",
     },
     group="composer.suites",
