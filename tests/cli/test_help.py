@@ -24,7 +24,7 @@ from composer.tasks.data.options import DataOptions
 from .conftest import Compose
 
 ORDER = [
-    *("download", "generate-config", "generate-scheme", "show", "plan"),
+    *("download", "generate-config", "choose", "generate-scheme", "show", "plan"),
     *("prune", "finetune", "build-model", "shrink"),
     *("evaluate", "export", "speed", "predict", "plot", "assess", "masks", "compare"),
     *("run", "demo"),
@@ -117,7 +117,7 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
         flags |= part.given().keys()
     flags |= options.COMPARING.given().keys() | options.GENERATING.given().keys()
     # Single flags, and the folder, which `run -o` gives.
-    flags |= {"model", "config", "criterion", "dead_columns", "sweep", "block_levels", "folder"}
+    flags |= {"model", "config", "criterion", "dead_columns", "sweep", "block_levels", "folder", "card_data", "shrink"}
     assert flags == {*Recipe.model_fields}
 
 
