@@ -9,6 +9,7 @@ from ..scheme.graph import Scheme
 from ..scheme.layout import Layout
 from . import costs, graph, phases, plots
 from .curves import Curve
+from .kept import Stack, kept_figure, said
 from .kit import canvas
 from .kit.components import Figure, Table, amount, number, seconds
 from .records import Comparison
@@ -110,3 +111,13 @@ def graph_figure(scheme: Scheme, layout: Layout | None) -> Figure:
     label = f"Graph of the scheme: {len(scheme.roots)} configurations, {n} nodes"
     svg = canvas.inline(graph.scheme_figure(scheme, layout), "graph", label, scale=1.5)
     return Figure("scheme", caption, [svg], wide=True)
+
+
+def kept_figures(kept: Mapping[int, Sequence[Stack]]) -> list[Table | Figure]:
+    """What each configuration keeps of its heads and neurons."""
+    figures: list[Table | Figure] = []
+    for i, stacks in kept.items():
+        text = f"Configuration {i}: {said(stacks)}."
+        svg = canvas.inline(kept_figure(stacks), f"kept{i}", text)
+        figures.append(Figure(f"kept-{i}", text, [svg], wide=True))
+    return figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from .records import Comparison
 
 if TYPE_CHECKING:
     from ..scheme.layout import Layout
+    from .kept import Stack
 
 TITLE = "Composed against baseline"
 NO_VERDICT = "There is no verdict yet: not everything that it needs has been trained."
@@ -49,6 +50,7 @@ def write_report(
     output: Path,
     *,
     layout: Layout | None = None,
+    kept: Mapping[int, Sequence[Stack]] | None = None,
     title: str = TITLE,
 ) -> None:
     """Write the page of a comparison; nothing in it is loaded from elsewhere.
@@ -59,11 +61,12 @@ def write_report(
             do not exist are left out.
         scheme: for the picture of the graph.
         layout: gives the picture its execution order.
+        kept: configuration -> what its model keeps of its heads and neurons.
 
     Raises:
         DataError: a stats file that is malformed.
     """
-    sections = [s for s in _sections(comparison, _read(stats), scheme, layout) if s.parts]
+    sections = [s for s in _sections(comparison, _read(stats), scheme, layout, kept or {}) if s.parts]
     provenance = comparison.provenance
     write_page(
         output,
@@ -104,7 +107,11 @@ def _read(stats: Mapping[str, Path]) -> _Curves:
 
 
 def _sections(
-    comparison: Comparison, curves: _Curves, scheme: Scheme | None, layout: Layout | None
+    comparison: Comparison,
+    curves: _Curves,
+    scheme: Scheme | None,
+    layout: Layout | None,
+    kept: Mapping[int, Sequence[Stack]],
 ) -> Iterator[Section]:
     from . import drawings
 
@@ -135,6 +142,10 @@ def _sections(
     lead = "Every block that configurations share is pruned and tuned once, towards the base model's output."
     lead += " Then all configurations learn together, as one network." if curves.joint else ""
     yield Section("blocks", "The block phase", lead, parts)
+    lead = (
+        "A cell for each head, a bar for all neurons of a layer; what is hollow is gone, what is pale has zeros inside."
+    )
+    yield Section("kept", "What is left", lead, drawings.kept_figures(kept))
 
 
 def _filled(*some: Table) -> list[Table | Figure]:

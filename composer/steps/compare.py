@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files.environment import machine, versions
 from ..files.jsonfile import digest_of, read_json, write_json
 from ..files.records import record
+from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..report.ledger import ledger_of, verdict_of
 from ..report.records import Comparison, Shared
@@ -16,6 +17,9 @@ from ..workspace import Given, Workspace
 from .compared_runs import ComparedRuns
 from .outcome import Outcome
 from .recorded_work import tried_together, work_of
+
+if TYPE_CHECKING:
+    from ..report.kept import Stack
 
 
 def compare(recipe: Given, *, train: bool = True, force: bool = False, progress: Progress = SILENT) -> Outcome:
@@ -41,7 +45,7 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
 
         write_json(path, content)
         stats = {p.stem: p for p in sorted((space.folder / "stats").glob("*.csv"))}
-        write_report(table, stats, space.scheme(), report, layout=space.base.layout)
+        write_report(table, stats, space.scheme(), report, layout=space.base.layout, kept=_kept(space))
         if table.ledger.growth:
             from ..report.costs import draw
 
@@ -94,3 +98,12 @@ def _provenance(space: Workspace) -> dict[str, Any]:
 def comparison_file(space: Workspace) -> Path:
     """Where the table is kept."""
     return space.folder / "results" / "comparison.json"
+
+
+def _kept(space: Workspace) -> dict[int, list[Stack]]:
+    """What each configuration's model keeps of its heads and neurons, of those that are built."""
+    from ..shrinking.kept import kept_units
+
+    folders = {i: space.built_model(i) for i in range(len(space.scheme().roots))}
+    bases = {i: BaseModel(folder) for i, folder in folders.items() if folder.is_dir()}
+    return {i: kept_units(base, dict(base.load().named_parameters())) for i, base in bases.items()}
