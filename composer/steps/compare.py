@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..files.environment import machine, versions
 from ..files.jsonfile import digest_of, read_json, write_json
-from ..files.records import record
+from ..files.records import RECORD, record
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..report.ledger import ledger_of, verdict_of
 from ..report.records import Comparison, Shared
 from ..workspace import Given, Workspace
+from .card import refresh_card
 from .compared_runs import ComparedRuns
 from .outcome import Outcome
 from .recorded_work import tried_together, work_of
@@ -52,6 +53,9 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
             draw(table.ledger, picture)
         if found := Headline.of(table):
             headline.draw(found, summary)
+        for folder in sorted((space.folder / "models").glob("*/")):
+            if (folder / RECORD).is_file():  # models are measured one by one, what they are compared with among them
+                refresh_card(space, BaseModel(folder))
     if train:  # otherwise the work of a run that was killed waits there to be gone on with
         shutil.rmtree(space.folder / ".work", ignore_errors=True)
     return Outcome(report, fresh, result)
