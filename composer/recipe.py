@@ -18,6 +18,7 @@ from .files.jsonfile import read_text
 from .scheme.generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
 from .scheme.layout import Level
 from .tasks.data.options import DataOptions, Size
+from .training.length import joint_steps
 
 RECIPE_FILE = "compose.yaml"
 
@@ -56,7 +57,9 @@ class BlockOptions(Options):
     """Block-level fine-tuning."""
 
     steps: Size = 100
-    """At most so many steps for each block; joint: for all configurations together, as many as one model gets."""
+    """At most so many steps for each block; joint: for all configurations together."""
+    times: Positive | None = None
+    """joint: where no steps are given, so many times those of one model; None goes by length, from 1 to 2."""
     batch_size: Size = 32
     """Examples per step."""
     learning_rate: Positive = 1e-3
@@ -97,13 +100,13 @@ class ModelOptions(Options):
 
 
 def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None) -> BlockOptions:
-    """Options of joint tuning: all configurations together get what one model gets, where nothing else was said.
+    """Options of joint tuning: what was not said is as for one model, but the steps, which are ``block.times`` as many.
 
     Args:
         steps: of one whole model; None where epochs cannot be counted yet.
     """
     unsaid: dict[str, int | float | None] = {
-        "steps": steps,
+        "steps": joint_steps(steps, block.times) if steps else None,
         "batch_size": whole.batch_size,
         "learning_rate": whole.learning_rate,
     }

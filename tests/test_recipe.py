@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from composer.errors import RecipeError
-from composer.recipe import Recipe, load_recipe
+from composer.recipe import Recipe, as_for_one_model, load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +203,24 @@ def test_data_options_are_part_of_the_recipe() -> None:
     assert (options.data, options.train_size, options.seed) == ("demo", 5, 4)
     with pytest.raises(RecipeError, match="--data: nothing given"):
         _ = load_recipe().data_options
+
+
+@pytest.mark.parametrize(
+    ("block", "one", "together"),
+    [
+        ({}, 60, 60),
+        ({}, 900, 1800),
+        ({"times": 1}, 900, 900),
+        ({"times": 0.1}, 3, 1),
+        ({"steps": 7, "times": 3}, 900, 7),
+    ],
+)
+def test_joint_steps_are_so_many_times_those_of_one_model(block: dict[str, float], one: int, together: int) -> None:
+    recipe = load_recipe(given={"block": block, "finetune": {"batch_size": 5}})
+    joint = as_for_one_model(recipe.block, recipe.finetune, one)
+    assert (joint.steps, joint.batch_size) == (together, 5)
+
+
+def test_joint_steps_that_cannot_be_counted_yet_stay_as_they_are() -> None:
+    recipe = load_recipe()
+    assert as_for_one_model(recipe.block, recipe.finetune, None).steps == recipe.block.steps

@@ -182,6 +182,9 @@ class BlockTraining:
     block_steps: Annotated[Whole | None, Parameter(help="At most so many steps per block [100].")] = None
     block_batch_size: Annotated[Whole | None, Parameter(help="Examples per step of the blocks [32].")] = None
     block_learning_rate: Annotated[float | None, Parameter(help="Peak learning rate of the blocks [0.001].")] = None
+    joint_times: Annotated[float | None, Parameter(help="Joint steps, in those of one model [by length, 1 to 2].")] = (
+        None
+    )
 
     def given(self) -> dict[str, Any]:
         """The part ``block`` of a recipe, and the trainer."""
@@ -189,6 +192,7 @@ class BlockTraining:
             "steps": self.block_steps,
             "batch_size": self.block_batch_size,
             "learning_rate": self.block_learning_rate,
+            "times": self.joint_times,
         }
         return {"trainer": self.trainer, "block": block}
 

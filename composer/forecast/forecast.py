@@ -11,6 +11,7 @@ from ..pruning.criteria import CRITERIA
 from ..pruning.criteria.choice import criteria_of, looks_at_data
 from ..steps.settings import model_settings
 from ..training.blocks import TRAINERS
+from ..training.length import about_length
 from ..training.work import Work
 from ..workspace import Given, Workspace
 from .block_workload import tuning
@@ -66,9 +67,9 @@ class Forecast:
         valid = min(valid, len(space.examples("valid"))) if read else valid
         self.steps = self._steps()
         self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), needs, valid, self.steps)
-        together = self.setting.together.steps if TRAINERS.get(r.trainer).in_context else 0
-        learnt = self.steps is not None and together >= self.steps
-        self.share = Share.of(share, space.folder / "results" / "comparison.json", learnt=learnt)
+        self.together = self.setting.together.steps if TRAINERS.get(r.trainer).in_context else 0
+        compared = space.folder / "results" / "comparison.json"
+        self.share = Share.of(share, compared, steps=self.steps, together=self.together)
         self.stored = stored_blocks(space, scheme)
         self.n = len(scheme.roots)
 
@@ -86,6 +87,7 @@ class Forecast:
             "memory": memory(self.setting, self.stored),
             "steps": self.steps,
             "share": {"value": self.share.value, "from": self.share.source},
+            "length": about_length(self.steps, self.together) if self.steps and self.together else None,
             "work": [
                 {
                     "work": row.name,

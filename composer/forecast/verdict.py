@@ -11,12 +11,12 @@ from ..errors import RecipeError
 from ..files.jsonfile import read_json
 from ..report.ledger import pays_from
 from ..report.records import Comparison
+from ..training.length import joint_steps
 
 ASSUMED = 0.25
 """Share of the baseline's steps that composed models need, where nobody has measured it."""
 LEARNT = 0.0
-"""The same after joint tuning of as many steps as one baseline has: on a T5 (Multi30K, 120 steps, equal masks) all of
-1, 2, 4 and 8 composed models, and 14 of 16, were at or below their baselines' losses without a step of their own."""
+"""The same after joint tuning of enough steps (:func:`composer.training.length.joint_steps`)."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class Share:
     source: str
 
     @classmethod
-    def of(cls, share: float | None, comparison: Path, *, learnt: bool = False) -> Share:
+    def of(cls, share: float | None, comparison: Path, *, steps: int | None = None, together: int = 0) -> Share:
         """As the user says, else the mean of an earlier comparison's, else :data:`ASSUMED`.
 
         Args:
-            learnt: all configurations learn together for as many steps as one baseline: then :data:`LEARNT`.
+            steps: of one baseline.
+            together: in which all configurations learn together; where they are enough for that length,
+                :data:`LEARNT`.
 
         Raises:
             RecipeError: a share that is none.
@@ -42,14 +44,22 @@ class Share:
             return cls(share, "given")
         result = (read_json(comparison).get("result") or {}) if comparison.is_file() else {}
         rows = [row for row in Comparison.read(result).rows if row.budgets]
-        if not rows and learnt:
-            return cls(LEARNT, "measured on T5 after as many joint steps; --share says otherwise")
+        if not rows and together and steps:
+            return cls._after_joint_tuning(steps, together)
         if not rows:
             return cls(ASSUMED, "assumed; --share says otherwise")
         shares = [row.share for row in rows]
         never = f", of which {shares.count(None)} never reached it" if None in shares else ""
         mean = sum(1.0 if share is None else share for share in shares) / len(shares)
         return cls(mean, f"mean of {len(shares)} in {comparison.name}{never}")
+
+    @classmethod
+    def _after_joint_tuning(cls, steps: int, together: int) -> Share:
+        needed = joint_steps(steps, None)
+        if together >= needed:
+            many = "as many" if needed <= steps else f"{needed / steps:.3g} times as many"
+            return cls(LEARNT, f"measured on T5 after {many} joint steps; --share says otherwise")
+        return cls(ASSUMED, f"assumed, as {needed:,} joint steps would be enough on T5; --share says otherwise")
 
 
 @dataclass(frozen=True)

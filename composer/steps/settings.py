@@ -42,7 +42,7 @@ def block_settings(recipe: Recipe) -> BlockSettings:
         trainer=recipe.trainer,
         seed=recipe.seed,
         calibration_size=recipe.calibration_size,
-        **recipe.block.model_dump(exclude={"valid_size"}),
+        **recipe.block.model_dump(exclude={"valid_size", "times"}),
     )
 
 

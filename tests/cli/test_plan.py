@@ -26,6 +26,7 @@ TOLD: dict[str, Any] = {
     "memory": {"model": 1, "prune": 20_000_000, "blocks": 300_000_000, "finetune": 80_000_000, "peak": 300_000_000},
     "steps": 120,
     "share": {"value": 0.25, "from": "assumed"},
+    "length": "Joint tuning: 450 steps.",
     "work": [{"work": "block-level", "side": "composed", "pieces": PIECES, "to_do": PIECES, "seconds": None}],
     "verdict": None,
 }
@@ -98,6 +99,7 @@ def test_what_is_shown(compose: Compose) -> None:
     assert "disk: 100 MB to write (4.0 MB of blocks, 96 MB of models)" in said
     assert "memory: 300 MB at the peak (prune 20 MB, blocks 300 MB, finetune 80 MB)" in said
     assert "share 1/4 (assumed)" in said
+    assert "Joint tuning: 450 steps." in said
     assert said.endswith("--time predicts seconds, and from how many configurations on composing pays")
 
 

@@ -174,9 +174,9 @@ def test_plot(recorder: Recorder, compose: Compose) -> None:
 
 def test_compare(recorder: Recorder, compose: Compose) -> None:
     words = "compare --no-train --steps 5 --block-steps 6 --trainer distill --learning-rates 0.1 0.2 --budgets 0.5 1"
-    name, recipe, _, given = ran(recorder, compose, *words.split())
+    name, recipe, _, given = ran(recorder, compose, *words.split(), "--joint-times", "2")
     assert (name, given) == ("compare", {"train": False, "force": False})
-    assert (recipe.finetune.steps, recipe.block.steps) == (5, 6)
+    assert (recipe.finetune.steps, recipe.block.steps, recipe.block.times) == (5, 6, 2.0)
     assert (recipe.learning_rates, recipe.budgets) == ([0.1, 0.2], [0.5, 1.0])
 
 

@@ -301,6 +301,7 @@ def test_the_verdict_of_joint_tuning_is_the_sum_of_both_sides(
         assert most == pytest.approx(3 * about)
     blocks = next(row for row in told["work"] if row["work"].startswith("block-level"))
     assert blocks["pieces"]["joint"] == learnt
+    assert told["length"].startswith(f"Joint tuning: {learnt:,} steps")
     assert "validate" not in blocks["pieces"]
 
 

@@ -85,10 +85,17 @@ def test_the_share_is_given_or_measured_or_assumed(tmp_path: Path) -> None:
     comparison(tmp_path, [0.5, None])
     assert Share.of(None, path) == Share(0.75, "mean of 2 in comparison.json, of which 1 never reached it")
     assert Share.of(0.1, path) == Share(0.1, "given")
-    assert Share.of(None, path, learnt=True).value == 0.75
-    assert Share.of(None, tmp_path / "none.json", learnt=True) == Share(
-        LEARNT, "measured on T5 after as many joint steps; --share says otherwise"
-    )
+    assert Share.of(None, path, steps=120, together=120).value == 0.75
+
+
+@pytest.mark.parametrize(
+    ("steps", "together", "value"),
+    [(60, 60, LEARNT), (300, 299, ASSUMED), (900, 1799, ASSUMED), (900, 1800, LEARNT), (5000, 10000, LEARNT)],
+)
+def test_enough_joint_steps_depend_on_the_length(steps: int, together: int, value: float, tmp_path: Path) -> None:
+    share = Share.of(None, tmp_path / "none.json", steps=steps, together=together)
+    assert share.value == value
+    assert share.source.startswith("measured on T5 after" if value == LEARNT else "assumed, as")
 
 
 def test_a_finish_of_no_step_is_said_so() -> None:

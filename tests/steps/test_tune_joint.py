@@ -382,7 +382,7 @@ def test_what_shapes_the_shared_weights_is_refused_when_it_changes_and_learnt_an
 @pytest.mark.parametrize("changed", [{"steps": 3}, {"batch_size": 3}, {"learning_rate": 0.02}])
 def test_what_is_not_said_of_blocks_follows_from_one_models_settings(here: Place, changed: dict[str, Any]) -> None:
     (name,) = changed
-    unsaid: dict[str, Any] = {"block": {key: value for key, value in BLOCK.items() if key != name}}
+    unsaid: dict[str, Any] = {"block": {"times": 1} | {key: value for key, value in BLOCK.items() if key != name}}
     finetune = {**SMALL["finetune"], name: BLOCK[name]}
     assert not here.tune(**unsaid, finetune=finetune).fresh, "the same, said elsewhere"
     with pytest.raises(OutputError, match=f"{name}: {BLOCK[name]} then, {changed[name]} now"):
