@@ -8,8 +8,8 @@ ENOUGH = {120: 1.0, 900: 2.0}
 """Steps of a baseline -> how many times as many joint steps, for all configurations together, were enough.
 
 Measured on a small T5 (Multi30K, batches of 32, equal masks, eight configurations; 900 steps are an epoch). At 300
-steps as many are enough for two of three models, not for the strongest; at 900 they are too few, and twice as many
-were enough for both that were compared (docs/results.md).
+and at 900 steps as many are too few; at 900 twice as many were enough for both models that were compared
+(docs/results.md).
 """
 
 
