@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from .models.folder import DEMO
+from .models.hub import names_a_repository
 
 Kind = Literal["composed", "baseline", "dense"]
 """How a model-level run begins: from tuned blocks, from pruned variants, or from the base model."""
@@ -68,9 +69,10 @@ class RunFolder:
 def stored_name(name: str, folder: Path) -> str:
     """How a file in ``folder`` names the base model that the user calls ``name``.
 
-    Relative to the file, so that a run can be moved together with its model; as it is where it was given absolute.
+    Relative to the file, so that a run can be moved together with its model; as it is where it was given absolute, or
+    is an id of the hub.
     """
-    if name == DEMO or Path(name).is_absolute():
+    if name == DEMO or Path(name).is_absolute() or (not Path(name).exists() and names_a_repository(name)):
         return name
     # Through the real folders: `..` of a folder that is a link leads out of what it points to.
     return os.path.relpath(os.path.realpath(name), os.path.realpath(folder))

@@ -17,7 +17,7 @@ DEFAULT = Path("assessment")
 
 
 def assess(
-    model: Annotated[str, Parameter("MODEL", help="Model folder, or 'demo'.")],
+    model: Annotated[str, Parameter("MODEL", help="Model folder, hub id, or 'demo'.")],
     /,
     *,
     output: Annotated[Path, Parameter(["-o", "--output"], help="Folder of everything [assessment].")] = DEFAULT,

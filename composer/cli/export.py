@@ -15,7 +15,7 @@ To = Literal["onnx", "onnx-int8", "openvino", "ct2", "ct2-int8"]
 
 
 def export(
-    model: Annotated[str, Parameter("MODEL", help="Model folder, or 'demo'.")],
+    model: Annotated[str, Parameter("MODEL", help="Model folder, hub id, or 'demo'.")],
     /,
     *,
     to: Annotated[To, Parameter(help="ct2 is CTranslate2, for translation; the others hold every other model.")],

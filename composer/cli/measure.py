@@ -36,7 +36,7 @@ from .suites import SUITES, Suites, evaluated_suites
 
 
 def evaluate(
-    models: Annotated[list[str], Parameter("MODEL", help="Model folders, or 'demo'.")],
+    models: Annotated[list[str], Parameter("MODEL", help="Model folders, hub ids, or 'demo'.")],
     /,
     *,
     output: Output = None,
@@ -81,7 +81,7 @@ def evaluate(
 
 
 def predict(
-    model: Annotated[str, Parameter("MODEL", help="Model folder, or 'demo'.")],
+    model: Annotated[str, Parameter("MODEL", help="Model folder, hub id, or 'demo'.")],
     texts: Annotated[list[str] | None, Parameter("TEXT", help="Texts [lines of standard input].")] = None,
     /,
     *,

@@ -34,7 +34,7 @@ Whole = Annotated[int, Parameter(converter=whole_number, metavar="N")]
 Rates = Annotated[list[float], Parameter(consume_multiple=(1, 1_000_000), metavar="RATE...")]
 Words = Annotated[list[str], Parameter(consume_multiple=(1, 1_000_000))]
 
-Model = Annotated[str | None, Parameter(["-m", "--model"], help="Base model: a folder, or 'demo'.")]
+Model = Annotated[str | None, Parameter(["-m", "--model"], help="Base model: a folder, a hub id, or 'demo'.")]
 Output = Annotated[Path | None, Parameter(["-o", "--output"], help="Where to write.")]
 Config = Annotated[Path | None, Parameter(["-c", "--config"], help="The configurations [conf.json].")]
 SchemeFile = Annotated[Path | None, Parameter(["-s", "--scheme"], help="The scheme [conf_prune.json].")]

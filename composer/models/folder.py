@@ -13,6 +13,7 @@ from ..scheme.layout import Layout, Projection
 from .exports import Export, export_fingerprint, export_of, program_bytes
 from .families import family_of
 from .family import Family, ModelConfig, Storage
+from .hub import cached_model, names_a_repository
 from .layouts import layout_of, with_shapes
 from .refusals import check_has_config, check_is_dense
 from .storage import HuggingFace
@@ -27,13 +28,16 @@ DEMO = "demo"
 class BaseModel:
     """A model folder that Composer reads: a Hugging Face folder, or what a family's own storage reads.
 
+    Where there is no such folder, ``owner/name`` is a model of the hub: it is read from the client's cache, and brought
+    there when it is first named.
+
     Raises:
         ModelError: no folder, no ``config.json``, an unknown family, weights that are not safetensors.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.name = str(Path(folder).expanduser())
-        self.folder = demo_folder() if self.name == DEMO else Path(self.name)
+        self.folder = demo_folder() if self.name == DEMO else folder_of(self.name)
         if not self.folder.is_dir():
             what = "is a file; a model folder is needed" if self.folder.exists() else "no such model folder"
             hint = "" if self.folder.exists() else " (`compose download` brings one from the hub)"
@@ -117,6 +121,17 @@ class BaseModel:
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write ``model`` as a folder of the same kind as this one, with what stands beside the weights here."""
         self.storage.save(model, folder, self.folder, self.config)
+
+
+def folder_of(name: str) -> Path:
+    """The folder that a model's name means: itself, or where the hub's client keeps the model of this id."""
+    if Path(name).exists() or not names_a_repository(name):
+        return Path(name)
+    try:
+        return cached_model(name)
+    except ModelError as lost:
+        what = f"{name}: no such model folder, and no model of the hub"
+        raise ModelError([f"{what}: {line}" for line in lost.problems]) from None
 
 
 def demo_folder() -> Path:

@@ -22,7 +22,7 @@ from typing import Any
 from ..errors import InputError, ModelError, OutputError, did_you_mean
 from ..files.atomic import new_folder
 from ..files.records import RECORD
-from .hub_snapshot import cached_snapshot, fill, offline, remote_snapshot, select
+from .hub_snapshot import Snapshot, cached_snapshot, fill, in_cache, offline, remote_snapshot, select
 
 ALIASES = {"t5": "google-t5/t5-small", "distilbert": "lvwerra/distilbert-imdb"}
 """Short names of the base models that the examples use."""
@@ -75,6 +75,49 @@ def download(
         record = {"repo": repo, "revision": revision or "main", "commit": snapshot.commit, "files": files}
         (staging / RECORD).write_text(json.dumps({"hub": record}, indent=2) + "\n", encoding="utf-8")
     return _result(repo, snapshot.commit, output, files, fetched=True)
+
+
+def names_a_repository(name: str) -> bool:
+    """Whether a model's name that is no folder can be meant as a hub id: ``owner/name``.
+
+    What stands in a folder that is there (``models/bse``) is a path that was misspelt, and the hub is not asked.
+    """
+    return bool(_ID.fullmatch(name)) and not Path(name).parent.exists()
+
+
+def cached_model(repo: str) -> Path:
+    """The folder of a hub model in the client's own cache, filled where something is missing; ``main`` is taken.
+
+    Without a connection, or with ``HF_HUB_OFFLINE`` set, what the cache holds is used as it is.
+
+    Raises:
+        ModelError: it cannot be had, or is none that Composer reads.
+    """
+    endpoint = _endpoint()
+    repo = repo_id(repo)
+    with _plain_errors(repo, None, endpoint, Path(repo)):
+        snapshot = _newest(repo, endpoint)
+        small = select(snapshot, repo, endpoint)
+        folder = Path(str(snapshot.fetch("config.json", Path()))).parent
+        fill(snapshot, small, folder)
+    return folder
+
+
+def _newest(repo: str, endpoint: str) -> Snapshot:
+    """The hub's newest commit; where it cannot be reached, the cached one, if there is one."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    if offline():
+        return in_cache(cached_snapshot(repo, None), repo)
+    try:
+        return in_cache(remote_snapshot(repo, None, endpoint), repo, endpoint)
+    except HfHubHTTPError:
+        raise  # it answered, and said no
+    except (HTTPError, OSError) as unreachable:
+        try:
+            return in_cache(cached_snapshot(repo, None), repo)
+        except LocalEntryNotFoundError:
+            raise unreachable from None
 
 
 def repo_id(model: str) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,24 @@ def cached_snapshot(repo: str, revision: str | None) -> Snapshot:
         return shutil.copyfile(source / name, folder / name)
 
     return Snapshot(f"the cached copy of {repo} at {source.name[:12]}", source.name, sizes, fetch)
+
+
+def in_cache(snapshot: Snapshot, repo: str, endpoint: str | None = None) -> Snapshot:
+    """The same commit, whose files are brought into the client's cache: ``fetch`` gives back where one lies there.
+
+    Args:
+        endpoint: the hub's; None takes what is there already.
+    """
+    from huggingface_hub import hf_hub_download
+
+    def fetch(name: str, _: Path) -> object:
+        if endpoint is None:
+            return hf_hub_download(repo, name, revision=snapshot.commit, local_files_only=True)
+        if name == "config.json":  # by the name of the branch: the cache then knows which commit it was at
+            hf_hub_download(repo, name, endpoint=endpoint)
+        return hf_hub_download(repo, name, revision=snapshot.commit, endpoint=endpoint)
+
+    return replace(snapshot, fetch=fetch)
 
 
 # Which files are wanted, and whether they will do

@@ -21,7 +21,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+import composer
 from composer.errors import ModelError, OutputError
+from composer.models.folder import BaseModel
 from composer.models.hub import ALIASES, RECORD, download
 from tests.hub_server import Hub, serve
 
@@ -362,3 +364,35 @@ def test_folder_loads_with_transformers(hub: Hub, out: Path) -> None:
     download("t5", out)
     assert transformers.AutoConfig.from_pretrained(out).d_model == 8
     assert transformers.AutoTokenizer.from_pretrained(out)("good day")["input_ids"]
+
+
+def test_an_id_stands_for_a_model_in_every_command(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distilbert_folder: Path
+) -> None:
+    hub.folders["acme/small"] = distilbert_folder
+    monkeypatch.chdir(tmp_path)
+    base = BaseModel("acme/small")
+    assert (base.name, base.fingerprint) == ("acme/small", BaseModel(distilbert_folder).fingerprint)
+    assert base.folder.is_relative_to(constants.HF_HUB_CACHE)
+    conf = composer.generate_config(composer.Recipe(model="acme/small", folder=tmp_path / "run")).output
+    assert json.loads(conf.read_text())["model"] == "acme/small"
+
+    hub.asked.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert BaseModel("acme/small").load() is not None
+    assert not hub.asked
+    with pytest.raises(ModelError, match="acme/other: no such model folder, and no model of the hub: HF_HUB_OFFLINE"):
+        BaseModel("acme/other")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with pytest.raises(ModelError, match=r"acme/other: no such model folder, .*: no model acme/other at"):
+        BaseModel("acme/other")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    assert BaseModel("acme/small").folder == base.folder
+
+
+def test_a_path_that_was_misspelt_is_not_asked_for(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    with pytest.raises(ModelError, match=r"models/bse: no such model folder \(`compose download` brings one"):
+        BaseModel("models/bse")
+    assert not hub.asked
