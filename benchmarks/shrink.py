@@ -61,6 +61,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "model": "models/t5-mini-multi30k",
         "data": "data/multi30k",
         "recipe": {"max_source_length": 64, "max_target_length": 64, "valid_size": 64, "test_size": 100},
+        "rate": 0.0003,
         "sublayers": ("encoder.block.0.layer.0.*", "decoder.block.2.layer.2.*"),
         "layer": ("encoder.block.1.*", "decoder.block.1.*"),
     },
@@ -68,6 +69,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "model": "models/distilbert-mini-sst2",
         "data": "data/sst2",
         "recipe": {"task": "classification", "max_source_length": 64, "valid_size": 64, "test_size": 200},
+        "rate": 0.00003,  # at the default the model as pruned would be the best, and kept
         "sublayers": ("*.layer.0.attention", "*.layer.5.ffn.lin1"),
         "layer": ("*.layer.3.*",),
     },
@@ -103,7 +105,7 @@ def equality(name: str) -> Callable[[Path, Path], Any]:
     def make(shared: Path, folder: Path) -> list[dict[str, Any]]:
         given = MODELS[name]
         start = {"model": str(shared / given["model"]), "data": str(shared / given["data"]), "folder": str(folder)}
-        tuning = {"finetune": {"steps": STEPS, "batch_size": 16, "evaluations": 1}}
+        tuning = {"finetune": {"steps": STEPS, "batch_size": 16, "evaluations": 1, "learning_rate": given["rate"]}}
         rows = []
         with Workspace(load_recipe(given=start | given["recipe"] | tuning, file=False)) as work:
             chosen = cases(work.base, given)
