@@ -18,7 +18,7 @@ from tests.reference.events import HANGING
 ROOT = Path(__file__).parent.parent
 CLASSES = {"ComposerError", "InputError", "Outcome", "Progress", "Recipe", "Workspace"}
 FUNCTIONS = {
-    *("build_model", "compare", "demo_recipe", "download", "evaluate", "export", "finetune_blocks"),
+    *("build_model", "choose", "compare", "demo_recipe", "download", "evaluate", "export", "finetune_blocks"),
     "finetune_model",
     *("generate_config", "generate_scheme", "load", "load_recipe", "open", "plan", "predict", "prune", "run"),
     *("show_model", "show_scheme", "shrink", "speed"),

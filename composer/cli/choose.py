@@ -35,9 +35,9 @@ def choose(
     force: Force = False,
     common: Common = COMMON,
 ) -> None:
-    """Choose how many heads and neurons each layer keeps, for wished sizes.
+    """Choose what each layer keeps, for wished sizes.
 
-    Each wish becomes one configuration of conf.json. One pass over training
+    Each wish becomes one configuration of conf.json, in heads and neurons. One pass over training
     examples tells what every attention and feed-forward costs the loss at
     every width; an integer program takes the widths that cost least. The other
     commands go on from conf.json. Several kinds of wishes count together.

@@ -111,10 +111,19 @@ def activation_of(base: BaseModel) -> Activation | None:
     """The activation of a model's feed-forwards; None where its configuration names none that transformers knows."""
     from transformers.activations import ACT2FN
 
+    if not _of_transformers(base.config):
+        return None
     parsed = parsed_config(base.config)
     named: Any = next((getattr(parsed, name) for name in ACTIVATIONS if getattr(parsed, name, None)), None)
     activation: Activation | None = ACT2FN[named] if isinstance(named, str) and named in ACT2FN else None
     return activation
+
+
+def _of_transformers(config: Mapping[str, Any]) -> bool:
+    """Whether transformers has a class for a configuration; models of other packages have one of their own."""
+    from transformers import CONFIG_MAPPING
+
+    return config["model_type"] in CONFIG_MAPPING
 
 
 def parsed_config(config: Mapping[str, Any]) -> Any:

@@ -309,6 +309,7 @@ TOGETHER = {
     "column": SUMMED,
     "2x2": SUMMED,
     "head": SUMMED | {"obs"},
+    "stack-head": SUMMED | {"obs"},
     "neuron": SUMMED | {"obs"},
 }
 """Granularity -> the criteria that make sense with it, and no others."""
@@ -318,7 +319,7 @@ PAIRS = [(criterion, granularity) for granularity in TOGETHER for criterion in C
 def test_all_pairs_of_criteria_and_granularities_are_looked_at() -> None:
     assert {parse_shape(granularity).kind for granularity in TOGETHER} == {*KINDS}
     for criterion, granularity in PAIRS:
-        fits = parse_shape(granularity).kind in CRITERIA.get(criterion).shapes
+        fits = parse_shape(granularity).scored.kind in CRITERIA.get(criterion).shapes
         assert fits == (criterion in TOGETHER[granularity]), (criterion, granularity)
 
 
@@ -327,7 +328,7 @@ def test_a_criterion_that_makes_no_sense_with_a_granularity_is_refused_by_name(
     place: Callable[..., Place], criterion: str, granularity: str
 ) -> None:
     at = place("distilbert")
-    target = {"head": "*.attention", "neuron": "*.lin1"}.get(granularity, "*.out_lin")
+    target = {"head": "*.attention", "stack-head": "*.attention", "neuron": "*.lin1"}.get(granularity, "*.out_lin")
     at.configure({target: {"rate": 0.5, "granularity": granularity, "criterion": criterion}})
     line = f"criterion '{criterion}' makes no sense with granularity '{granularity}'; allowed with it: (.*); with "
     with pytest.raises(ConfigError, match=line) as caught:
@@ -369,7 +370,7 @@ def test_configurations_are_made_in_a_shape(place: Callable[..., Place]) -> None
         generate(at.base.layout, linear=[0.5], granularity="5x1")
     with pytest.raises(ConfigError, match=r"keeps 2 of 4: the rate must be 0.5; got 0.3"):
         generate(at.base.layout, linear=[0.3], granularity="2:4")
-    with pytest.raises(ConfigError, match="--granularity: got 'head', the default of attention targets"):
+    with pytest.raises(ConfigError, match="--granularity: got 'head', a shape of attention targets; allowed: "):
         generate(at.base.layout, granularity="head")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_the_whole_way_of_a_shrunk_model(
     _, second = pruned(tuned, tmp_path / "c")
     assert [row["units"] for row in second["rows"][:2]] == [{"before": 2, "after": 1}, {"before": 12, "after": 6}]
     assert first["parameters"]["after"] == second["parameters"]["before"] > second["parameters"]["after"]
-    assert "4 of 4" not in (small / "README.md").read_text("utf-8")
+    assert not re.search(r"\b4 of 4\b", (small / "README.md").read_text("utf-8"))
     whole = composer.finetune_model(work, "baseline", 0).output
     assert composer.shrink(whole, tmp_path / "tuned").summary["parameters"] == first["parameters"]
 

@@ -20,7 +20,7 @@ from .writing import WritingTask
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Unbiased estimate that one of ``k`` programs is right, where ``c`` of ``n`` are: 1 - C(n-c, k) / C(n, k).
 
-    >>> pass_at_k(10, 3, 1), pass_at_k(2, 1, 2)
+    >>> round(pass_at_k(10, 3, 1), 12), pass_at_k(2, 1, 2)
     (0.3, 1.0)
     """
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
