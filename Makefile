@@ -38,8 +38,8 @@ test-ray: tools
 	$(PIP) -e '.[dev,ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration/test_ray.py
 
-test-export: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx,openvino,translate]'
+test-export: tools
+	$(PIP) -e '.[dev,onnx,openvino,translate]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/exporting
 
 test-legacy:

@@ -135,7 +135,7 @@ def test_the_whole_way(model_folder: Folder, tmp_path: Path, name: str) -> None:
         attention = path in sizes and path not in sizes[path]
         assert zeros == (count // 2 if attention else round(WEIGHTS * count)), path
         removed, total = removed + zeros, total + count
-    shown = show_model(Recipe(), tmp_path / "saved").summary
+    shown = show_model(Recipe(folder=tmp_path), tmp_path / "saved").summary
     assert sum(row["zeros"] for row in shown["targets"]) == removed
     if base.layout.listed:
         assert shown["sparsity"] == scheme.sparsity(0, base.layout) == removed / total
