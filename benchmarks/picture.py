@@ -2,8 +2,8 @@
 
     python benchmarks/picture.py benchmarks/results/t5 docs/headline.png
 
-Drawn from the results of benchmarks/joint.py alone: question A. Both sides have the same masks and pay for them; searches
-count too.
+Drawn from the results of benchmarks/joint.py alone: question A. Both sides have the same masks and pay for them;
+searches count too.
 """
 
 from __future__ import annotations
