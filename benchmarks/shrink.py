@@ -273,13 +273,22 @@ def show_end_to_end(found: dict[str, Any]) -> None:
     """As a table."""
     rows = found["rows"]
     metrics, cells = list(rows[0]["metrics"]), rows[0]["faster"]
-    heads = ["model", "MB", *metrics, "loss", *(f"{c['part']}, batch {c['batch_size']}" for c in cells), "MACs"]
+    heads = [
+        "model",
+        "million weights",
+        "MB",
+        *metrics,
+        "loss",
+        *(f"{c['part']}, batch {c['batch_size']}" for c in cells),
+        "MACs",
+    ]
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for row in rows:
         figures = [f"{row['metrics'][name]:.3f}" for name in metrics]
         faster = [f"{c['value']:.2f}x{' (too noisy to say)' * c['noisy']}" for c in row["faster"]]
         macs = row["faster"][-1]["macs"]
-        line = [Path(row["model"]).name, f"{row['bytes'] / 1e6:.1f}", *figures, f"{row['loss']:.3f}", *faster]
+        size = [f"{row['parameters'] / 1e6:.1f}", f"{row['bytes'] / 1e6:.1f}"]
+        line = [Path(row["model"]).name, *size, *figures, f"{row['loss']:.3f}", *faster]
         print(f"| {' | '.join(line)} | {f'1/{macs:.2f}' if macs else 'all'} |")
     print(f"\n{found['cpu_seconds']:.0f} s of processor time in all")
 

@@ -215,13 +215,13 @@ def shrunk_models(outcome: Outcome) -> Shown:
         return
     metrics = list(rows[0]["metrics"])
     cells = [f"{cell['part']}\nbatch {cell['batch_size']}" for cell in rows[0]["faster"]]
-    sheet = Sheet(
-        "Small models", ["model"], ["MB", *(metric_of(name).label for name in metrics), "loss", *cells, "MACs"]
-    )
+    labels = [metric_of(name).label for name in metrics]
+    sheet = Sheet("Small models", ["model"], ["million\nweights", "MB", *labels, "loss", *cells, "MACs"])
     for row in rows:
         macs = row["faster"][-1]["macs"]
         sheet.add_row(
             Path(row["model"]).name,
+            number(row["parameters"] / 1e6, 1),
             number(row["bytes"] / 1e6, 1),
             *(number(row["metrics"].get(name), metric_of(name).decimals) for name in metrics),
             number(row["loss"]),
@@ -230,6 +230,9 @@ def shrunk_models(outcome: Outcome) -> Shown:
         )
     yield sheet
     yield "times as fast as the base model, measured in turn; ?: too noisy to say"
+    widths = [round(row["bytes"] / row["parameters"]) for row in rows]
+    if widths[0] != widths[-1]:
+        yield f"the base model is stored in {widths[0]} bytes a weight, the small ones in {widths[-1]}"
 
 
 def each(parts: Iterable[Shown]) -> Shown:

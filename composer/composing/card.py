@@ -15,7 +15,7 @@ import yaml
 
 from ..errors import InputError
 from ..files.jsonfile import read_text, write_text
-from ..models.folder import BaseModel
+from ..models.folder import DEMO, BaseModel
 from ..scheme.graph import Node
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class Making:
         return [*known, "- lineage: `composer.json` names every block, versions, machine and the resolved recipe"]
 
 
+def name_of(base: BaseModel) -> str:
+    """What a card calls a model: its folder."""
+    return DEMO if base.name == DEMO else base.folder.resolve().name
+
+
 def front_matter(making: Making, config: Mapping[str, Any], library: str, *tags: str) -> str:
     """The YAML that the hub reads."""
     architecture = (config.get("architectures") or [""])[0]
@@ -75,7 +80,7 @@ def front_matter(making: Making, config: Mapping[str, Any], library: str, *tags:
     content: dict[str, Any] = {
         "library_name": library,
         "tags": ["pruned", *tags, "composer"],
-        "base_model": making.base.folder.resolve().name,
+        "base_model": name_of(making.base),
         **({"pipeline_tag": kind} if kind else {}),
         **{name: above[name] for name in ("license", "license_name", "license_link", "language") if name in above},
         **making.data,
@@ -124,7 +129,7 @@ def model_card(making: Making, root: Node | None, sparsity: float, kept: str = "
     rows = [f"| `{path}` | {rate:g}{how_pruned.get(path, '')} |" for path, rate in rates.items()]
     parts = [
         front_matter(making, base.config, base.storage.library, *(["masked"] if rates else [])),
-        f"# {base.folder.resolve().name}, {sparsity:.1%} of target weights removed\n",
+        f"# {name_of(base)}, {sparsity:.1%} of target weights removed\n",
         f"Made with Composer: {making.how}.\n",
         "\n".join(making.lines()),
         MASKED if rates else "",

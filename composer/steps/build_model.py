@@ -51,7 +51,7 @@ def build_model(
     if is_current(folder, inputs, force=force):
         more = {"shrunk": recorded_result(folder)} if shrink else {}
         return Outcome(folder, False, summary | _disk(folder, source) | more)
-    from ..composing.card import Making, model_card, read_card_data, write_card
+    from ..composing.card import Making, model_card, name_of, read_card_data, write_card
     from ..report.kept import said
     from ..shrinking.kept import kept_units
 
@@ -82,7 +82,7 @@ def build_model(
         stacks = kept_units(space.base, dict(model.named_parameters()))
         making = Making(space.base, how, f"compose build-model -n {i}", _digest(start), data)
         card = model_card(making, start.root, sparsity, said(stacks))
-        write_card(temporary, card, stacks, f"{space.base.folder.resolve().name}, configuration {i}")
+        write_card(temporary, card, stacks, f"{name_of(space.base)}, configuration {i}")
         write_record(temporary, record(inputs, configuration=i, rates=start.rates, recipe=space.resolved()))
     return Outcome(folder, True, summary | _disk(folder, source))
 

@@ -51,9 +51,10 @@ def _measured(content: dict[str, Any]) -> str | None:
 
 
 def _made_from(model: BaseModel) -> str | None:
-    """Fingerprint of what it was made from: the base model of a composed one, the masked one of a shrunk one."""
-    inputs = read_json(model.folder / RECORD, InputError).get("inputs", {})
-    return inputs.get("base") or inputs.get("model")
+    """Fingerprint of the base model; of a shrunk model of somebody else's making, that of the masked one."""
+    content = read_json(model.folder / RECORD, InputError)
+    inputs = content.get("inputs", {})
+    return inputs.get("base") or content.get("base") or inputs.get("model")
 
 
 def _table(content: dict[str, Any], base: dict[str, Any] | None) -> Iterator[str]:
@@ -62,7 +63,7 @@ def _table(content: dict[str, Any], base: dict[str, Any] | None) -> Iterator[str
 
     result = content["result"]
     yield f"{result['source']}, {result['split']}, {result['examples']:,} examples.\n"
-    yield "| metric | this model | made from |"
+    yield "| metric | this model | base model |"
     yield "|---|---|---|"
     for name, value in {**result["metrics"], "loss": result["loss"]}.items():
         before = {**base["metrics"], "loss": base["loss"]}.get(name) if base else None
@@ -120,11 +121,12 @@ def _index(model: BaseModel, own: list[dict[str, Any]]) -> dict[str, Any] | None
     results = [
         {
             "task": {"type": kind},
-            "dataset": {"name": Path(str(result["source"])).name, "type": Path(str(result["source"])).name},
+            "dataset": {"name": name, "type": name},
             "metrics": [{"type": name, "value": value} for name, value in result["metrics"].items()],
         }
         for content in own
         for result in [content["result"]]
+        for name in [Path(str(result["source"]).partition("[")[0].partition(";")[0]).name or "data"]
         if result["metrics"]
     ]
     return {"name": model.folder.resolve().name, "results": results} if results else None

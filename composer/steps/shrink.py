@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OutputError, RecipeError, did_you_mean
 from ..files.atomic import new_folder
-from ..files.records import is_current, record, recorded_result, write_record
+from ..files.records import RECORD, is_current, record, recorded_inputs, recorded_result, write_record
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from .outcome import Outcome
@@ -155,8 +155,11 @@ def shrink_folder(
         making = making or Making(base, "", f"compose shrink {name}", data=kept)
         card = shrunk_card(name, small, report, making, said(stacks))
         write_card(temporary, card, stacks, f"{name}, shrunk")
+        # The base model of what was shrunk, which its figures are compared with.
+        made = recorded_inputs(base.folder / RECORD) if (base.folder / RECORD).is_file() else None
+        above_all = {"base": made["base"]} if made and "base" in made else {}
         shutil.rmtree(source)
-        write_record(temporary, record(inputs, result=report.as_json(), **more))
+        write_record(temporary, record(inputs, result=report.as_json(), **above_all, **more))
     return report
 
 
