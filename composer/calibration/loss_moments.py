@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..progress import SILENT, Progress
 from ..scheme.layout import Projection
+from ..tasks.loss import loss_and_logits
 from ..tensors.finite import is_finite
 from ..tensors.forward import answering, real_rows, to_device_of
 from .gram import Gram
@@ -79,25 +80,11 @@ def gather_loss_moments(
         for batch in batches:
             here = to_device_of(model, batch)
             with sums.hooked(model):
-                loss, count, logits = task_answers(model, task, here)
+                loss, count, logits = loss_and_logits(model, task, here)
             sums.add(task.real_tokens(here), *_slope(loss, count, logits, task.asked(here), draw))
             sums.answers += count
             bar.advance()
     return sums.moments()
-
-
-def task_answers(model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
-    """The loss on a batch, what it is a mean over, and the model's logits; None where it has no single ones."""
-    seen: list[Any] = []
-    handle = model.register_forward_hook(lambda _, __, output: seen.append(output))
-    try:
-        loss, count = task.loss(model, batch)
-    finally:
-        handle.remove()
-    output = seen[-1]
-    if isinstance(output, Tensor):
-        return loss, count, output
-    return loss, count, output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
 
 
 def _slope(

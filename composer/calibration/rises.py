@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..choosing.resources import widths
+from ..choosing.widths import widths
 from ..progress import SILENT, Progress
+from ..scheme.layout import Stream
 from ..shrinking.units import Units
 from ..tensors.brain_surgeon import obs_groups
 from .loss_moments import LossMoments, gather_loss_moments
@@ -27,7 +28,7 @@ def rises_by_width(
     *,
     damping: float,
     progress: Progress = SILENT,
-) -> tuple[dict[str, list[float]], dict[str, float]]:
+) -> tuple[dict[str, list[float]], dict[Stream, float]]:
     """By part, the predicted rise of the loss for each of its :func:`widths`; and by stream the mean length.
 
     For a part whose units are columns of ``W`` (out, in), the pass of :func:`composer.tensors.brain_surgeon.obs_groups`
@@ -44,7 +45,7 @@ def rises_by_width(
             rises[part.path] = _rises(part, part.last.of(weights[part.last.weight]), moments[part.last.path], damping)
             bar.advance()
     grams = {part.last.stream: moments[part.last.path].gram for part in parts}
-    lengths: dict[str, float] = {stream: gram.tokens / gram.examples for stream, gram in grams.items()}
+    lengths = {stream: gram.tokens / gram.examples for stream, gram in grams.items()}
     return rises, lengths
 
 

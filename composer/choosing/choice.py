@@ -8,10 +8,11 @@ from functools import cached_property
 
 from ..errors import ConfigError
 from ..scheme.configurations import Spec
+from ..scheme.layout import Stream
 from ..scheme.shapes import rate_of
 from ..shrinking.units import Units
 from .program import Part, best_widths
-from .resources import macs, widths
+from .widths import widths
 from .wishes import WORDS, Wish
 
 CRITERION = "obs"
@@ -23,13 +24,13 @@ class Measured:
     """What one pass told of a model.
 
     Attributes:
-        rises: path of a part -> rise of the loss for each of its :func:`~composer.choosing.resources.widths`.
+        rises: path of a part -> rise of the loss for each of its :func:`~composer.choosing.widths.widths`.
         lengths: stream -> tokens of an example, on average.
         parameters: of the whole model.
     """
 
     rises: Mapping[str, Sequence[float]]
-    lengths: Mapping[str, float]
+    lengths: Mapping[Stream, float]
     parameters: int
 
 
@@ -99,7 +100,7 @@ class Menu:
                 units.path,
                 self.measured.rises[units.path],
                 {
-                    "macs": [macs(units, kept, self.measured.lengths) for kept in widths(units)],
+                    "macs": [units.macs(kept, self.measured.lengths) for kept in widths(units)],
                     "parameters": [float(units.parameters(kept)) for kept in widths(units)],
                 },
             )

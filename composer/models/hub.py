@@ -82,7 +82,12 @@ def names_a_repository(name: str) -> bool:
 
     What stands in a folder that is there (``models/bse``) is a path that was misspelt, and the hub is not asked.
     """
-    return bool(_ID.fullmatch(name)) and not Path(name).parent.exists()
+    return _is_id(name) and not Path(name).parent.exists()
+
+
+def _is_id(name: str) -> bool:
+    bad = "--" in name or ".." in name or name.endswith((".git", "-", ".")) or len(name) > 96
+    return not bad and bool(_ID.fullmatch(name))
 
 
 def cached_model(repo: str) -> Path:
@@ -132,8 +137,7 @@ def repo_id(model: str) -> str:
 such as 'google-t5/t5-small'; did you mean 'distilbert'?
     """
     repo = ALIASES.get(model, model)
-    bad = "--" in repo or ".." in repo or repo.endswith((".git", "-", ".")) or len(repo) > 96
-    if bad or not _ID.fullmatch(repo):
+    if not _is_id(repo):
         raise ModelError(
             f"unknown model {model!r}: allowed are {', '.join(ALIASES)} or a hub id such as "
             f"'google-t5/t5-small'{did_you_mean(model, [*ALIASES, *ALIASES.values()])}"

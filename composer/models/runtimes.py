@@ -53,43 +53,44 @@ class Exported(nn.Module, ABC):
         """What the model of transformers gives."""
 
 
-class OnnxModel(Exported):
-    """One graph in ONNX Runtime."""
+class Graph(Exported):
+    """One graph that transformers' own runners load."""
 
-    def __init__(self, folder: Path, export: Export) -> None:
+    def __init__(self, folder: Path, export: Export, **options: Any) -> None:
         super().__init__(folder, export)
-        import onnxruntime
         from transformers.exporters import ExportedModel
 
-        onnxruntime.set_default_logger_severity(3)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        self._program = ExportedModel.from_pretrained(folder, device="cpu", session_options=options)
+        self._program = ExportedModel.from_pretrained(folder, device="cpu", **options)
 
     def forward(self, **inputs: Any) -> Any:
         """What the model of transformers gives; the loss is left to the task."""
         return self._program(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
 
 
-class OpenVinoModel(Exported):
+class OnnxModel(Graph):
+    """One graph in ONNX Runtime."""
+
+    def __init__(self, folder: Path, export: Export) -> None:
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        super().__init__(folder, export, session_options=options)
+
+
+class OpenVinoModel(Graph):
     """One graph in OpenVINO."""
 
     def __init__(self, folder: Path, export: Export) -> None:
-        super().__init__(folder, export)
-        from transformers.exporters import ExportedModel
-
         # Left to itself it computes in 16 bits where it thinks that is faster: logits then differ by a hundredth.
         config = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        self._program = ExportedModel.from_pretrained(folder, device="cpu", config=config)
-
-    def forward(self, **inputs: Any) -> Any:
-        """What the model of transformers gives; the loss is left to the task."""
-        return self._program(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        super().__init__(folder, export, config=config)
 
 
 class TranslateModel(Exported):

@@ -116,9 +116,14 @@ def row(units: Units, found: Found, width: int, zeros: int, *, gone: bool = Fals
         zeros,
         parameters,
         Change(parameters.before * width, parameters.after * width),
-        Change(units.macs(units.count, LENGTH), units.macs(kept, LENGTH)),
+        Change(_macs(units, units.count), _macs(units, kept)),
         found.shift is not None,
     )
+
+
+def _macs(units: Units, kept: int) -> int:
+    """Multiplications for one token of a text of :data:`LENGTH` tokens, which both streams have."""
+    return round(units.macs(kept, {"encoder": LENGTH, "decoder": LENGTH}) / LENGTH)
 
 
 def total(changes: Sequence[Change]) -> Change:

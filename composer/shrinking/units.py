@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..scheme.layout import Block, Layout, Projection
+from ..scheme.layout import Block, Layout, Projection, Stream
 
 Kind = Literal["attention", "feed_forward"]
 
@@ -53,14 +53,19 @@ class Units:
         rows = sum(self.rows(p) * (p.in_features + p.bias) for p in self.first)
         return kept * (rows + self.columns * self.last.out_features) + self.last.bias * self.last.out_features
 
-    def macs(self, kept: int, length: int) -> int:
-        """Multiplications for one token among ``length`` others with so many units left.
+    def macs(self, kept: int, lengths: Mapping[Stream, float]) -> float:
+        """Multiplications for one example with so many units left.
 
         Those of the projections, and of an attention's scores and their sums over values.
+
+        Args:
+            lengths: stream -> tokens of an example. Cross-attention has its keys and values from the encoder's.
         """
-        rows = sum(self.rows(p) * p.in_features for p in self.first)
-        among = 2 * length * self.columns if self.kind == "attention" else 0
-        return kept * (rows + self.columns * self.last.out_features + among)
+        rows = sum(self.rows(p) * p.in_features * lengths[p.stream] for p in self.first)
+        after = self.columns * self.last.out_features * lengths[self.last.stream]
+        pairs = lengths[self.first[0].stream] * lengths[self.first[-1].stream]
+        among = 2 * self.columns * pairs if self.kind == "attention" else 0
+        return kept * (rows + after + among)
 
 
 def units_of(layout: Layout) -> Iterator[Units]:

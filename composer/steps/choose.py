@@ -153,10 +153,10 @@ class _Models:
 
         r = space.recipe
         self.space, self.model = space, space.fresh_model()
-        self.base = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.parameters = dict(self.model.named_parameters())
         self.pruner = ModelPruner(
             space.base.layout,
-            self.base,
+            self.parameters,
             space.calibrated(self.model, space.base.layout, progress=progress),
             damping=r.block.damping,
             seed=r.seed,
@@ -166,16 +166,13 @@ class _Models:
     def loss(self, assigned: Assignment) -> dict[str, float]:
         """Loss and metric on the validation split."""
         from ..tasks.loss import mean_loss
-        from ..tensors.parameters import set_values
+        from ..tensors.parameters import replaced
 
         weights = self.pruner.prune(assigned, CRITERION, repair=True)[0] if assigned else {}
-        parameters, valid, task = dict(self.model.named_parameters()), self.space.examples("valid"), self.space.task
-        set_values(parameters, weights)
-        try:
+        valid, task = self.space.examples("valid"), self.space.task
+        with replaced(self.parameters, weights):
             score = task.score(self.model, valid)
             loss = score.loss if score.loss is not None else mean_loss(self.model, task, valid)
-        finally:
-            set_values(parameters, {name: self.base[name] for name in weights})
         return {"loss": loss, task.main_metric: score.metrics[task.main_metric]}
 
 

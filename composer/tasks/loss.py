@@ -1,8 +1,11 @@
-"""The loss of a model over a whole split."""
+"""The loss of a model: on a batch with its logits, and over a whole split."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
@@ -10,6 +13,8 @@ from .task import Examples, Task, input_lengths
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .task import Batch
 
 
 def mean_loss(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> float:
@@ -30,3 +35,17 @@ def loss_and_count(model: nn.Module, task: Task, data: Examples, *, batch_size: 
             loss, n = task.loss(model, batch)
             total, count = total + loss.item() * n, count + n
     return total / max(1, count), count
+
+
+def loss_and_logits(model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
+    """The loss on a batch, what it is a mean over, and the model's logits; None where it has no single ones."""
+    seen: list[Any] = []
+    handle = model.register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        loss, count = task.loss(model, batch)
+    finally:
+        handle.remove()
+    output = seen[-1]
+    if isinstance(output, Tensor):
+        return loss, count, output
+    return loss, count, output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)

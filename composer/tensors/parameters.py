@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -31,3 +32,14 @@ def set_values(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -
     """
     for name, value in values.items():
         parameters[name].copy_(value)
+
+
+@contextmanager
+def replaced(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """Within the body the parameters named in ``weights`` have these values; yields the paths of their modules."""
+    kept = {name: parameters[name].detach().clone() for name in weights}
+    try:
+        set_values(parameters, weights)
+        yield list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
+    finally:
+        set_values(parameters, kept)

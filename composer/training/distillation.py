@@ -6,13 +6,13 @@ tokens (or examples).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
+from ..tasks.loss import loss_and_logits
 from ..tensors.forward import answering
 
 if TYPE_CHECKING:
@@ -37,16 +37,7 @@ class Answers:
         return (1 - self.share) * own + self.share * divergence(logits, base_logits, self.task.asked(batch))
 
     def _run(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        seen: list[Any] = []
-        handle = model.register_forward_hook(lambda _, __, output: seen.append(output))
-        try:
-            loss, _ = self.task.loss(model, batch)
-        finally:
-            handle.remove()
-        output = seen[-1]
-        logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-        if isinstance(output, Tensor):
-            logits = output
+        loss, _, logits = loss_and_logits(model, self.task, batch)
         if logits is None:
             raise ModelError("--distill: the model's output has no logits to learn from")
         return loss, logits

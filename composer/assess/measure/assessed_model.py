@@ -92,7 +92,7 @@ class AssessedModel:
 
     def loss_with(self, weights: Mapping[str, Tensor]) -> float:
         """The loss of the model with other values for these parameters."""
-        from .changed_loss import replaced
+        from ...tensors.parameters import replaced
 
         measure = self.measure  # recorded from the base model: before anything is replaced
         with replaced(self.parameters, weights) as changed:

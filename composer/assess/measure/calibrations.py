@@ -141,7 +141,8 @@ def _pruned(subject: AssessedModel, sample: Examples, criterion: str, rate: floa
 def _cell(subject: AssessedModel, pruned: dict[str, dict[str, Tensor]], task: Task, data: Examples) -> dict[str, Any]:
     """What one calibration set is worth on one data set: losses, and the metric of what is shown."""
     from ...tasks.loss import mean_loss
-    from .changed_loss import batch_size_on, replaced
+    from ...tensors.parameters import replaced
+    from .changed_loss import batch_size_on
 
     size = batch_size_on(next(subject.model.parameters()).device)
     losses, metric = {}, None

@@ -10,7 +10,7 @@ is one of these is checked: its loss on one batch, with everything handed back t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from ...scheme.layout import Layout
 from ...tasks.task import input_lengths
 from ...tensors.batches import by_length
 from ...tensors.forward import answering, to_device_of
-from ...tensors.parameters import set_values
 
 if TYPE_CHECKING:
     from ...tasks.task import Batch, Examples, Task
@@ -42,7 +41,8 @@ class ChangedLoss:
     ``dense`` is the loss without any change. The batches are made once; see the module for what is not run again.
 
     Args:
-        model: with its own weights; changes are made to it in place (:func:`replaced`) before :meth:`loss` is asked.
+        model: with its own weights; changes are made to it in place
+            (:func:`composer.tensors.parameters.replaced`) before :meth:`loss` is asked.
         memory: most bytes of recorded outputs; a model that needs more runs whole each time.
     """
 
@@ -204,14 +204,3 @@ def _returning(output: Any) -> Any:
 def _copied(output: Any) -> Any:
     """A copy: the modules behind may write into what they get."""
     return tree_map_only(Tensor, torch.clone, output)
-
-
-@contextmanager
-def replaced(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """Within the body the parameters named in ``weights`` have these values; yields the paths of their modules."""
-    kept = {name: parameters[name].detach().clone() for name in weights}
-    try:
-        set_values(parameters, weights)
-        yield list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
-    finally:
-        set_values(parameters, kept)

@@ -156,7 +156,7 @@ def _followers(layout: Layout, granularity: str) -> set[str]:
 
 def _pruned(subject: AssessedModel, point: Point) -> dict[str, Any]:
     from ...composing.repair import removed_weights
-    from .changed_loss import replaced
+    from ...tensors.parameters import replaced
 
     weights, removed = subject.pruner.prune(assigned_to(subject, point), point.criterion, repair=point.repaired)
     gone = sum(removed_weights(subject.layout, subject.paths, removed).values())
