@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..scheme.graph import Scheme
 from ..scheme.layout import Layout
 from . import costs, graph, phases, plots
-from .curves import Curve
+from .curves import Curve, Point
 from .kept import Stack, kept_figure, said
 from .kit import canvas
 from .kit.components import Figure, Table, amount, number, seconds
@@ -20,7 +20,8 @@ def curve_figures(comparison: Comparison, runs: Mapping[str, Curve]) -> list[Tab
     untouched, tuned = comparison.dense.untouched, comparison.dense.finetuned
     dense, which = (tuned.loss, "fine-tuned") if tuned else (untouched.loss if untouched else None, "untouched")
     numbers = sorted({int(name.split("-")[1]) for name in runs if _whole(name) and name != "dense"})
-    panels = [plots.Panel(i, runs.get(f"model-{i}"), runs.get(f"baseline-{i}")) for i in numbers]
+    composed = {**_untrained(comparison), **runs}
+    panels = [plots.Panel(i, composed.get(f"model-{i}"), runs.get(f"baseline-{i}")) for i in numbers]
     svgs = []
     for panel in panels:
         figure = plots.comparison_figure([panel], dense=amount(dense))
@@ -37,6 +38,13 @@ def curve_figures(comparison: Comparison, runs: Mapping[str, Curve]) -> list[Tab
         text = "The same runs against seconds of training (measuring excluded). Thin: training loss."
         figures.append(Figure("against-seconds", text, [against]))
     return figures
+
+
+def _untrained(comparison: Comparison) -> dict[str, Curve]:
+    """Composed models without any training of their own, by name: one point, where they stand."""
+    rows = [(row.configuration, row.finetuned) for row in comparison.rows]
+    points = {i: Point(0, None, run.loss, 0.0) for i, run in rows if run is not None and run.steps == 0}
+    return {f"model-{i}": Curve(f"model-{i}", (point,)) for i, point in points.items()}
 
 
 def _whole(name: str) -> bool:

@@ -258,6 +258,17 @@ def test_a_malformed_stats_file_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_composed_model_that_was_not_trained_stands_in_its_panel(tmp_path: Path) -> None:
+    given = comparison(2)
+    given["rows"][0]["finetuned"] |= {"steps": 0, "seconds": 0.0, "loss": 1.625}
+    found = stats(tmp_path, 2)
+    del found["model-0"]
+    page = tmp_path / "report.html"
+    write_report(Comparison.read(given), found, None, page)
+    text = page.read_text("utf-8")
+    assert "Configuration 0, validation loss in nats. Composed: from 1.625 to 1.625. Baseline: from" in text
+
+
 def test_another_page_can_use_the_base_and_its_parts(tmp_path: Path) -> None:
     table = Table("t", "A caption", [Column("a", numeric=False), Column("b", "s")], [[Cell("x"), Cell("1", bar=0.5)]])
     sections = [Section("one", "One", "Lead", [table])]
