@@ -15,6 +15,7 @@ from ..tasks.task import Examples, Task
 from ..tensors.finite import first_module_not_finite
 from ..tensors.forward import answering, to_device_of
 from ..tensors.masks import zeros_per_target
+from .intervals import intervals_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +27,9 @@ def measure(
     """Everything that ``results/*.json`` says about one model on one split.
 
     ``sparsity`` is the share of exact zeros in target weights, or None
-    without a layout, as of an export; ``memory_bytes`` the peak of the process
-    (host) or of the device.
+    without a layout, as of an export; ``intervals`` those of the metrics that
+    can have one; ``memory_bytes`` the peak of the process (host) or of the
+    device.
 
     Raises:
         ModelError: the model computes no numbers on the first examples; before anything is measured.
@@ -41,6 +43,7 @@ def measure(
         "examples": len(data),
         "loss": mean_loss(model, task, data, batch_size=batch_size) if score.loss is None else score.loss,
         "metrics": score.metrics,
+        "intervals": intervals_of(score, task),
         "details": score.details,
         "sparsity": sum(z for z, _ in zeros.values()) / max(1, sum(n for _, n in zeros.values())) if layout else None,
         "seconds_per_example": score.details["seconds"] / len(data),

@@ -85,8 +85,9 @@ def shaped_layout(layout: Layout, shapes: Shapes, where: str = "config.json") ->
         raise ModelError([f"{where}: {KEY}: the model has no {path!r}" for path in unknown[:5]])
     targets = [_shaped(target, shapes, where) for target in layout.targets]
     left = {target.path: target for target in targets if target}
-    blocks = (_without(block, left, layout) for block in layout.blocks)
-    return replace(layout, targets=tuple(left.values()), blocks=tuple(block for block in blocks if block))
+    found = (_without(block, left, layout) for block in layout.blocks)
+    blocks = tuple(block for block in found if block)
+    return replace(layout, targets=tuple(left.values()), blocks=blocks, kept_heads=shapes.heads)
 
 
 def _shaped(target: Target, shapes: Shapes, where: str) -> Target | None:

@@ -75,7 +75,12 @@ class HuggingFace:
         return loaded
 
     def save(self, model: nn.Module, folder: Path, source: Path, config: ModelConfig) -> None:
-        """Write model and tokenizer files; see :class:`composer.models.family.Storage`."""
+        """Write model and tokenizer files, weights in the dtype that ``source`` stores them in.
+
+        See :class:`composer.models.family.Storage`.
+        """
+        from .stored_dtype import keep_dtype
+
         own: Any = model.config
         kept = own.__dict__.pop("use_cache", None)  # the Trainer sets it also where the family has none
         if hasattr(type(own), "use_cache"):
@@ -87,6 +92,7 @@ class HuggingFace:
         finally:
             if kept is not None:
                 own.use_cache = kept
+        keep_dtype(folder, source)
         weights = {path.name for path in weight_files(source)}
         for path in sorted(source.iterdir()):
             if path.is_file() and _is_tokenizer_file(path.name) and path.name not in weights:

@@ -58,14 +58,16 @@ def draw_joint(axes: Axes, joint: Sequence[Curve], x: str) -> None:
 def draw_levels(axes: Axes, blocks: Sequence[Curve], x: str) -> None:
     """Median and 10-90 % band over the blocks of each level.
 
-    A block counts with its best error so far, also after it stopped early: that is what it would store.
+    A block counts with its best error so far, also after it stopped early: that is what it would store. Closed forms
+    have no validation split; where no block has one, errors are those on what they were solved from.
     """
+    validated = any(point.valid_loss is not None for curve in blocks for point in curve.points)
     levels = sorted({c.level for c in blocks}, key=lambda n: (*LEVEL_ORDER, n).index(n))
     drawn: list[float] = []
     for i, level in enumerate(levels):
         curves = [c for c in blocks if c.level == level]
         steps = sorted({p.step for c in curves for p in c.points})
-        bests = [[b for c in curves if (b := _best(c, step)) is not None] for step in steps]
+        bests = [[b for c in curves if (b := _best(c, step, validated)) is not None] for step in steps]
         where = [_median_seconds(curves, s) for s in steps] if x == "train_seconds" else [float(s) for s in steps]
         known = [(a, np.percentile(b, [10, 50, 90])) for a, b in zip(where, bests, strict=True) if b]
         if not known:
@@ -77,14 +79,15 @@ def draw_levels(axes: Axes, blocks: Sequence[Curve], x: str) -> None:
         axes.plot(at, middle, color=colour, marker=marker, markersize=4, linewidth=1.8, label=label)
         drawn += [*low, *high]
     canvas.loss_axis(axes, drawn, ERROR)
-    axes.set_title("block phase, validation")
+    axes.set_title("block phase, validation" if validated else "block phase, closed form: calibration examples")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=x == "step"))
     axes.set_xlabel("training steps of a block" if x == "step" else "training time per block, median (s)")
 
 
-def _best(curve: Curve, step: int) -> float | None:
-    """The lowest validation error of a block up to this step; None before its first."""
-    values = [p.valid_loss for p in curve.points if p.step <= step and p.valid_loss is not None]
-    finite = [v for v in values if np.isfinite(v)]
+def _best(curve: Curve, step: int, validated: bool) -> float | None:
+    """The lowest error of a block up to this step, on validation data or else on its own; None before its first."""
+    values = [p.valid_loss if validated else p.train_loss for p in curve.points if p.step <= step]
+    finite = [v for v in values if v is not None and np.isfinite(v)]
     return min(finite, default=None)
 
 

@@ -7,7 +7,7 @@ alone, so that configurations and schemes are checked without loading a model.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -172,13 +172,15 @@ class Layout:
     """All targets and blocks of one model, in execution order.
 
     ``listed`` is False for a model of no known family: every ``nn.Linear`` is a target then, and the user
-    says which of them are meant.
+    says which of them are meant. ``kept_heads`` has, of attentions that lost heads when the model was shrunk, which of
+    all that they had are left.
     """
 
     family: str
     targets: tuple[Target, ...]
     blocks: tuple[Block, ...]
     listed: bool = True
+    kept_heads: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     _by_path: dict[str, Target] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

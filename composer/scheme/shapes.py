@@ -97,8 +97,8 @@ class Shape:
         target = layout.target(path)
         if self.by_heads and target.kind != "attention":
             return f"granularity '{self}' is for attention targets; this is a linear one"
-        if self.kind == "stack-head" and len(counts := {layout.target(p).heads for p in layout.stack(path)}) > 1:
-            return f"granularity 'stack-head': attentions of the stack have {sorted(counts)} heads, not one number"
+        if self.kind == "stack-head" and (problem := _not_alike(layout, path)):
+            return f"granularity 'stack-head': {problem}"
         if self.kind == "neuron" and layout.feed_forward(path) is None:
             return "granularity 'neuron' is for the first projection of a feed-forward; a gate and the second follow it"
         if self.kind == "N:M":
@@ -183,3 +183,14 @@ def rate_of(removed: int, units: int) -> float:
     """
     rounded = (round(removed / units, digits) for digits in range(1, 17))
     return next((rate for rate in rounded if round(rate * units) == removed), removed / units)
+
+
+def _not_alike(layout: Layout, path: str) -> str | None:
+    """Why heads of one index cannot go in the whole stack of an attention; None where they can."""
+    stack = layout.stack(path)
+    if len(counts := {layout.target(other).heads for other in stack}) > 1:
+        return f"attentions of the stack have {sorted(counts)} heads, not one number"
+    kept = {layout.kept_heads.get(other) for other in stack} if layout.shares_bias(path) else set()
+    if len(kept) > 1:
+        return "attentions of the stack share a position bias and have lost different heads; use 'head'"
+    return None

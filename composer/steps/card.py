@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,19 @@ def _table(content: dict[str, Any], base: dict[str, Any] | None) -> Iterator[str
     yield "|---|---|---|"
     for name, value in {**result["metrics"], "loss": result["loss"]}.items():
         before = {**base["metrics"], "loss": base["loss"]}.get(name) if base else None
-        said = [_figure(name, one, result["examples"], metric_of(name).decimals) for one in (value, before)]
+        said = [
+            _figure(one, run.get("intervals", {}).get(name), metric_of(name).decimals)
+            for one, run in ((value, result), (before, base or {}))
+        ]
         yield f"| {metric_of(name).label} | {said[0]} | {said[1]} |"
     yield ""
 
 
-def _figure(name: str, value: float | None, examples: int, decimals: int) -> str:
-    """A figure, of shares of right answers with Wilson's interval."""
-    from ..evaluation.uncertainty import wilson
-
-    if value is None:
-        return "–"
-    if name != "accuracy":
-        return f"{value:.{decimals}f}"
-    low, high = wilson(value, examples)
+def _figure(value: float | None, interval: Sequence[float] | None, decimals: int) -> str:
+    """A figure with its interval, where it has one."""
+    if value is None or interval is None:
+        return "–" if value is None else f"{value:.{decimals}f}"
+    low, high = interval
     return f"{value:.{decimals}f} (95 %: {low:.{decimals}f} to {high:.{decimals}f})"
 
 

@@ -113,7 +113,10 @@ class ClassificationTask:
             "f1_average": average,
             "majority_accuracy": max(Counter(truth).values(), default=0) / max(1, len(truth)),
         }
-        return Score(metrics, details)
+        classes = len(self.labels)
+        pairs = zip(truth, answers, strict=True)
+        samples = [{"gold": gold, "answer": a, "right": gold == a, "classes": classes} for gold, a in pairs]
+        return Score(metrics, details, samples=samples)
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """The likeliest label of each text with its probability: ``positive (0.98)``; a tab parts a pair."""

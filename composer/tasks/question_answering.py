@@ -19,7 +19,7 @@ from .data.formats import Table, few
 from .data.options import DataOptions
 from .data.splits import Row, find_column, read_split, text_problem
 from .data.squad_files import answers_of, locate, unfold
-from .metrics.squad import squad_metrics
+from .metrics.squad import best_match, squad_metrics
 from .spans import Question, Windows, best_spans
 from .special_tokens import pad_id
 from .task import Batch, Examples, Feature, Score, Split, input_lengths
@@ -102,7 +102,7 @@ class QuestionAnsweringTask:
         contexts = [row["context"] for row in questions]
         answers, loss = self.answers(model, data.features, contexts, may_refuse, batch_size)
         seconds = time.perf_counter() - start
-        samples = zip(questions, golds, answers, strict=True)
+        shown = zip(questions, golds, answers, strict=True)
         details = {
             "examples": len(data),
             "questions": len(questions),
@@ -113,10 +113,12 @@ class QuestionAnsweringTask:
             "may_refuse": may_refuse,
             "samples": [
                 {"source": row["question"], "reference": " | ".join(dict.fromkeys(own)), "hypothesis": answer}
-                for row, own, answer in list(samples)[:SHOWN_SAMPLES]
+                for row, own, answer in list(shown)[:SHOWN_SAMPLES]
             ],
         }
-        return Score(squad_metrics(answers, golds), details, loss)
+        matches = [(own, best_match(answer, own)) for answer, own in zip(answers, golds, strict=True)]
+        samples = [{"gold": own, "exact": exact, "f1": f1} for own, (exact, f1) in matches]
+        return Score(squad_metrics(answers, golds), details, loss, samples)
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """Answers to texts that are a question, a tab and its context; ``(no answer)`` where there is none."""

@@ -119,7 +119,13 @@ class SentencePairsTask(ABC):
             "chrf_signature": str(chrf.get_signature()),
             "samples": self._samples(data, answers),
         }
-        return Score(metrics, details)
+        return Score(metrics, details, samples=self._compared(data.references, answers))
+
+    def _compared(self, references: Sequence[str], answers: Sequence[str]) -> list[dict[str, str]]:
+        """Each answer beside its reference, as metrics compare them."""
+        if self.lowercase:
+            references, answers = ([text.lower() for text in texts] for texts in (references, answers))
+        return [{"gold": gold, "answer": answer} for gold, answer in zip(references, answers, strict=True)]
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """Translations of the texts, in their order."""

@@ -50,12 +50,14 @@ def input_lengths(features: Sequence[Feature]) -> list[int]:
 class Score:
     """Result of a metric run: the figures, and what is needed to repeat them (signatures, counts).
 
-    ``loss`` is the mean loss, where the metric is made from it and nobody need compute it again.
+    ``loss`` is the mean loss, where the metric is made from it and nobody need compute it again. ``samples`` has what
+    the metrics are made of, for each example (window, question), for intervals; empty where a task says nothing.
     """
 
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
     loss: float | None = None
+    samples: Sequence[dict[str, Any]] = ()
 
 
 class Task(Protocol):

@@ -11,13 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import DataError
-from .batching import IGNORED, attention_mask, check_length, length_limit, pad, usual_length
+from ..tensors.batches import by_length
+from ..tensors.forward import answering, to_device_of
+from .batching import IGNORED, attention_mask, check_length, length_limit, pad, token_loss, usual_length
 from .data.formats import Table, few
 from .data.options import DataOptions
 from .data.splits import Row, chosen, find_column, read_running_text, text_problem
-from .loss import loss_and_count
 from .special_tokens import pad_id
-from .task import Batch, Examples, Feature, Score, Split
+from .task import Batch, Examples, Feature, Score, Split, input_lengths
 
 COLUMNS = ("text", "content", "document", "sentence", "review")
 """Columns that hold the texts where none is named; the first that is there counts."""
@@ -103,7 +104,9 @@ class TextTask(ABC):
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """Perplexity: exp of the mean loss over all tokens that are asked for."""
         start = time.perf_counter()
-        loss, count = loss_and_count(model, self, data, batch_size=batch_size)
+        samples = self._losses(model, data, batch_size)
+        count = sum(sample["tokens"] for sample in samples)
+        loss = sum(sample["nats"] for sample in samples) / max(1, count)
         seconds = time.perf_counter() - start
         details = {
             "examples": len(data),
@@ -113,7 +116,19 @@ class TextTask(ABC):
             "seconds": seconds,
             "seconds_per_example": seconds / max(1, len(data)),
         }
-        return Score({"perplexity": math.exp(min(loss, MOST_NATS))}, details, loss)
+        return Score({"perplexity": math.exp(min(loss, MOST_NATS))}, details, loss, samples)
+
+    def _losses(self, model: nn.Module, data: Examples, batch_size: int) -> list[dict[str, Any]]:
+        """Loss in nats and number of tokens of each window."""
+        samples: list[dict[str, Any]] = [{}] * len(data)
+        with answering(model):
+            for indices in by_length(input_lengths(data.features), batch_size):
+                batch = to_device_of(model, self.collate([data.features[i] for i in indices]))
+                logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+                for i, own, labels in zip(indices, logits, self.predicted(batch), strict=True):
+                    loss, count = token_loss(own[labels != IGNORED], labels[labels != IGNORED])
+                    samples[i] = {"nats": loss.item() * count, "tokens": count}
+        return samples
 
     def chance(self) -> float | None:
         """Loss per token of a uniform guess: log of the vocabulary's size."""

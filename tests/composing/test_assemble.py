@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_a_removed_weight_that_a_block_holds_is_zeroed(model_folder: Folder, lib
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_half_precision_base_is_composed_in_float32(
+def test_a_half_precision_base_is_composed_in_float32_and_saved_as_it_was(
     model_folder: Folder, library: Library, tmp_path: Path, dtype: torch.dtype
 ) -> None:
     folder = shutil.copytree(model_folder("t5"), tmp_path / "half")
@@ -241,9 +242,15 @@ def test_a_half_precision_base_is_composed_in_float32(
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     for name, mask in keep.items():
         assert torch.equal(model.get_parameter(name), halved[name].float() * mask)
-    saved = tmp_path / "saved"
-    base.save(model, saved)
-    assert {value.dtype for value in load_file(saved / "model.safetensors").values()} == {torch.float32}
+    path = next(name for name, mask in keep.items() if mask.any())
+    model.get_parameter(path).data[keep[path]] = 1e-12  # what is not removed is not 0 in any dtype
+    model.get_parameter("shared.weight").data[0, 0] = 1e30  # too large for float16
+    base.save(model, tmp_path / "saved")
+    stored = load_file(tmp_path / "saved" / "model.safetensors")
+    too_large = {"shared.weight"} if dtype is torch.float16 else set()
+    assert {name for name, value in stored.items() if value.dtype != dtype} == too_large
+    assert torch.equal(stored[path] != 0, keep[path])
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["dtype"] == str(dtype).partition(".")[2]
 
 
 def test_other_rates_give_other_models_from_one_library(model_folder: Folder, library: Library) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from composer.evaluation.measure import measure
+from composer.evaluation.uncertainty import wilson
 from composer.models.folder import BaseModel
 from composer.tasks import DataOptions, Task, open_task
 from composer.tensors.masks import zeros_per_target
@@ -22,6 +23,7 @@ KEYS = {
     "examples",
     "loss",
     "metrics",
+    "intervals",
     "details",
     "sparsity",
     "seconds_per_example",
@@ -49,6 +51,8 @@ def test_classification_by_hand(distilbert_folder: Path, classification_data: Pa
     assert result.keys() == KEYS
     assert (result["split"], result["examples"], result["source"]) == ("test", 8, "test.tsv")
     assert result["metrics"] == pytest.approx({"accuracy": right / 8, "f1": 2 * hits / (named + true)})
+    assert result["intervals"]["accuracy"] == pytest.approx(wilson(right / 8, 8))
+    assert result["intervals"].keys() == {"accuracy", "f1"}
     chosen = logits.log_softmax(1)[range(8), truth]
     assert result["loss"] == pytest.approx(-float(chosen.mean()), rel=1e-5)
 
@@ -73,6 +77,8 @@ def test_translation_by_hand(t5_folder: Path, translation_data: Path) -> None:
     assert result["metrics"]["bleu"] == pytest.approx(sacrebleu.corpus_bleu(answers, [references]).score)
     assert result["metrics"]["chrf"] == pytest.approx(sacrebleu.corpus_chrf(answers, [references]).score)
     assert result["details"]["bleu_signature"].startswith("nrefs:1|case:mixed|")
+    low, high = result["intervals"]["chrf"]
+    assert low <= result["metrics"]["chrf"] <= high
 
 
 def test_sparsity_counts_exact_zeros_of_target_weights(distilbert_folder: Path, classification_data: Path) -> None:

@@ -185,6 +185,12 @@ class TestFigures:
         assert lines[3].get_ydata() == pytest.approx([4, 3.5, 3])
         assert len({line.get_color() for line in lines}) == 4
 
+    def test_blocks_without_validation_are_drawn_by_what_they_were_solved_from(self) -> None:
+        curve = Curve("b", (Point(0, 0.4, None, 0.0), Point(1, 0.1, None, 0.1)), "sublayer")
+        (axes,) = phases.block_figure([curve]).axes
+        assert list(axes.lines[0].get_ydata()) == [0.4, 0.1]
+        assert axes.get_title() == "block phase, closed form: calibration examples"
+
     def test_a_stopped_block_counts_with_its_best(self) -> None:
         curve = Curve("n", (Point(0, None, 0.5, 0.0), Point(10, None, 0.2, 1.0), Point(20, None, 0.4, 2.0)), "module")
         figure = phases.block_figure([curve, Curve("m", (Point(0, None, 0.3, 0.0),), "module")])

@@ -12,7 +12,8 @@ from composer.scheme.configurations import Configurations, Spec, resolve
 from composer.scheme.generate import generate
 from composer.scheme.layout import Layout
 
-T5 = layout_of({"model_type": "t5", "d_model": 12, "d_kv": 4, "d_ff": 100, "num_heads": 4, "num_layers": 2})
+T5_CONFIG = {"model_type": "t5", "d_model": 12, "d_kv": 4, "d_ff": 100, "num_heads": 4, "num_layers": 2}
+T5 = layout_of(T5_CONFIG)
 BART = layout_of(
     {"model_type": "bart", "d_model": 12, "encoder_layers": 1, "decoder_layers": 1}
     | {f"{side}_attention_heads": 4 for side in ("encoder", "decoder")}
@@ -74,6 +75,22 @@ def test_where_a_position_bias_is_shared_heads_go_by_index() -> None:
     assert one[CROSS] == Spec(rate=0.5, granularity="stack-head")
     (one,) = generate(BART, attention=[0.5], linear=[0.5], uniform=True)
     assert {said for path, said in one.items() if path.endswith("attn")} == {0.5}
+
+
+def test_heads_that_are_others_in_each_layer_have_no_common_index() -> None:
+    """A shrunk T5 of exact shapes: as many heads in both layers, of those that share a position bias not the same."""
+    second = SELF.replace("block.0", "block.1")
+    by_index = Spec(rate=0.5, granularity="stack-head")
+    given = Configurations(configurations=[{SELF: by_index}])
+
+    def shrunk(*kept: int) -> Layout:
+        shapes = {f"{path}.o": [12, 8] for path in (SELF, second)}
+        heads = {SELF: [1, 2], second: list(kept)}
+        return layout_of({**T5_CONFIG, "shrunk": {"linear": shapes, "heads": heads}})
+
+    with pytest.raises(ConfigError, match=r"'stack-head': attentions .* have lost different heads; use 'head'"):
+        resolve(given, shrunk(0, 3))
+    assert resolve(given, shrunk(1, 2))[0][SELF] == by_index
 
 
 @pytest.mark.parametrize(

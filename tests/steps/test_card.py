@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from composer.composing.card import Making, model_card
+from composer.evaluation.uncertainty import wilson
 from composer.files.jsonfile import write_json
 from composer.models.folder import BaseModel
 from composer.recipe import Recipe
@@ -17,7 +18,14 @@ from composer.workspace import Workspace
 
 def result_of(fingerprint: str, accuracy: float) -> dict[str, Any]:
     inputs = {"model": fingerprint, "data": "d", "task": "classification"}
-    result = {"split": "test", "source": "sst2", "examples": 400, "loss": 0.3, "metrics": {"accuracy": accuracy}}
+    result: dict[str, Any] = {
+        "split": "test",
+        "source": "sst2",
+        "examples": 400,
+        "loss": 0.3,
+        "metrics": {"accuracy": accuracy},
+    }
+    result["intervals"] = {"accuracy": wilson(accuracy, 400)}
     return {"inputs": inputs, "result": result}
 
 

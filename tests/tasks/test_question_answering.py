@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.errors import DataError, ModelError
+from composer.evaluation.intervals import intervals_of
 from composer.tasks import DataOptions
 from composer.tasks.question_answering import QuestionAnsweringTask
 from composer.tasks.spans import best_spans
@@ -193,6 +194,7 @@ def test_where_all_questions_have_answers_one_is_always_given(
     score = task.score(answering_bert, task.load("valid"))
     assert all(sample["hypothesis"] for sample in score.details["samples"])
     assert score.details["may_refuse"] is False
+    assert {"exact_match", "answer_f1", "has_answer_f1"} <= intervals_of(score, task).keys() <= score.metrics.keys()
 
 
 class Sure(torch.nn.Module):

@@ -13,7 +13,7 @@ from ...progress import Progress
 from ...tasks.data.formats import few
 from ...tasks.data.options import DataOptions
 from ...tasks.data.squad_files import answers_of, unfold
-from ...tasks.metrics.squad import exact_match, normalise, token_f1
+from ...tasks.metrics.squad import best_match
 from ..uncertainty import Measure, mean_of, ratio
 from .places import Place, rows_of
 from .suite import Problems, Sample, Session, Subject, Suite, SuiteOptions, SuiteTask
@@ -38,6 +38,7 @@ PARTS = (
     _part("has_answer_exact", "exact", True),
     _part("no_answer_f1", "f1", False),
 )
+NO_ANSWER_EXACT = _part("no_answer_exact", "exact", False)
 
 
 @dataclass
@@ -125,10 +126,8 @@ class SquadTask(SuiteTask):
 
 
 def _judged(text: str, golds: Sequence[str]) -> dict[str, Any]:
-    """The best over all right answers; as :func:`composer.tasks.metrics.squad.squad_metrics`."""
-    right = [gold for gold in golds if normalise(gold)] or [""]
-    exact = max(exact_match(text, gold) for gold in right)
-    return {"exact": exact, "f1": max(token_f1(text, gold) for gold in right), "right": bool(exact)}
+    exact, f1 = best_match(text, golds)
+    return {"exact": exact, "f1": f1, "right": bool(exact)}
 
 
 TASKS = (

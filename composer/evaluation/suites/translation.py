@@ -30,9 +30,9 @@ def _statistics(metric: Callable[[], Any], samples: Sequence[Sample]) -> np.ndar
 
 def _of_sums(metric: Callable[[], Any], sums: np.ndarray) -> Any:
     """The score of sums, of each row of them where there are several."""
-    if sums.ndim > 1:
-        return np.array([_of_sums(metric, row) for row in sums])
-    return float(metric()._compute_score_from_stats([round(x) for x in sums]).score)
+    made = metric()
+    scores = [float(made._compute_score_from_stats([round(x) for x in row]).score) for row in np.atleast_2d(sums)]
+    return np.array(scores) if sums.ndim > 1 else scores[0]
 
 
 def bleu_of(language: str) -> Measure:

@@ -39,6 +39,12 @@ def token_f1(answer: str, gold: str) -> float:
     return 2 * same / (len(words) + len(right))
 
 
+def best_match(answer: str, golds: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of an answer, the best over all that count as right; with none of them, no answer is right."""
+    right = [gold for gold in golds if normalise(gold)] or [""]
+    return max(exact_match(answer, gold) for gold in right), max(token_f1(answer, gold) for gold in right)
+
+
 def squad_metrics(answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float]:
     """Means in per cent: over all questions, over those with an answer and over those without.
 
@@ -51,11 +57,7 @@ def squad_metrics(answers: Sequence[str], golds: Sequence[Sequence[str]]) -> dic
         ``exact_match`` and ``answer_f1``; ``has_answer_exact``, ``has_answer_f1``, ``no_answer_exact`` and
         ``no_answer_f1``, where there are such questions.
     """
-    scores = []
-    for answer, own in zip(answers, golds, strict=True):
-        right = [gold for gold in own if normalise(gold)] or [""]
-        best = max(exact_match(answer, gold) for gold in right), max(token_f1(answer, gold) for gold in right)
-        scores.append((bool(own), *best))
+    scores = [(bool(own), *best_match(answer, own)) for answer, own in zip(answers, golds, strict=True)]
     groups = {
         ("exact_match", "answer_f1"): scores,
         ("has_answer_exact", "has_answer_f1"): [score for score in scores if score[0]],

@@ -1,0 +1,54 @@
+"""`compose run` with ``shrink: true``: from rates to small models, measured and timed beside the base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import composer
+from composer.files.jsonfile import read_json
+from composer.models.folder import BaseModel
+from composer.shrinking import verify
+from composer.shrinking.verify import answers, compared
+from composer.steps import shrunk_models
+from composer.steps.run import plan, run, with_best
+
+
+def recipe(model: Path, data: Path, folder: Path) -> composer.Recipe:
+    given: dict[str, Any] = {"model": str(model), "data": str(data), "folder": str(folder)}
+    given |= {"structured": True, "attention": [0.25, 0.5], "linear": [0.5, 0.5], "shrink": True, "budgets": [1.0]}
+    given |= {"finetune": {"steps": 2, "batch_size": 4, "evaluations": 1, "learning_rate": 1e-3}}
+    return with_best(composer.load_recipe(given=given, file=False))
+
+
+def test_rates_become_small_models_with_their_metric_speed_and_size(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(masked: Path, small: Path) -> verify.Verification:
+        return compared(answers(BaseModel(masked).load()), answers(BaseModel(small).load()))
+
+    monkeypatch.setattr(verify, "verify", here)
+    for name, value in (("LENGTH", 8), ("BATCH_SIZES", (1,)), ("ROUNDS", 7)):
+        monkeypatch.setattr(shrunk_models, name, value)
+    work = recipe(distilbert_folder, classification_data, tmp_path / "work")
+    base, first, second = run(work).summary["shrunk"]
+    assert [row["configuration"] for row in (base, first, second)] == [None, 0, 1]
+    assert base["parameters"] > first["parameters"] > second["parameters"]
+    assert base["bytes"] > first["bytes"] > second["bytes"]
+    for i, row in enumerate((base, first, second)):
+        (cell,) = row["faster"]
+        assert (cell["batch_size"], cell["seconds"] > 0, cell["value"] > 0) == (1, True, True)
+        assert row["metrics"].keys() == {"accuracy", "f1"}
+        assert (cell["macs"] > 1.2) if i else cell["macs"] is None
+    assert BaseModel(second["model"]).config["shrunk"]
+    card = (Path(second["model"]) / "README.md").read_text("utf-8")
+    assert "against" in card
+    assert "| accuracy |" in card
+    speed = read_json(tmp_path / "work" / "results" / "speed.json")
+    assert [entry["bytes"] for entry in speed["entries"]] == [row["bytes"] for row in (base, first, second)]
+    assert plan(work)[-1]["step"] == "shrink"
+    assert plan(work)[-1]["done"]
+    again = run(work)
+    assert again.summary["shrunk"][1:] == [first, second]
