@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from .choosing.wishes import WishOptions
 from .errors import RecipeError, did_you_mean, shown
 from .files.jsonfile import read_text
 from .scheme.generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
@@ -99,6 +100,23 @@ class ModelOptions(Options):
     """How often the validation loss is measured, spread over the steps; the best weights are kept."""
 
 
+class TimeOptions(Options):
+    """What ``choose`` times: one pass, or generating, on random tokens."""
+
+    batch_size: Size = 1
+    """Texts at once."""
+    length: Size = 128
+    """Tokens of each text, or of a prompt."""
+    new_tokens: Size = 32
+    """Tokens that a model which generates makes."""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """Where models run."""
+    threads: Size = 1
+    """Threads of PyTorch."""
+    repeat: Annotated[int, Field(ge=7)] = 15
+    """How often each is timed; more of it where a machine is noisy."""
+
+
 def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None) -> BlockOptions:
     """Options of joint tuning: what was not said is as for one model, but the steps, which are ``block.times`` as many.
 
@@ -114,7 +132,7 @@ def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None
     return block.model_copy(update=given)
 
 
-class Recipe(Options, DataOptions):
+class Recipe(Options, DataOptions, WishOptions):
     """Everything a run can be told. Paths of outputs are relative to ``folder``."""
 
     model_config = ConfigDict(**Options.model_config, protected_namespaces=())  # `model` and `model_…` are ours
@@ -151,6 +169,9 @@ class Recipe(Options, DataOptions):
     """Structured, and every layer keeps the same number."""
     multiple: Size | None = None
     """Structured, and the number of kept neurons is a multiple of this one."""
+
+    time: TimeOptions = TimeOptions()
+    """``choose``: the shape of input for which models are to be fast, and where they run."""
 
     shrink: bool = False
     """``run``: at the end every model is shrunk, evaluated and timed beside the base model."""
@@ -322,6 +343,6 @@ def _problem(error: ErrorDetails, where: str) -> str:
 
 def _known(loc: tuple[Any, ...]) -> list[str]:
     """The options that could stand at ``loc``: of the recipe, or of the part of it that ``loc`` leads into."""
-    parts: dict[str, type[BaseModel]] = {"block": BlockOptions, "finetune": ModelOptions}
+    parts: dict[str, type[BaseModel]] = {"block": BlockOptions, "finetune": ModelOptions, "time": TimeOptions}
     part = parts.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     return [_kebab(name) for name in part.model_fields]

@@ -12,6 +12,7 @@ from ..scheme.layout import Stream
 from ..scheme.shapes import rate_of
 from ..shrinking.units import Units
 from .program import Part, best_widths
+from .times import Times
 from .widths import widths
 from .wishes import WORDS, Wish
 
@@ -27,11 +28,15 @@ class Measured:
         rises: path of a part -> rise of the loss for each of its :func:`~composer.choosing.widths.widths`.
         lengths: stream -> tokens of an example, on average.
         parameters: of the whole model.
+        stored: bytes of its weights on disk.
+        written: bytes of one weight of the models that are made of it.
     """
 
     rises: Mapping[str, Sequence[float]]
     lengths: Mapping[Stream, float]
     parameters: int
+    stored: int
+    written: int
 
 
 @dataclass(frozen=True)
@@ -52,25 +57,29 @@ class Choice:
 class Menu:
     """The widths that there are to choose from."""
 
-    def __init__(self, units: Sequence[Units], measured: Measured) -> None:
-        self.units, self.measured = units, measured
+    def __init__(self, units: Sequence[Units], measured: Measured, times: Times | None = None) -> None:
+        """``times`` only where wishes are about time."""
+        self.units, self.measured, self.times = units, measured, times
+        self.names = [name for name in WORDS if name != "seconds" or times]
 
-    def choose(self, wish: Wish) -> Choice:
+    def choose(self, wish: Wish, tighter: float = 1.0) -> Choice:
         """The widths that keep within the wish and cost the loss least.
+
+        Args:
+            tighter: the wish's parts are multiplied by this.
 
         Raises:
             ConfigError: no widths keep within it.
         """
-        budgets = {name: part * self.whole[name] - self.rest[name] for name, part in wish.keep.items()}
+        budgets = {
+            name: part * tighter * self.whole[name] - self.rest[name] for name, part in self._parts(wish).items()
+        }
         for name, budget in budgets.items():
             if budget < sum(min(part.costs[name]) for part in self.parts):
-                least = self.rest[name] / self.whole[name]
-                raise ConfigError(
-                    f"cannot keep {wish}: {least:.1%} are in no head and no neuron (embeddings, norms, output layer)"
-                )
+                raise ConfigError(f"{wish}: nobody can meet it: {self._least(name)}")
         chosen = best_widths(self.parts, budgets)
         if chosen is None:
-            raise ConfigError(f"cannot keep {wish}: not both at once")
+            raise ConfigError(f"{wish}: nobody can meet all of it at once; each by itself can be met")
         return self._choice(chosen)
 
     def uniform(self, wish: Wish) -> Choice:
@@ -78,7 +87,7 @@ class Menu:
         low, high = 0.0, 1.0
         for _ in range(40):
             middle = (low + high) / 2
-            inside = all(self._evenly(middle).left[name] <= part for name, part in wish.keep.items())
+            inside = all(self._evenly(middle).left[name] <= part for name, part in self._parts(wish).items())
             low, high = (middle, high) if inside else (low, middle)
         return self._evenly(low)
 
@@ -96,27 +105,52 @@ class Menu:
     def parts(self) -> list[Part]:
         """All parts with their rises and costs by width."""
         return [
-            Part(
-                units.path,
-                self.measured.rises[units.path],
-                {
-                    "macs": [units.macs(kept, self.measured.lengths) for kept in widths(units)],
-                    "parameters": [float(units.parameters(kept)) for kept in widths(units)],
-                },
-            )
+            Part(units.path, self.measured.rises[units.path], {name: self._costs(units, name) for name in self.names})
             for units in self.units
         ]
 
     @cached_property
     def rest(self) -> dict[str, float]:
         """What is in no unit; of multiplications nothing, as those of the layers alone are counted."""
-        inside = sum(units.parameters(units.count) for units in self.units)
-        return {"macs": 0.0, "parameters": float(self.measured.parameters - inside)}
+        known = self.measured
+        outside = known.parameters - sum(units.parameters(units.count) for units in self.units)
+        rest = {"macs": 0.0, "parameters": float(outside), "bytes": float(known.written * outside)}
+        return rest | ({"seconds": self.times.rest} if self.times else {})
 
     @cached_property
     def whole(self) -> dict[str, float]:
         """What the base model takes."""
-        return {name: sum(part.costs[name][0] for part in self.parts) + self.rest[name] for name in WORDS}
+        whole = {name: sum(part.costs[name][0] for part in self.parts) + self.rest[name] for name in self.names}
+        return {**whole, "bytes": float(self.measured.stored)}
+
+    def _parts(self, wish: Wish) -> dict[str, float]:
+        return wish.parts(self.whole.get("seconds"))
+
+    def _costs(self, units: Units, name: str) -> list[float]:
+        """By width."""
+        kept = widths(units)
+        if name == "macs":
+            return [units.macs(k, self.measured.lengths) for k in kept]
+        if name == "seconds":
+            assert self.times is not None
+            return [self.times.seconds(units, k) for k in kept]
+        each = self.measured.written if name == "bytes" else 1
+        return [float(each * units.parameters(k)) for k in kept]
+
+    def _least(self, name: str) -> str:
+        """What is left where no head and no neuron is, in words."""
+        least = self.rest[name] + sum(min(part.costs[name]) for part in self.parts)
+        part = least / self.whole[name]
+        if name == "seconds":
+            assert self.times is not None
+            takers = [f"{where} {part * share:.0%}" for where, share in self.times.around.items()]
+            return (
+                f"at most {1 / part:.2f} times as fast ({1e3 * least:.3g} of {1e3 * self.whole[name]:.3g} ms), as "
+                f"{' and '.join(takers)} of the time are in no head and no neuron"
+            ).replace("%", " %")
+        return (
+            f"{part:.1%} of the {WORDS[name]} are in no head and no neuron (embeddings, norms, output layer)"
+        ).replace("%", " %")
 
     def _evenly(self, part: float) -> Choice:
         chosen = []
@@ -127,6 +161,6 @@ class Menu:
 
     def _choice(self, chosen: Sequence[int]) -> Choice:
         pairs = list(zip(self.parts, chosen, strict=True))
-        left = {n: (sum(p.costs[n][k] for p, k in pairs) + self.rest[n]) / self.whole[n] for n in WORDS}
+        left = {n: (sum(p.costs[n][k] for p, k in pairs) + self.rest[n]) / self.whole[n] for n in self.names}
         kept = {u.path: widths(u)[k] for u, k in zip(self.units, chosen, strict=True)}
         return Choice(kept, sum(p.rises[k] for p, k in pairs), left)

@@ -1,50 +1,138 @@
-"""What a user wishes of a family of models: fractions of the base model's work or size, one configuration per wish."""
+"""What a user wishes of a family of models: parts of the base model's work, size or time, wish by wish."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ConfigError
 
-RESOURCES = {"macs": "--keep-macs", "parameters": "--keep-parameters"}
-"""What can be wished for -> its option."""
-WORDS = {"macs": "multiplications of the layers", "parameters": "parameters of the model"}
+Part = Annotated[float, Field(gt=0, le=1)]
+Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+RESOURCES = {
+    "keep_macs": "macs",
+    "keep_parameters": "parameters",
+    "keep_bytes": "bytes",
+    "speedup": "seconds",
+    "latency_ms": "seconds",
+}
+"""What can be wished for -> what it limits."""
+WORDS = {
+    "macs": "multiplications of the layers",
+    "parameters": "parameters of the model",
+    "bytes": "bytes of the weights on disk",
+    "seconds": "time of a pass",
+}
+
+
+class WishOptions(BaseModel):
+    """Lists with an entry for each configuration; of several lists the entries at one place count together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    speedup: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = []
+    """``choose``, ``run``: times as fast as the base model, as measured on this machine."""
+    latency_ms: list[Finite] = []
+    """Milliseconds that a pass may take on this machine."""
+    keep_macs: list[Part] = []
+    """Parts of the layers' multiplications that may stay."""
+    keep_parameters: list[Part] = []
+    """Parts of the model's parameters that may stay."""
+    keep_bytes: list[Part] = []
+    """Parts of the bytes of the model's weights on disk that may stay."""
+    loss_at_most: list[float | str] = []
+    """Validation losses that may not be exceeded before any training; ``"+0.05"`` is a rise above the base model's."""
+
+    @property
+    def wishes_anything(self) -> bool:
+        """Whether any wish was said."""
+        return any(getattr(self, name) for name in WishOptions.model_fields)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """One configuration: what part of each resource may be left, in (0, 1]."""
+    """One configuration.
 
-    keep: Mapping[str, float]
+    Attributes:
+        asked: option -> its value, in the words of :data:`RESOURCES`.
+        loss: the largest loss, as a number or as a rise with a plus before it; None: the least that there is.
+    """
+
+    asked: Mapping[str, float]
+    loss: str | None = None
 
     def __str__(self) -> str:
-        return ", ".join(f"{part:g} of the {WORDS[name]}" for name, part in self.keep.items())
+        words = [f"{option(name)} {value:g}" for name, value in self.asked.items()]
+        return " ".join([*words, *([f"{option('loss_at_most')} {self.loss}"] if self.loss else [])])
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is about time."""
+        return any(RESOURCES[name] == "seconds" for name in self.asked)
+
+    def parts(self, seconds: float | None = None) -> dict[str, float]:
+        """Resource -> which part of the base model's may be left; ``seconds`` are those that the base model takes."""
+        found: dict[str, float] = {}
+        for name, value in self.asked.items():
+            part = 1 / value if name == "speedup" else value
+            if name == "latency_ms":
+                assert seconds is not None
+                part = value / 1e3 / seconds
+            found[RESOURCES[name]] = min(part, found.get(RESOURCES[name], 1.0))
+        return found
+
+    def loss_limit(self, dense: float) -> float | None:
+        """The largest loss, for a base model with this one.
+
+        Raises:
+            ConfigError: what is no number, or lies below the base model's own.
+        """
+        if self.loss is None:
+            return None
+        try:
+            value = float(self.loss)
+        except ValueError:
+            value = float("nan")
+        limit = dense + value if self.loss.strip().startswith("+") else value
+        if not limit >= dense:
+            raise ConfigError(
+                f"--loss-at-most: got {self.loss}; allowed: a loss of at least {dense:.4g}, the base model's own, or a "
+                "rise above it such as +0.05 (in quotes in a file)"
+            )
+        return limit
 
 
-def read_wishes(lists: Mapping[str, Sequence[float]]) -> list[Wish]:
+def option(name: str) -> str:
+    """How a wish is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def read_wishes(options: WishOptions) -> list[Wish]:
     """One wish per place in the lists; a list of one value is repeated.
 
-    Args:
-        lists: resource -> parts that are to be kept; those that nobody gave are absent.
-
     Raises:
-        ConfigError: nothing is wished, a value that is no part, or lists of different lengths.
+        ConfigError: nothing is wished, or lists of different lengths.
     """
-    if not lists:
-        raise ConfigError(f"nothing is wished; give one of {', '.join(RESOURCES.values())}")
-    count = max(map(len, lists.values()))
+    lists: dict[str, Sequence[float]] = {n: v for n in RESOURCES if (v := getattr(options, n))}
+    losses = [str(loss) for loss in options.loss_at_most]
+    lengths = {name: len(values) for name, values in lists.items()} | ({"loss_at_most": len(losses)} if losses else {})
+    if not lengths:
+        names = [*RESOURCES, "loss_at_most"]
+        raise ConfigError(f"nothing is wished; give one of {', '.join(map(option, names))}")
+    count = max(lengths.values())
     problems = [
-        f"{RESOURCES[name]}: got {value:g}; allowed: a part that is kept, 0 < part <= 1"
-        for name, values in lists.items()
-        for value in values
-        if not 0 < value <= 1
-    ]
-    problems += [
-        f"{RESOURCES[name]}: got {len(values)} values; allowed: 1 or {count}, one for each configuration"
-        for name, values in lists.items()
-        if len(values) not in (1, count)
+        f"{option(name)}: got {n} values; allowed: 1 or {count}, one for each configuration"
+        for name, n in lengths.items()
+        if n not in (1, count)
     ]
     if problems:
         raise ConfigError(problems)
-    return [Wish({name: v[i] if len(v) > 1 else v[0] for name, v in lists.items()}) for i in range(count)]
+    at = [i if len(losses) > 1 else 0 for i in range(count)]
+    return [
+        Wish({n: v[i] if len(v) > 1 else v[0] for n, v in lists.items()}, losses[at[i]] if losses else None)
+        for i in range(count)
+    ]

@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from . import tables
 from .format import number, percent
-from .options import COMMON, DATA, Common, Data, Device, Force, Model, Output, Rates, Seed, Whole
+from .options import COMMON, DATA, Common, Data, Device, Force, Model, Output, Rates, Seed, Whole, Words
 from .session import session
 from .tables import Shown
 
 _WISHES = Group("Wishes", sort_key=2)
+_TIME = Group("What is timed", sort_key=3)
+
+
+@Parameter("*", group=_WISHES)
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What is wished: lists with an entry for each configuration."""
+
+    speedup: Annotated[Rates | None, Parameter(metavar="TIMES...", help="Times as fast on this machine.")] = None
+    latency_ms: Annotated[Rates | None, Parameter(metavar="MS...", help="Milliseconds that a pass may take.")] = None
+    keep_macs: Annotated[
+        Rates | None, Parameter(metavar="PART...", help="Multiplications of the layers that may stay.")
+    ] = None
+    keep_parameters: Annotated[
+        Rates | None, Parameter(metavar="PART...", help="Parameters of the model that may stay.")
+    ] = None
+    keep_bytes: Annotated[Rates | None, Parameter(metavar="PART...", help="Bytes on disk that may stay.")] = None
+    loss_at_most: Annotated[
+        Words | None,
+        Parameter(metavar="LOSS...", help="Loss without training that is allowed; +0.05: above the base model's."),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """All fields; where any is given, those that are not are no wishes, whatever a file says."""
+        fields = asdict(self)
+        return {n: v or [] for n, v in fields.items()} if any(fields.values()) else fields
+
+
+@Parameter("*", group=_TIME)
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """The part ``time`` of a recipe."""
+
+    batch_size: Annotated[Whole | None, Parameter(help="Texts at once [1].")] = None
+    length: Annotated[Whole | None, Parameter(help="Tokens of each text, or of a prompt [128].")] = None
+    new_tokens: Annotated[Whole | None, Parameter(help="Tokens that models make, if they generate [32].")] = None
+    runtime: Annotated[Literal["torch", "onnx"] | None, Parameter(help="Where models are to be fast [torch].")] = None
+    threads: Annotated[Whole | None, Parameter(help="Threads of PyTorch [1].")] = None
+    repeat: Annotated[Whole | None, Parameter(help="Times that each is timed; more on a noisy machine [15].")] = None
+
+    def given(self) -> dict[str, Any]:
+        """The part."""
+        return {"time": asdict(self)}
+
+
+WISHES, TIMING = Wishes(), Timing()
 
 
 def choose(
     *,
     model: Model = None,
-    keep_macs: Annotated[
-        Rates | None, Parameter(group=_WISHES, metavar="PART...", help="Multiplications of the layers that may stay.")
-    ] = None,
-    keep_parameters: Annotated[
-        Rates | None, Parameter(group=_WISHES, metavar="PART...", help="Parameters of the model that may stay.")
-    ] = None,
+    wishes: Wishes = WISHES,
+    timing: Timing = TIMING,
     measure: Annotated[
         bool, Parameter(negative="--no-measure", help="Measure each choice, and a uniform one of equal size [yes].")
     ] = True,
-    calibration_size: Annotated[Whole | None, Parameter(help="Training examples that are looked at [2048].")] = None,
+    calibration_size: Annotated[Whole | None, Parameter(help="Training examples that are looked at [512].")] = None,
     device: Device = None,
     data: Data = DATA,
     seed: Seed = None,
@@ -35,45 +78,61 @@ def choose(
     force: Force = False,
     common: Common = COMMON,
 ) -> None:
-    """Choose what each layer keeps, for wished sizes.
+    """Choose what each layer keeps, for wished speeds, sizes or losses.
 
-    Each wish becomes one configuration of conf.json, in heads and neurons. One pass over training
-    examples tells what every attention and feed-forward costs the loss at
-    every width; an integer program takes the widths that cost least. The other
-    commands go on from conf.json. Several kinds of wishes count together.
+    Each wish becomes one configuration of conf.json, in heads and neurons. One
+    pass over training examples tells what every attention and feed-forward
+    costs the loss at every width, a few models in turn tell what it takes of
+    the time on this machine; an integer program takes the widths that cost
+    least. The other commands go on from conf.json. Several kinds of wishes
+    count together. choice.json, choice.html and choice.png show it.
 
     Example
 
+        compose choose -m models/base --data sst2 --speedup 1.5 2 3
         compose choose -m models/base --data sst2 --keep-macs 0.7 0.5 0.3
-        compose choose -m models/base --data sst2 --keep-macs 0.5 --keep-parameters 0.6
+        compose choose -m models/base --data sst2 --speedup 2 --keep-bytes 0.4
     """
     from composer.steps.choose import choose as work
 
-    lists = {"macs": keep_macs, "parameters": keep_parameters}
-    wishes = {name: values for name, values in lists.items() if values is not None}
     machine = {"calibration_size": calibration_size, "device": device}
-    with session(common, data, model=model, seed=seed, **machine) as (recipe, console):
-        outcome = work(recipe, wishes, output=output, measure=measure, force=force, progress=console.progress)
+    with session(common, data, wishes, timing, model=model, seed=seed, **machine) as (recipe, console):
+        outcome = work(recipe, output=output, measure=measure, force=force, progress=console.progress)
         console.show(outcome, _shown(outcome.summary, str(outcome.output)))
 
 
 def _shown(told: Any, output: str) -> Shown:
-    measured = told["dense"] is not None
-    metric = next((name for name in told["dense"] or () if name != "loss"), "")
-    figures = ["macs", "parameters", *(["loss", metric, "uniform", f"uniform {metric}"] if measured else [])]
-    sheet = tables.Sheet("Choices", ["configuration"], figures, _CAPTION if measured else "")
-    if measured:
-        sheet.add_row("dense", percent(1.0), percent(1.0), number(told["dense"]["loss"]), number(told["dense"][metric]))
-    for i, row in enumerate(told["choices"]):
-        left = [percent(row["left"][name]) for name in ("macs", "parameters")]
-        both = [row["measured"], row["uniform_measured"]] if measured else []
-        sheet.add_row(str(i), *left, *(number(one[name]) for one in both for name in ("loss", metric)))
+    rows, dense = told["choices"], told["dense"]
+    sizes = [name for name in ("macs", "parameters", "bytes") if name in rows[0]["left"]]
+    timed = told["times"] is not None
+    measured = ["loss", told["metric"], "times as fast"] if dense else []
+    figures = [*sizes, *(["predicted"] if timed else []), *measured, *(f"uniform {name}" for name in measured)]
+    sheet = tables.Sheet("Choices", ["wish"], figures, _CAPTION if dense else "")
+    if dense:
+        first = [percent(1.0)] * len(sizes) + [number(1.0, 2)] * timed
+        sheet.add_row("dense", *first, number(dense["loss"]), number(dense[told["metric"]]), number(1.0, 2))
+    for row in rows:
+        cells = [percent(row["left"][name]) for name in sizes]
+        cells += [number(1 / row["left"]["seconds"], 2)] if timed else []
+        for one in (row, row["uniform"]) if dense else ():
+            cells += [number(one["measured"]["loss"]), number(one["measured"][told["metric"]]), _faster(one)]
+        sheet.add_row(_wish(row["wish"]), *cells)
     yield sheet
-    yield _kept(told["choices"])
-    yield f"{output}: {len(told['choices'])} configurations; go on with compose generate-scheme"
+    yield _kept(rows)
+    yield f"{output}: {len(rows)} configurations; go on with compose generate-scheme"
 
 
-_CAPTION = "Pruned and repaired in closed form, no training step; uniform: the same part of every layer, equal size."
+_CAPTION = (
+    "Pruned and repaired in closed form, no training step; uniform: the same part of every layer, within the same wish."
+)
+
+
+def _wish(wish: Any) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in wish.items())
+
+
+def _faster(row: Any) -> str:
+    return "too noisy to say" if row["faster"]["noisy"] else number(row["faster"]["value"], 2)
 
 
 def _kept(choices: Any) -> tables.Sheet:

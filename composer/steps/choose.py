@@ -10,8 +10,9 @@ from typing import Any
 from .. import __version__
 from ..choosing.choice import CRITERION, Choice, Measured, Menu
 from ..choosing.wishes import Wish, read_wishes
-from ..errors import ConfigError, OutputError
-from ..files.jsonfile import read_json, write_json
+from ..errors import ConfigError
+from ..files.journal import Journal
+from ..files.jsonfile import write_json
 from ..files.records import record
 from ..progress import SILENT, Progress
 from ..scheme.configurations import Assignment, Configurations, write_configurations
@@ -19,98 +20,159 @@ from ..shrinking.units import Units, units_of
 from ..workspace import Given, Workspace
 from .configure import same_json
 from .outcome import Outcome
+from .part_times import part_times, setting_of, timer
+
+CLOSEST = 0.02
+"""How near to a loss that is wished the fastest model is looked for, in times as fast."""
 
 
 def choose(
     recipe: Given,
-    wishes: Mapping[str, Sequence[float]],
     *,
     output: Path | None = None,
     measure: bool = True,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Outcome:
-    """Write ``conf.json`` with one configuration per wish, and ``choice.json`` with what it was chosen from.
+    """Write ``conf.json`` with one configuration per wish of the recipe, and ``choice.json`` with what decided it.
 
     One pass over the calibration sample gives what every attention and feed-forward costs the loss at every width
-    (:mod:`composer.calibration.rises`); an integer program chooses the widths (:mod:`composer.choosing.program`).
-    A repeated call takes the table, and what was measured, from ``choice.json``.
+    (:mod:`composer.calibration.rises`), and where wishes are about time a table of seconds what it takes there
+    (:mod:`.part_times`); an integer program chooses the widths (:mod:`composer.choosing.program`). What was measured is
+    kept as it comes: a call that was killed, or with other wishes, goes on from there.
 
     Args:
-        wishes: resource -> parts that are to be kept, as :func:`composer.choosing.wishes.read_wishes` takes them.
-        measure: also measure every choice, and the uniform one of equal size: pruned and repaired in closed form, on
-            the validation split.
+        measure: also measure every choice, and the uniform one within the same wish: loss after pruning and repair in
+            closed form, on the validation split, and how many times as fast it is.
 
     Raises:
         ConfigError: wishes that contradict each other or nobody can meet.
+        InputError: a machine that is too noisy to measure time.
         OutputError: ``conf.json`` has other content.
     """
     space = Workspace.of(recipe)
-    asked = read_wishes(wishes)
+    asked = read_wishes(space.recipe)
     path = output or space.conf
-    chooser = _Chooser(space, path.with_name("choice.json"), force=force, progress=progress)
-    menu = chooser.menu()
-    choices = [menu.choose(wish) for wish in asked]
+    chooser = _Chooser(space, path.parent, asked, measure=measure, force=force, progress=progress)
+    choices = [chooser.choose(wish) for wish in asked]
     content = Configurations(
-        model=space.stored_name(path.parent), configurations=[{**menu.specs(choice)} for choice in choices]
+        model=space.stored_name(path.parent), configurations=[{**chooser.menu.specs(choice)} for choice in choices]
     )
     fresh = not same_json(path, content.model_dump(exclude_none=True), force)
-    rows = [chooser.row(menu, wish, choice, measure=measure) for wish, choice in zip(asked, choices, strict=True)]
-    told = {"model": space.base.name, "choices": rows, "dense": chooser.dense() if measure else None}
-    chooser.save(told)
+    summary = chooser.summary(asked, choices)
+    file = path.with_name("choice.json")
+    write_json(file, {**summary, "provenance": record(chooser.inputs, recipe=space.resolved())})
     if fresh:
         write_configurations(path, content)
-    return Outcome(path, fresh, {**told, "choice": str(chooser.file)})
+    return Outcome(path, fresh, {**summary, "choice": str(file)})
 
 
 class _Chooser:
-    """What was measured of a base model, and what is measured of choices; both are kept in ``choice.json``."""
+    """What is measured of a base model and of choices, each kept in a journal."""
 
-    def __init__(self, space: Workspace, file: Path, *, force: bool, progress: Progress) -> None:
-        self.space, self.file, self.progress = space, file, progress
+    def __init__(
+        self, space: Workspace, folder: Path, asked: Sequence[Wish], *, measure: bool, force: bool, progress: Progress
+    ) -> None:
+        self.space, self.measure, self.progress, self.force = space, measure, progress, force
         self.units = _units(space)
-        self.stored = {} if force else self._read()
-        self.losses: dict[str, Any] = dict(self.stored.get("losses", {}))
-        self.measured: Measured | None = None
+        self.setting = setting_of(space)
+        self.journal = Journal(folder, "choose", self.inputs, force=force)
+        timed = any(wish.timed or not wish.asked for wish in asked)
+        times = part_times(space, self.units, force=force, progress=progress) if timed else None
+        self.menu = Menu(self.units, Measured(**self.journal.row(("measured",), self._rises)), times)
         self._models: Any = None
 
-    def menu(self) -> Menu:
-        """All widths with their rises; the model is run when they were not measured before."""
-        if table := self.stored.get("measured"):
-            self.measured = Measured(**table)
-        else:
-            self.measured = self._measure()
-        return Menu(self.units, self.measured)
+    def choose(self, wish: Wish) -> Choice:
+        """The widths for a wish.
 
-    def row(self, menu: Menu, wish: Wish, choice: Choice, *, measure: bool) -> dict[str, Any]:
-        """What is told of a choice, with the uniform one beside it."""
-        even = menu.uniform(wish)
+        Raises:
+            ConfigError: nobody can meet it.
+        """
+        limit = wish.loss_limit(self.loss({})["loss"]) if wish.loss else None
+        if limit is None:
+            return self.menu.choose(wish)
+        if not wish.asked:
+            return self._fastest(wish, limit)
+        choice = self.menu.choose(wish)
+        if (loss := self.loss(self.menu.specs(choice))["loss"]) > limit:
+            raise ConfigError(f"{wish}: nobody can meet it: the least loss found is {loss:.4g}, not {limit:.4g}")
+        return choice
+
+    def _fastest(self, wish: Wish, limit: float) -> Choice:
+        """The fastest model whose measured loss is within the limit, found by halving."""
+        best = self.menu.choose(Wish({"speedup": 1.0}))
+        low, high = 1.0, self.menu.whole["seconds"] / self.menu.rest["seconds"]
+        with self.progress.bar("within the loss", 1 + int((high - low) / CLOSEST).bit_length()) as bar:
+            while high - low > CLOSEST:
+                middle = (low + high) / 2
+                choice = self.menu.choose(Wish({"speedup": middle}))
+                inside = self.loss(self.menu.specs(choice))["loss"] <= limit
+                low, high, best = (middle, high, choice) if inside else (low, middle, best)
+                bar.advance(f"{low:.2f} times as fast")
+        return best
+
+    def summary(self, asked: Sequence[Wish], choices: Sequence[Choice]) -> dict[str, Any]:
+        """What is told of the choices, with the uniform ones beside them."""
+        even = [
+            self.menu.uniform(wish if wish.asked else Wish({"speedup": 1 / choice.left["seconds"]}))
+            for wish, choice in zip(asked, choices, strict=True)
+        ]
+        faster = self._faster([*choices, *even])
+        rows = [
+            {
+                "wish": {**wish.asked, **({"loss_at_most": wish.loss} if wish.loss else {})},
+                **self._row(choice, faster[i]),
+                "uniform": self._row(same, faster[len(choices) + i]),
+            }
+            for i, (wish, choice, same) in enumerate(zip(asked, choices, even, strict=True))
+        ]
+        times = self.menu.times
         return {
-            "keep": dict(wish.keep),
-            **asdict(choice),
-            "uniform": asdict(even),
-            "measured": self.loss(menu.specs(choice)) if measure else None,
-            "uniform_measured": self.loss(menu.specs(even)) if measure else None,
+            "model": self.space.base.name,
+            "units": {units.path: units.count for units in self.units},
+            "time": asdict(self.setting),
+            "choices": rows,
+            "dense": self.loss({}) if self.measure else None,
+            "metric": self.space.task.main_metric,
+            "times": times.plain() if times else None,
         }
 
-    def dense(self) -> dict[str, float]:
-        """Loss and metric of the base model."""
-        return self.loss({})
+    def _row(self, choice: Choice, faster: Mapping[str, Any] | None) -> dict[str, Any]:
+        measured = self.loss(self.menu.specs(choice)) if self.measure else None
+        return {**asdict(choice), "measured": measured, "faster": faster}
+
+    def _faster(self, choices: Sequence[Choice]) -> list[dict[str, Any] | None]:
+        """How many times as fast as the base model each is; all are timed in turn."""
+        if not self.measure:
+            return [None] * len(choices)
+        kept = [dict(choice.kept) for choice in choices]
+        key = ("faster", asdict(self.setting), kept)
+        return list(self.journal.row(key, lambda: {"faster": self._timed(kept)})["faster"])
+
+    def _timed(self, kept: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
+        from ..timing.statistics import Ratio
+
+        whole = {units.path: units.count for units in self.units}
+        spent = timer(self.space, self.units, self.setting).measure([whole, *kept], self.progress)
+        return [asdict(Ratio.of(spent[0], own)) for own in spent[1:]]
 
     def loss(self, assigned: Assignment) -> dict[str, float]:
         """Loss and metric on the validation split, pruned and repaired in closed form."""
-        key = str({path: str(said) for path, said in sorted(assigned.items())})
-        if key not in self.losses:
-            self._models = self._models or _Models(self.space, self.progress)
-            self.losses[key] = self._models.loss(assigned)
-        return dict(self.losses[key])
+        key = ("loss", {path: str(said) for path, said in sorted(assigned.items())})
+        return self.journal.row(key, lambda: self.models.loss(assigned, self.space.examples("valid")))
 
-    def save(self, told: Mapping[str, Any]) -> None:
-        """Write ``choice.json``."""
-        assert self.measured is not None
-        provenance = record(self.inputs, recipe=self.space.resolved())
-        content = {**told, "measured": asdict(self.measured), "losses": self.losses, "provenance": provenance}
-        write_json(self.file, content)
+    @property
+    def models(self) -> Any:
+        """Configurations of the base model; the moments are gathered once, when they are first needed."""
+        if self._models is None:
+            from ..composing.candidates import Candidates
+
+            space, model = self.space, self.space.fresh_model()
+            calibration = space.calibrated(model, space.base.layout, progress=self.progress)
+            r = space.recipe
+            how: dict[str, Any] = {"damping": r.block.damping, "seed": r.seed, "dead_columns": r.dead_columns}
+            self._models = Candidates(model, space.task, calibration, CRITERION, **how)
+        return self._models
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -126,14 +188,7 @@ class _Chooser:
             "device": space.device,
         }
 
-    def _read(self) -> dict[str, Any]:
-        if not self.file.is_file():
-            return {}
-        content = read_json(self.file, OutputError)
-        inputs = content.get("provenance", {}).get("inputs") if isinstance(content, dict) else None
-        return dict(content) if inputs == self.inputs else {}
-
-    def _measure(self) -> Measured:
+    def _rises(self) -> dict[str, Any]:
         from ..calibration.rises import rises_by_width
 
         space = self.space
@@ -142,38 +197,13 @@ class _Chooser:
         rises, lengths = rises_by_width(
             model, space.task, calibration, self.units, damping=space.recipe.block.damping, progress=self.progress
         )
-        return Measured(rises, lengths, sum(p.numel() for p in model.parameters()))
-
-
-class _Models:
-    """Configurations of a base model, pruned and repaired in closed form; the moments are gathered once."""
-
-    def __init__(self, space: Workspace, progress: Progress) -> None:
-        from ..composing.model_pruner import ModelPruner
-
-        r = space.recipe
-        self.space, self.model = space, space.fresh_model()
-        self.parameters = dict(self.model.named_parameters())
-        self.pruner = ModelPruner(
-            space.base.layout,
-            self.parameters,
-            space.calibrated(self.model, space.base.layout, progress=progress),
-            damping=r.block.damping,
-            seed=r.seed,
-            dead_columns=r.dead_columns,
-        )
-
-    def loss(self, assigned: Assignment) -> dict[str, float]:
-        """Loss and metric on the validation split."""
-        from ..tasks.loss import mean_loss
-        from ..tensors.parameters import replaced
-
-        weights = self.pruner.prune(assigned, CRITERION, repair=True)[0] if assigned else {}
-        valid, task = self.space.examples("valid"), self.space.task
-        with replaced(self.parameters, weights):
-            score = task.score(self.model, valid)
-            loss = score.loss if score.loss is not None else mean_loss(self.model, task, valid)
-        return {"loss": loss, task.main_metric: score.metrics[task.main_metric]}
+        return {
+            "rises": rises,
+            "lengths": lengths,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "stored": space.base.bytes,
+            "written": round(space.base.bytes / space.base.parameters),
+        }
 
 
 def _units(space: Workspace) -> list[Units]:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.choosing.program import Part, best_widths
-from composer.choosing.wishes import Wish, read_wishes
-from composer.errors import ConfigError
+from composer.choosing.wishes import Wish, WishOptions, read_wishes
+from composer.errors import ConfigError, RecipeError
+from composer.recipe import load_recipe
 
 numbers = st.lists(st.integers(0, 30), min_size=3, max_size=3)
 
@@ -39,16 +40,21 @@ def test_no_other_widths_within_both_budgets_cost_less(
 
 
 def test_lists_of_wishes_go_in_parallel_and_one_value_is_repeated() -> None:
-    assert read_wishes({"macs": [0.7, 0.5], "parameters": [0.8]}) == [
-        Wish({"macs": 0.7, "parameters": 0.8}),
-        Wish({"macs": 0.5, "parameters": 0.8}),
-    ]
+    wishes = read_wishes(WishOptions(keep_macs=[0.7, 0.5], speedup=[2.0], latency_ms=[12.0], loss_at_most=["+0.05"]))
+    both = {"speedup": 2.0, "latency_ms": 12.0}
+    assert wishes == [Wish({"keep_macs": 0.7, **both}, "+0.05"), Wish({"keep_macs": 0.5, **both}, "+0.05")]
+    assert wishes[0].parts(seconds=0.04) == {"macs": 0.7, "seconds": 0.3}
+    assert wishes[0].loss_limit(0.3) == pytest.approx(0.35)
 
 
 def test_wishes_that_say_nothing_or_contradict_are_refused() -> None:
     with pytest.raises(ConfigError, match="nothing is wished; give one of --keep-macs, --keep-parameters"):
-        read_wishes({})
-    with pytest.raises(ConfigError, match=r"--keep-macs: got 1\.5; allowed: a part that is kept, 0 < part <= 1"):
-        read_wishes({"macs": [0.5, 1.5]})
+        read_wishes(WishOptions())
     with pytest.raises(ConfigError, match="--keep-parameters: got 2 values; allowed: 1 or 3"):
-        read_wishes({"macs": [0.7, 0.5, 0.3], "parameters": [0.5, 0.6]})
+        read_wishes(WishOptions(keep_macs=[0.7, 0.5, 0.3], keep_parameters=[0.5, 0.6]))
+    for loss in ("often", "0.2", "+-1"):
+        with pytest.raises(ConfigError, match=r"--loss-at-most: got .*; allowed: a loss of at least 0\.3"):
+            Wish({}, loss).loss_limit(0.3)
+    for wrong, said in (({"speedup": [0.5]}, r"speedup.*0: got 0\.5; .* 1"), ({"keep-macs": [1.5]}, "keep-macs")):
+        with pytest.raises(RecipeError, match=said):
+            load_recipe(given=wrong, file=False)

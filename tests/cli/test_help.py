@@ -17,6 +17,7 @@ import pytest
 from composer import __version__
 from composer.cli import options
 from composer.cli.app import COMMANDS, build_app
+from composer.cli.choose import TIMING, WISHES
 from composer.recipe import BlockOptions, ModelOptions, Recipe
 from composer.steps.run import BEST
 from composer.tasks.data.options import DataOptions
@@ -116,6 +117,7 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
     for part in (options.DATA, options.MACHINE, options.TRAINING, options.BLOCK_TRAINING):
         flags |= part.given().keys()
     flags |= options.COMPARING.given().keys() | options.GENERATING.given().keys()
+    flags |= WISHES.given().keys() | TIMING.given().keys()
     # Single flags, and the folder, which `run -o` gives.
     flags |= {"model", "config", "criterion", "dead_columns", "sweep", "block_levels", "folder", "card_data", "shrink"}
     assert flags == {*Recipe.model_fields}

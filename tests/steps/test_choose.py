@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import composer
-from composer.errors import ConfigError
-from composer.files.jsonfile import read_json
+from composer.choosing import times
+from composer.errors import ConfigError, InputError
 from composer.models.folder import BaseModel
-from composer.recipe import Recipe
+from composer.recipe import Recipe, TimeOptions
 from composer.scheme.configurations import read_configurations, resolve
 from composer.shrinking import verify
 from composer.shrinking.units import Units
 from composer.shrinking.verify import Answers, answers, compared
+from composer.steps import part_times
 from composer.steps.choose import choose
+from composer.timing import clock, parts
 from composer.workspace import Workspace
+from tests.reference.work_clock import WorkClock
 from tests.reference.zeroed import masked_folder
 
 
 @pytest.fixture
 def recipe(distilbert_folder: Path, classification_data: Path, tmp_path: Path) -> Recipe:
-    return Recipe(model=str(distilbert_folder), data=str(classification_data), folder=tmp_path)
+    return Recipe(
+        model=str(distilbert_folder), data=str(classification_data), folder=tmp_path, calibration_size=16, valid_size=16
+    )
 
 
 def test_each_wish_becomes_a_configuration_of_that_size(
@@ -32,9 +39,9 @@ def test_each_wish_becomes_a_configuration_of_that_size(
     monkeypatch.setattr(verify, "verify", lambda masked, small: compared(_answers(masked), _answers(small)))
     base = Workspace(recipe).base
     whole = sum(p.numel() for p in base.load().parameters())
-    done = choose(recipe, {"parameters": [0.97, 0.93]}, measure=False)
+    done = choose(recipe.model_copy(update={"keep_parameters": [0.97, 0.93]}), measure=False)
     named = resolve(read_configurations(done.output), base.layout, where="conf.json")
-    assert [row["keep"] for row in done.summary["choices"]] == [{"parameters": 0.97}, {"parameters": 0.93}]
+    assert [row["wish"] for row in done.summary["choices"]] == [{"keep_parameters": 0.97}, {"keep_parameters": 0.93}]
     for i, row in enumerate(done.summary["choices"]):
         kept = row["kept"]
 
@@ -46,7 +53,7 @@ def test_each_wish_becomes_a_configuration_of_that_size(
         model = composer.load(composer.shrink(small.folder, tmp_path / f"small{i}", "exact").output)
         left = sum(p.numel() for p in model.parameters()) / whole
         assert left == pytest.approx(row["left"]["parameters"], abs=0.002)
-        assert left <= row["keep"]["parameters"] + 0.002
+        assert left <= row["wish"]["keep_parameters"] + 0.002
 
 
 def _answers(folder: Path) -> Answers:
@@ -58,21 +65,52 @@ def _count(base: BaseModel, path: str) -> int:
     return target.heads
 
 
-def test_what_was_measured_once_is_taken_from_the_file(
+@pytest.fixture
+def work_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Seconds by what torch computes, and a cache of the test's own."""
+    with WorkClock() as counting:
+        monkeypatch.setattr(time, "perf_counter", counting.now)
+        monkeypatch.setattr(time, "process_time", counting.now)
+        monkeypatch.setattr(parts, "perf_counter", counting.now)
+        monkeypatch.setattr(clock, "SHORT", 0.0)
+        monkeypatch.setattr(times, "GRID", (0.0, 0.5, 1.0))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        yield
+
+
+@pytest.mark.usefixtures("work_clock")
+def test_a_model_is_as_fast_as_was_wished_and_what_was_measured_is_kept(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = choose(recipe, {"macs": [0.5]})
-    losses = read_json(tmp_path / "choice.json")["losses"]
-    assert first.summary["choices"][0]["measured"] in losses.values()
+    wishes = {"speedup": [1.2, 1.5], "keep_bytes": [0.99], "time": TimeOptions(length=16, repeat=7)}
+    recipe = recipe.model_copy(update=wishes)
+    first = choose(recipe)
+    for row in first.summary["choices"]:
+        assert row["wish"]["keep_bytes"] == 0.99 >= row["left"]["bytes"]
+        assert 1 / row["left"]["seconds"] >= row["wish"]["speedup"] * (1 - 1e-9)
+        assert row["faster"]["value"] == pytest.approx(1 / row["left"]["seconds"], rel=0.05)
+    assert first.summary["times"]["fit"] < 0.01
 
-    def never(_: BaseModel) -> None:
+    def never(_: BaseModel, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(BaseModel, "load", never)
-    again = choose(recipe, {"macs": [0.5]})
+    again = choose(recipe)
     assert (again.fresh, again.summary) == (False, first.summary)
+    with pytest.raises(ConfigError, match=r"--speedup 900: nobody can meet it: at most .* times as fast .*embeddings"):
+        choose(recipe.model_copy(update={"speedup": [900.0]}))
+    with pytest.raises(ConfigError, match=r"--loss-at-most: got 0\.01; allowed: a loss of at least .*its? own|base"):
+        choose(recipe.model_copy(update={"loss_at_most": [0.01]}))
+
+
+@pytest.mark.usefixtures("work_clock")
+def test_a_noisy_machine_is_told_with_its_spread(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_times, "NOISE", -1.0)
+    recipe = recipe.model_copy(update={"latency_ms": [5.0], "time": TimeOptions(length=8, repeat=7)})
+    with pytest.raises(InputError, match=r"too noisy to measure time: .* median reaches \d+ % .* --repeat 7"):
+        choose(recipe)
 
 
 def test_a_wish_below_what_no_unit_holds_is_refused(recipe: Recipe) -> None:
-    with pytest.raises(ConfigError, match=r"cannot keep 0\.1 of the parameters of the model: .* are in no head"):
-        choose(recipe, {"parameters": [0.1]}, measure=False)
+    with pytest.raises(ConfigError, match=r"--keep-parameters 0\.1: nobody can meet it: .* are in no head"):
+        choose(recipe.model_copy(update={"keep_parameters": [0.1]}), measure=False)

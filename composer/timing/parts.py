@@ -1,0 +1,199 @@
+"""Seconds of every kind of part of a model at a few widths, from whole models in which that kind has the width.
+
+Whole models are timed, not modules by themselves: a module that is run again and again finds its weights in the
+processor's caches, in a model it seldom does. With ``g_k(w)`` the seconds of one part of kind k at width w (0 at no
+width) and ``rest`` those of everything else, a model takes ``rest + Σ_parts g_k(w)``. In turn are timed the base model,
+one with nothing left, and for every kind k and width w one in which that kind has w and all others have half; the
+unknowns follow by least squares on relative distances. That times of parts add up is an assumption; ``fit`` says how
+well the sums meet what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..choosing.times import Curve, Times, grid, kind_of
+from ..models.folder import BaseModel
+from ..progress import SILENT, Progress
+from ..shrinking.units import Units
+from .clock import Work, in_turn, took
+from .loaded import Loaded
+from .measure import Clock, clock_of, threads
+from .smaller import SmallerModels
+from .statistics import Spread, interval
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Runtime = Literal["torch", "onnx"]
+Kept = Mapping[str, int]
+Export = Callable[[BaseModel, Path], object]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is timed: batch size and length of an input, new tokens where a model generates; where, and how often."""
+
+    batch_size: int = 1
+    length: int = 128
+    new_tokens: int = 32
+    runtime: Runtime = "torch"
+    threads: int = 1
+    device: str = "cpu"
+    repeat: int = 15
+
+    @property
+    def clock(self) -> Clock:
+        """Which seconds are taken."""
+        return clock_of(self.device, self.threads)
+
+
+class PartTimer:
+    """Times models of any widths of one base model, all in turn."""
+
+    def __init__(self, base: BaseModel, units: Sequence[Units], setting: Setting, export: Export | None = None) -> None:
+        """The base model is loaded.
+
+        Args:
+            export: writes a model for another runtime into an empty folder; PyTorch needs none.
+        """
+        self.units, self.setting, self.export = units, setting, export
+        self.smaller = SmallerModels(base, units, setting.device)
+
+    def table(self, progress: Progress = SILENT, **how: Any) -> Times:
+        """Seconds of every kind of part.
+
+        Args:
+            how: what the table says of machine and versions.
+        """
+        designs = list(self._designs())
+        spent = steadied(self.measure(designs, progress))
+        middles = [Spread.of(own).median for own in spent]
+        widths = {kind_of(units): grid(units) for units in self.units}
+        places = [(kind, width) for kind, own in widths.items() for width in own if width]
+        rows = np.zeros((len(designs), 1 + len(places)))
+        for row, kept in zip(rows, designs, strict=True):
+            row[0] = 1
+            for units in self.units:
+                if width := kept[units.path]:
+                    row[1 + places.index((kind_of(units), width))] += 1
+        scaled = rows / np.array(middles)[:, None]
+        found = np.linalg.lstsq(scaled, np.ones(len(designs)), rcond=None)[0]
+        rest, known = max(0.0, float(found[0])), dict(zip(places, found[1:].clip(0), strict=True))
+        curves = {
+            kind: Curve(own, [0.0, *(float(known[kind, width]) for width in own if width)])
+            for kind, own in widths.items()
+        }
+        return Times(
+            curves=curves,
+            rest=rest,
+            around=self._around(),
+            dense=middles[0],
+            spread=float(np.median([_spread(own) for own in spent])),
+            fit=float(np.abs(scaled @ found - 1).max()),
+            how={**how, "clock": self.setting.clock},
+        )
+
+    def measure(self, kept: Sequence[Kept], progress: Progress = SILENT) -> list[list[float]]:
+        """Seconds of models with these widths, round by round, all in turn."""
+        setting = self.setting
+        with threads(setting.threads), ExitStack() as stack, progress.bar("time parts", len(kept)) as bar:
+            works = []
+            for own in kept:
+                works.append(self._work(self._loaded(own, stack)))
+                bar.advance()
+            spent = in_turn(works, setting.repeat, self.smaller.device)
+        return [[getattr(one, setting.clock) for one in own] for own in spent]
+
+    def _designs(self) -> list[Kept]:
+        """The base model, one with nothing left, and every kind at every width with the others at half."""
+        half = {units.path: _nearest(grid(units), units.count / 2) for units in self.units}
+        designs: list[Kept] = [self.smaller.everywhere(1.0), self.smaller.everywhere(0.0)]
+        kinds = {kind_of(units): units for units in self.units}
+        for kind, like in kinds.items():
+            designs += [
+                {u.path: width if kind_of(u) == kind else half[u.path] for u in self.units} for width in grid(like)
+            ]
+        return designs
+
+    def _loaded(self, kept: Kept, stack: ExitStack) -> Loaded:
+        if self.export is None:
+            return self.smaller.loaded(kept)
+        masked = Path(stack.enter_context(TemporaryDirectory()))
+        exported = Path(stack.enter_context(TemporaryDirectory()))
+        self.export(self.smaller.save(kept, masked), exported)
+        return Loaded.exported(BaseModel(exported))
+
+    def _work(self, entry: Loaded) -> Work:
+        s = self.setting
+        batch = entry.batch(s.batch_size, s.length, s.new_tokens)
+        return entry.generate(batch, s.new_tokens) if entry.generates else entry.forward(batch)
+
+    def _around(self) -> dict[str, float]:
+        """Which part of the rest is inside the layers (norms, residual sums), and which around them."""
+        empty = self.smaller.loaded(self.smaller.everywhere(0.0))
+        work, inside = self._work(empty), 0.0
+        layers = [b.path for b in self.smaller.base.layout.at("layer")]
+        with threads(self.setting.threads), _Inside(empty.model, layers) as clock:
+            work()
+            clock.seconds = 0.0
+            whole = sum(took(work).wall for _ in range(5))
+            inside = min(1.0, clock.seconds / whole)
+        search = " and search" if empty.generates else ""
+        return {f"embeddings, output layer{search}": 1 - inside, "norms and sums of the layers": inside}
+
+
+class _Inside:
+    """Adds up the seconds that a model spends in some of its modules."""
+
+    def __init__(self, model: nn.Module, paths: Sequence[str]) -> None:
+        known = dict(model.named_modules())
+        self.modules = [known[path] for path in paths if path in known]
+        self.seconds, self._since = 0.0, 0.0
+
+    def __enter__(self) -> _Inside:
+        self._handles = [m.register_forward_pre_hook(self._start) for m in self.modules]
+        self._handles += [m.register_forward_hook(self._stop) for m in self.modules]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _start(self, *_: Any) -> None:
+        self._since = perf_counter()
+
+    def _stop(self, *_: Any) -> None:
+        self.seconds += perf_counter() - self._since
+
+
+def steadied(spent: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Seconds of works that took turns, as if all rounds had run on an equally quick machine.
+
+    What else a machine does slows whole rounds down, or its clock falls: each round is divided by its geometric mean
+    over the works, relative to the median round's.
+
+    >>> steadied([[1.0, 2.0, 1.0], [4.0, 8.0, 4.0]])
+    [[1.0, 1.0, 1.0], [4.0, 4.0, 4.0]]
+    """
+    times = np.array(spent)
+    rounds = np.exp(np.log(times).mean(axis=0))
+    return [list(map(float, own)) for own in times / (rounds / np.median(rounds))]
+
+
+def _nearest(widths: Sequence[int], wanted: float) -> int:
+    return min(widths, key=lambda width: abs(width - wanted))
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """How far the interval of the median reaches from it, relative."""
+    middle = Spread.of(seconds).median
+    return max(abs(end / middle - 1) for end in interval(seconds))

@@ -1,0 +1,75 @@
+"""A base model with fewer heads and neurons, in memory, to be timed: its answers mean nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..models import modeling_shrunk
+from ..models.folder import BaseModel
+from ..models.shapes import KEY, Shapes, resized
+from ..models.storage import auto_map
+from ..scheme.layout import Target
+from ..shrinking.units import Units
+from .loaded import Loaded
+
+
+class SmallerModels:
+    """Makes models of any widths out of one; they share all weights that are not cut, so many fit into memory."""
+
+    def __init__(self, base: BaseModel, units: Sequence[Units], device: str) -> None:
+        """The base model is loaded.
+
+        Raises:
+            InputError: a model of another library.
+        """
+        if base.storage.library != "transformers":
+            raise InputError(f"{base.name}: is a model of {base.storage.library}; models of transformers can be timed")
+        self.base, self.units, self.device = base, units, torch.device(device)
+        self.whole: Any = base.load(cache=True).to(self.device)
+
+    def shapes(self, kept: Mapping[str, int]) -> Shapes:
+        """The shapes with so many units left, by path."""
+        linear: dict[str, tuple[int, int]] = {}
+        heads: dict[str, tuple[int, ...]] = {}
+        follow = self.base.family.followers if self.base.family else ()
+        for units in self.units:
+            if (left := kept[units.path]) == units.count:
+                continue
+            linear |= resized(Target(units.path, units.kind, units.projections, units.count), units.last, left)
+            if units.kind == "attention":
+                heads[units.path] = tuple(range(left))
+                rows = units.rows(units.first[0]) * left
+                beside = (f"{units.path}.{name}" for name in follow)
+                linear |= {path: (rows, units.first[0].in_features) for path in beside if self._has(path)}
+        return Shapes(linear, heads)
+
+    def loaded(self, kept: Mapping[str, int]) -> Loaded:
+        """A model in PyTorch with so many units left, by path."""
+        # Parameters are shared, modules are not: those that are cut get new parameters.
+        shared = {id(tensor): tensor for tensor in [*self.whole.parameters(), *self.whole.buffers()]}
+        model = copy.deepcopy(self.whole, shared)
+        modeling_shrunk.cut(model, self.shapes(kept).as_json())
+        return Loaded(self.base, model.eval(), self.device, model)
+
+    def save(self, kept: Mapping[str, int], folder: Path) -> BaseModel:
+        """The same as a folder, for other runtimes."""
+        model, shapes = self.loaded(kept).model, self.shapes(kept)
+        config = {**self.base.config, KEY: shapes.as_json()} if shapes else dict(self.base.config)
+        if shapes:
+            setattr(model.config, KEY, shapes.as_json())
+            config["auto_map"] = auto_map(config)
+        self.base.storage.save(model, folder, self.base.folder, config)
+        return BaseModel(folder)
+
+    def everywhere(self, part: float) -> dict[str, int]:
+        """The same part of every attention and feed-forward."""
+        return {units.path: round(part * units.count) for units in self.units}
+
+    def _has(self, path: str) -> bool:
+        return modeling_shrunk.place(self.whole, path) is not None
