@@ -39,7 +39,7 @@ test-ray: tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration/test_ray.py
 
 test-export: tools
-	$(PIP) -e '.[dev,onnx,openvino,translate]'
+	$(PIP) -e '.[dev,onnx,openvino,translate,gguf]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/exporting
 
 test-legacy:

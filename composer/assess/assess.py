@@ -89,6 +89,10 @@ def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> Map
         from .measure.curves import assess_curves
 
         return assess_curves(subject)
+    if part == "runtime":
+        from .measure.runtime import assess_runtime
+
+        return assess_runtime(subject)
     if part == "calibration":
         from .measure.calibrations import assess_calibrations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from ..timing.by_rate import RatePoint
 
 
 class Header(TypedDict):
@@ -158,6 +161,16 @@ class CurvesFile(Header):
     speed_note: str
 
 
+class RuntimeFile(Header):
+    """``runtime.json``: ratios of pairs that were measured in turn; ``clock`` names their seconds."""
+
+    rows: list[RatePoint]
+    clock: str
+    threads: int
+    new_tokens: int
+    note: str
+
+
 class CalibrationCell(TypedDict):
     """One calibration set, evaluated on one data set."""
 
@@ -218,5 +231,6 @@ class Contents(TypedDict, total=False):
     weights: WeightsFile
     sensitivity: SensitivityFile
     curves: CurvesFile
+    runtime: RuntimeFile
     calibration: CalibrationFile
     proposal: ProposalFile

@@ -13,7 +13,7 @@ from ..scheme.configurations import ALLOWED_RATE, check_rates
 from ..scheme.layout import Layout
 from ..scheme.shapes import parse_shape
 
-Part = Literal["weights", "sensitivity", "curves", "calibration", "proposal"]
+Part = Literal["weights", "sensitivity", "curves", "runtime", "calibration", "proposal"]
 PARTS: tuple[Part, ...] = get_args(Part)
 """In the order in which they are made: the first answers first."""
 
@@ -34,7 +34,7 @@ class Settings:
     """See the flags of ``compose assess``.
 
     Attributes:
-        rates: of single targets, and overall for the curves.
+        rates: of single targets, and overall for the curves and for the runtime.
         criteria: of the curves; the first one is that of sensitivities and proposal.
         granularities: of linear targets, for the curves.
         calibrations: files, folders or hub datasets whose texts are compared as calibration samples.

@@ -37,7 +37,7 @@ def assess(
     repair: Annotated[bool, Parameter(negative="--no-repair", help="Refit what is left, too [yes].")] = True,
     sparsity: Annotated[float, Parameter(help="Of the proposal and the calibration matrix [0.5].")] = 0.5,
     parts: Annotated[
-        Words | None, Parameter(help="Of weights, sensitivity, curves, calibration, proposal [all].")
+        Words | None, Parameter(help="Of weights, sensitivity, curves, runtime, calibration, proposal [all].")
     ] = None,
     targets: Annotated[
         Words | None, Parameter(metavar="GLOB...", help="Only these; needed for a model of no known family.")
@@ -55,9 +55,9 @@ def assess(
     """Show what can go from a model, and what it costs.
 
     Weights; the loss when a single target or head is pruned, with and without
-    repair; loss, metric and seconds against the rate; calibration sets against
-    data; and a proposal of rates as conf.json. A repeated command goes on where
-    it was.
+    repair; loss and metric against the rate; runtime against the rate, masked
+    and shrunk; calibration sets against data; and a proposal of rates as
+    conf.json. A repeated command goes on where it was.
 
     Example
 
@@ -87,6 +87,8 @@ def assess(
 def _shown(told: Any, *, asked: bool = True) -> Shown:
     if curves := told.get("curves"):
         yield _curves(curves)
+    if runtime := told.get("runtime"):
+        yield _runtime(runtime)
     if calibration := told.get("calibration"):
         yield _calibration(calibration)
     if proposal := told.get("proposal"):
@@ -108,6 +110,18 @@ def _curves(told: Any) -> tables.Sheet:
     for row in told["rows"]:
         name, repaired = f"{row['criterion']}, {row['granularity']}", "yes" if row["repaired"] else "no"
         sheet.add_row(name, repaired, percent(row["removed_share"]), number(row["loss"]), number(row["metric"]))
+    return sheet
+
+
+def _runtime(told: Any) -> tables.Sheet:
+    columns = ["removed", "dense\nms", "ms", "times\nas fast", "by MACs", "MB"]
+    sheet = tables.Sheet("Runtime", ["heads and neurons", "part"], columns, told["note"])
+    for row in told["rows"]:
+        faster = f"{row['faster']['value']:.2f}{'?' * row['faster']['noisy']}"
+        times = number(row["milliseconds_dense"], 1), number(row["milliseconds"], 1)
+        sizes = number(row["macs"], 2), number(row["bytes"] / 1e6, 1)
+        name = f"{row['form']}, {percent(row['rate'])}"
+        sheet.add_row(name, row["part"], percent(row["removed_share"]), *times, faster, *sizes)
     return sheet
 
 

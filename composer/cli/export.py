@@ -6,19 +6,19 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from .format import number, size
+from .format import number, plural, size
 from .options import COMMON, DATA, Common, Data, Force, Output, Whole
 from .session import session
 from .tables import Sheet, Shown, finished
 
-To = Literal["onnx", "onnx-int8", "openvino", "ct2", "ct2-int8"]
+To = Literal["onnx", "onnx-int8", "openvino", "ct2", "ct2-int8", "gguf"]
 
 
 def export(
     model: Annotated[str, Parameter("MODEL", help="Model folder, hub id, or 'demo'.")],
     /,
     *,
-    to: Annotated[To, Parameter(help="ct2 is CTranslate2, for translation; the others hold every other model.")],
+    to: Annotated[To, Parameter(help="ct2 (CTranslate2) is for translation, gguf (llama.cpp) for Llamas.")],
     output: Output = None,
     examples: Annotated[Whole, Parameter(help="Test examples of --data that both are measured on [100].")] = 100,
     data: Data = DATA,
@@ -30,7 +30,8 @@ def export(
     ONNX, OpenVINO or CTranslate2, in 32 or 8 bits. The result is run beside
     the original: the largest difference of their answers, the metric (with
     --data), milliseconds and megabytes. evaluate, predict and speed take the
-    folder like any model. Needs the extras onnx, openvino or translate.
+    folder like any model. A gguf file is for llama.cpp: all of it is read back
+    and compared. Needs the extras onnx, openvino, translate or gguf.
 
     Example
 
@@ -46,6 +47,14 @@ def export(
 
 def shown(made: dict[str, Any], line: str) -> Shown:
     """What was compared, and where the folder is."""
+    if "tensors" in made:
+        before, after = made["bytes"]
+        yield (
+            f"architecture {made['architecture']}, {plural(made['tensors'], 'tensor')} read back, largest difference "
+            f"{made['difference']:.1g}; {size(before)} to {size(after)}; not run: llama.cpp does that"
+        )
+        yield line
+        return
     said = f"on random texts: largest relative difference of {made['of']} {made['difference']:.1g}"
     sheet = Sheet("Compared", [""], ["original", made["form"]], said)
     for name, (before, after) in made["metrics"].items():

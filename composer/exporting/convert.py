@@ -17,6 +17,7 @@ from ..files.records import RECORD, record, write_record
 from ..models.exports import RUNTIMES, TRANSLATOR, Form, check_packages
 from ..models.folder import BaseModel
 from ..models.shapes import KEY
+from .llama_cpp import FILE, check_gguf, write_gguf
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,6 +49,8 @@ def check_form(base: BaseModel, form: Form) -> None:
                 f"--to: got {form}, which takes the same heads in every layer of a stack, and {base.name} has others; "
                 "shrink its neurons only (any number in each layer), or with --form padded"
             )
+    elif form == "gguf":
+        check_gguf(base)
     elif translates and "Classification" not in architecture:
         raise OutputError(
             f"--to: got {form}, which is one graph; a model that translates searches: use ct2 or ct2-int8"
@@ -64,7 +67,7 @@ def convert(base: BaseModel, form: Form, folder: Path) -> nn.Module:
         ModelError: the exporter cannot do this model.
     """
     model = base.load()
-    write = _translate if form in ("ct2", "ct2-int8") else _graph
+    write = _translate if form in ("ct2", "ct2-int8") else _gguf if form == "gguf" else _graph
     try:
         with _silence():
             write(base, model, form, folder)
@@ -92,6 +95,10 @@ def _graph(base: BaseModel, model: Any, form: Form, folder: Path) -> None:
         config = OnnxConfig(dynamic=True, quantizer=_int8() if RUNTIMES[form].int8 else None)
         exported = OnnxExporter().export(model, inputs, config=config)
     exported.save_pretrained(folder)
+
+
+def _gguf(base: BaseModel, model: Any, _: Form, folder: Path) -> None:
+    write_gguf(base, model, folder / FILE)
 
 
 def _int8() -> Any:

@@ -13,7 +13,7 @@ from ..errors import ModelError
 from ..files.jsonfile import read_json
 from ..files.records import RECORD
 
-Form = Literal["onnx", "onnx-int8", "openvino", "ct2", "ct2-int8"]
+Form = Literal["onnx", "onnx-int8", "openvino", "ct2", "ct2-int8", "gguf"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Runtime:
     """What runs a form.
 
     Attributes:
-        runs: module of :mod:`composer.models.runtimes` and class in it.
+        runs: module of :mod:`composer.models.runtimes` and class in it; empty for what nobody runs from here.
         extra: of this distribution, which brings the packages.
         packages: modules that must be there: to write it, and those of them that it takes to run it.
         int8: whether weights are stored in 8 bits.
@@ -44,6 +44,7 @@ RUNTIMES: Mapping[Form, Runtime] = {
     "ct2-int8": Runtime(
         "CTranslate2, int8", "TranslateModel", "translate", ("ctranslate2",), ("ctranslate2",), int8=True
     ),
+    "gguf": Runtime("llama.cpp", "", "gguf", ("gguf",), ()),
 }
 """The forms that a model can be exported to."""
 
@@ -71,7 +72,8 @@ class Export:
     @property
     def can(self) -> str:
         """What such a folder is good for, for refusals of everything else."""
-        return f"is an export for {self.runtime.title}: it can be evaluated, predict and be timed"
+        runs = "it can be evaluated, predict and be timed" if self.runtime.runs else f"{self.runtime.title} runs it"
+        return f"is an export for {self.runtime.title}: {runs}"
 
 
 def export_of(folder: Path) -> Export | None:

@@ -173,6 +173,8 @@ def load_export(folder: Path, export: Export) -> Exported:
     Raises:
         ModelError: packages are missing, or the runtime cannot read what is there.
     """
+    if not export.runtime.runs:
+        raise ModelError(f"{folder}: {export.can}, and nothing here does; name the model that it was made from")
     kinds: dict[str, type[Any]] = {kind.__name__: kind for kind in (OnnxModel, OpenVinoModel, TranslateModel)}
     try:
         loaded: Exported = kinds[export.runtime.runs](folder, export)

@@ -33,7 +33,7 @@ def export(
     Args:
         recipe: names the data (``data``), on whose first test examples the metric of both is measured; without any only
             answers, milliseconds and bytes are compared.
-        to: onnx, onnx-int8, openvino, ct2, ct2-int8.
+        to: onnx, onnx-int8, openvino, ct2, ct2-int8, gguf. Nothing here runs the last one: it is read back instead.
         output: the new folder [the model's name with the form behind it].
         examples: test examples, at most.
         force: replace an output that was made from something else.
@@ -44,7 +44,8 @@ def export(
         OutputError: the form is not for this kind of model, or the output exists and was made from other inputs.
     """
     from ..exporting.convert import check_form, convert
-    from ..exporting.verify import verify
+    from ..exporting.llama_cpp import FILE, ReadBack, read_back
+    from ..exporting.verify import Verified, verify
     from ..timing.measure import threads
 
     space, base = Workspace.of(recipe), BaseModel(model)
@@ -61,7 +62,11 @@ def export(
     with new_folder(folder) as temporary, progress.bar(f"export to {to}", 2) as bar, threads(1):
         loaded = convert(base, to, temporary)
         bar.advance("written")
-        verified = verify(base, loaded, BaseModel(temporary), to, task, data)
+        verified: ReadBack | Verified
+        if to == "gguf":
+            verified = read_back(temporary / FILE, base, loaded)
+        else:
+            verified = verify(base, loaded, BaseModel(temporary), to, task, data)
         bar.advance("verified")
         record = read_json(temporary / RECORD, OutputError)
         write_json(temporary / RECORD, record | {"result": {"form": to, **verified.plain()}})

@@ -17,6 +17,7 @@ from ..recipe import Recipe
 from ..workspace import Workspace
 
 if TYPE_CHECKING:
+    from ..models.exports import Export
     from ..timing.loaded import Loaded
     from ..timing.measure import Clock, Shapes
     from ..timing.records import LayerRow, Speed, Timed
@@ -70,7 +71,7 @@ def speed(
     bases, where = [BaseModel(name) for name in models], Workspace(Recipe(device=device)).device
     shapes, clock = Shapes(batch_sizes, lengths, new_tokens, rounds), clock_of(where, threads)
     pairs: list[tuple[BaseModel, Runtime]] = [
-        (base, runtime) for base in bases for runtime in ([base.export.form] if base.export else runtimes)
+        (base, runtime) for base in bases for runtime in ([_runtime_of(base.export)] if base.export else runtimes)
     ]
     for base, runtime in pairs:
         _check_runtime(base, runtime, where)
@@ -124,6 +125,17 @@ def _check(
     bad += [f"--runtime: got {r!r}; allowed: {', '.join(RUNTIMES)}" for r in runtimes if r not in RUNTIMES]
     if bad:
         raise RecipeError(bad)
+
+
+def _runtime_of(export: Export) -> Runtime:
+    """What runs an export.
+
+    Raises:
+        InputError: nothing here does.
+    """
+    if export.form == "gguf":
+        raise InputError(f"the export of {export.source} {export.can}, and nothing here does")
+    return export.form
 
 
 def _check_runtime(base: BaseModel, runtime: Runtime, device: str) -> None:

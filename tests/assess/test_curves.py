@@ -15,6 +15,7 @@ from composer.assess.pages.page import write_page
 from composer.assess.settings import Settings
 from composer.errors import ConfigError, DataError, OutputError
 from composer.files.jsonfile import read_json
+from composer.models.folder import BaseModel
 from composer.recipe import Recipe
 from composer.tasks.loss import mean_loss
 
@@ -108,16 +109,26 @@ def test_all_of_it_on_a_translation_model(
     drawn: list[Path] = []  # once, at the end: drawing is slow
     with monkeypatch.context() as patched:
         patched.setattr("composer.assess.pages.page.write_page", lambda folder, **_: drawn.append(folder))
+        for name, value in (("ROUNDS", 7), ("NEW_TOKENS", 2)):
+            patched.setattr(f"composer.assess.measure.runtime.{name}", value)
         outcome = assess(recipe, settings, folder)
-    assert drawn == 4 * [folder]
+    assert drawn == 5 * [folder]
     write_page(folder, pictures=False)
-    assert outcome.summary["parts"] == ["weights", "sensitivity", "curves", "proposal"]
+    assert outcome.summary["parts"] == ["weights", "sensitivity", "curves", "runtime", "proposal"]
     for part in outcome.summary["parts"]:
         held = read_json(folder / f"{part}.json")
         assert (held["what"], held["model"]) == (part, str(t5_folder))
         assert (folder / f"{part}.csv").read_text(encoding="utf-8").count("\n") > 1
     page = (folder / "assess.html").read_text(encoding="utf-8")
     assert "times as fast with masks" in page
+    rows = read_json(folder / "runtime.json")["rows"]
+    assert [(row["form"], row["part"]) for row in rows] == [
+        *(("masked", "prompt"), ("shrunk", "prompt")),
+        *(("masked", "new tokens"), ("shrunk", "new tokens")),
+    ]
+    dense = BaseModel(t5_folder).parameters
+    assert {row["form"]: row["parameters"] < dense for row in rows} == {"masked": False, "shrunk": True}
+    assert all(row["macs"] == 1 if row["form"] == "masked" else row["macs"] > 1.1 for row in rows)
     other = Recipe(model=str(t5_folder), data=str(translation_data), targets=["encoder.*"])
     with pytest.raises(ConfigError, match=r"--sparsity: got 0\.9; the highest of --rates removes 0\.5"):
         assess(other, Settings(rates=(0.5,), sparsity=0.9), tmp_path / "more")

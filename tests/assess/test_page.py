@@ -15,6 +15,7 @@ from matplotlib.transforms import Bbox
 from composer.assess.pages import grids, plots
 from composer.assess.pages.page import NAMES, write_page
 from composer.errors import OutputError
+from composer.timing.by_rate import runtime_note
 from tests.reference.pages import Page
 
 RATES = [0.25, 0.5, 0.9]
@@ -122,7 +123,20 @@ def proposal() -> dict[str, Any]:
     return {"what": "proposal", **HEAD, **losses, **told, "conf": "conf.json"}
 
 
-ALL = {f.__name__: f for f in (weights, sensitivity, curves, calibration, proposal)}
+def runtime() -> dict[str, Any]:
+    shape = {"part": "forward", "batch_size": 8, "length": 20, "parameters": 9000, "bytes": 36000}
+    rows = [
+        {"rate": rate, "removed_share": rate * 0.9, "form": form, **shape}
+        | {"milliseconds": 10 / faster, "milliseconds_dense": 10.0, "macs": 1 / (1 - rate) if form == "shrunk" else 1.0}
+        | {"faster": {"value": faster, "low": faster * 0.9, "high": faster * 1.1, "noisy": form == "masked"}}
+        for rate in (0.25, 0.5)
+        for form, faster in (("masked", 1.01), ("shrunk", 1 + 1.7 * rate))
+    ]
+    note = runtime_note(rows)  # type: ignore[arg-type]
+    return {"what": "runtime", **HEAD, "rows": rows, "clock": "processor", "threads": 1, "new_tokens": 8, "note": note}
+
+
+ALL = {f.__name__: f for f in (weights, sensitivity, curves, runtime, calibration, proposal)}
 
 
 def put(folder: Path, *names: str) -> Path:
@@ -151,6 +165,9 @@ def test_every_part_has_its_section(full: Page) -> None:
         "1.750",
         "36.5",
         "125.0",
+        "Masked models were 1.01 times as fast as the dense one: no gain",
+        "Shrunk at 50%: 1.85 times as fast, 2.00 times by multiplications.",
+        "1.85 (1.67 to 2.04)",
     ):
         assert text in full.html, text
 

@@ -15,16 +15,17 @@ from ...report.kit import components
 from ...report.kit.components import Section, Tile, amount, dig, number, percent, plain, provenance_facts
 from ...report.kit.labels import short_name
 from ..contents import Contents, TargetLoss
-from . import show_curves, show_proposal, show_sensitivity, show_weights
+from . import show_curves, show_proposal, show_runtime, show_sensitivity, show_weights
 from .parts import Part, rise, unit_of
 
 PAGE = "assess.html"
-NAMES = ("proposal", "sensitivity", "curves", "weights", "calibration")
+NAMES = ("proposal", "sensitivity", "curves", "runtime", "weights", "calibration")
 """Files of an assessment, in the order of the page."""
 HINTS = {
     "weights": ("Weights: histograms, cutoffs, outliers", "--parts weights"),
     "sensitivity": ("Sensitivity of every target and head", "--parts sensitivity"),
-    "curves": ("Metric and seconds against the rate", "--parts curves --rates 0:0.9:0.1"),
+    "curves": ("Metric and loss against the rate", "--parts curves --rates 0:0.9:0.1"),
+    "runtime": ("Seconds against the rate, masked and shrunk", "--parts runtime --rates 0.25 0.5 0.75"),
     "calibration": ("Calibration sets against tasks", "--parts calibration --calibration a.jsonl b.jsonl"),
     "proposal": ("A proposal for a wished sparsity", "--parts sensitivity proposal --sparsity 0.5"),
 }
@@ -129,6 +130,7 @@ def _part(path: Path, content: Row, contents: Mapping[str, Row]) -> Part:
         "weights": show_weights.part,
         "sensitivity": show_sensitivity.part,
         "curves": show_curves.part,
+        "runtime": show_runtime.part,
         "calibration": show_curves.calibration_part,
         "proposal": lambda proposal: show_proposal.part(proposal, _targets(cast("Contents", contents))),
     }
