@@ -18,9 +18,13 @@ same workspace share what one of them has loaded; a step that is given a recipe 
 and gives back an :class:`Outcome`; one whose output is there already, made from the same inputs, does nothing. What the
 user can mend is an :class:`InputError`, whose kinds are in ``composer.errors``.
 
-Nothing heavy is imported until a function is called. Public are the names of this module, of ``composer.errors`` and,
-for packages that bring Composer something of their own, of ``composer.plugin``; all other modules are internal and may
-move. A tutorial is in docs/python.md.
+In a training script of your own, with no recipe at all, a pruned model keeps its zeros (docs/learning.md)::
+
+    Trainer(model=model, args=args, train_dataset=data, callbacks=[composer.KeepSparse()]).train()
+
+Nothing heavy is imported until a function is called, or a callback is named. Public are the names of this module, of
+``composer.errors`` and, for packages that bring Composer something of their own, of ``composer.plugin``; all other
+modules are internal and may move. A tutorial is in docs/python.md.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ComposerError",
     "InputError",
+    "KeepSparse",
     "Outcome",
     "Progress",
     "Recipe",
@@ -41,6 +46,7 @@ __all__ = [
     "choose",
     "compare",
     "demo_recipe",
+    "distill_loss",
     "download",
     "evaluate",
     "export",
@@ -58,6 +64,7 @@ __all__ = [
     "show_model",
     "show_scheme",
     "shrink",
+    "sparse",
     "speed",
 ]
 
@@ -81,11 +88,15 @@ if TYPE_CHECKING:
     from .steps.speed import speed
     from .steps.tune_blocks import finetune_blocks
     from .steps.tune_model import finetune_model
+    from .training.callbacks.keep_sparse import KeepSparse
+    from .training.callbacks.loop import sparse
+    from .training.callbacks.teacher import distill_loss
     from .workspace import Workspace, open
 else:
     _WHERE = {
         "ComposerError": "errors:ComposerError",
         "InputError": "errors:InputError",
+        "KeepSparse": "training.callbacks.keep_sparse:KeepSparse",
         "Outcome": "steps.outcome:Outcome",
         "Progress": "progress:Progress",
         "Recipe": "recipe:Recipe",
@@ -94,6 +105,7 @@ else:
         "choose": "steps.choose:choose",
         "compare": "steps.compare:compare",
         "demo_recipe": "steps.run:demo_recipe",
+        "distill_loss": "training.callbacks.teacher:distill_loss",
         "download": "models.hub:download",
         "evaluate": "steps.evaluate:evaluate",
         "export": "steps.export:export",
@@ -111,6 +123,7 @@ else:
         "show_model": "steps.show:show_model",
         "show_scheme": "steps.show:show_scheme",
         "shrink": "steps.shrink:shrink",
+        "sparse": "training.callbacks.loop:sparse",
         "speed": "steps.speed:speed",
     }
     """Public name -> module and name there: what type checkers read above, for everybody else on first use."""

@@ -16,12 +16,22 @@ import composer
 from tests.reference.events import HANGING
 
 ROOT = Path(__file__).parent.parent
-CLASSES = {"ComposerError", "InputError", "Outcome", "Progress", "Recipe", "Workspace"}
+CLASSES = {"ComposerError", "InputError", "KeepSparse", "Outcome", "Progress", "Recipe", "Workspace"}
 FUNCTIONS = {
-    *("build_model", "choose", "compare", "demo_recipe", "download", "evaluate", "export", "finetune_blocks"),
+    *(
+        "build_model",
+        "choose",
+        "compare",
+        "demo_recipe",
+        "distill_loss",
+        "download",
+        "evaluate",
+        "export",
+        "finetune_blocks",
+    ),
     "finetune_model",
     *("generate_config", "generate_scheme", "load", "load_recipe", "open", "plan", "predict", "prune", "run"),
-    *("show_model", "show_scheme", "shrink", "speed"),
+    *("show_model", "show_scheme", "shrink", "sparse", "speed"),
 }
 STRANGERS = (
     *("torch", "numpy", "networkx", "pydantic", "pydantic_core", "yaml", "safetensors", "huggingface_hub"),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..scheme.layout import Layout, Stream
+from ..scheme.layout import Layout, Stream, Target
 from .families import FAMILIES, known_types
 from .family import ModelConfig, leaf, linear
 from .shapes import KEY
@@ -33,21 +34,26 @@ def linear_layout(config: ModelConfig, where: str) -> Layout:
     Raises:
         ModelError: a model that transformers does not know or cannot make, or one without such modules.
     """
-    from torch import nn
-
     model = skeleton(config, where)
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    targets = tuple(
-        linear(path, m.out_features, m.in_features, bias=m.bias is not None, stream=_stream(path, config, type(model)))
-        for path, m in model.named_modules()
-        if isinstance(m, nn.Linear) and uses[id(m.weight)] == 1
-    )
+    targets = own_linears(model, lambda path: _stream(path, config, type(model)))
     if not targets:
         raise ModelError(
             f"{where}: no table for model_type {config['model_type']!r}, and {type(model).__name__} has no nn.Linear "
             f"of its own to prune; families: {', '.join(known_types())}"
         )
     return Layout(str(config["model_type"]), targets, tuple(map(leaf, targets)), listed=False)
+
+
+def own_linears(model: nn.Module, stream: Callable[[str], Stream] = lambda _: "encoder") -> tuple[Target, ...]:
+    """A linear target for every ``nn.Linear`` whose weight is no other module's, in the order of the model."""
+    from torch import nn
+
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return tuple(
+        linear(path, m.out_features, m.in_features, bias=m.bias is not None, stream=stream(path))
+        for path, m in model.named_modules()
+        if isinstance(m, nn.Linear) and uses[id(m.weight)] == 1
+    )
 
 
 def skeleton(config: ModelConfig, where: str) -> nn.Module:

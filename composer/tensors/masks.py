@@ -1,13 +1,12 @@
 """Keep-masks: made from kept units, applied, held during training, measured.
 
 Masks live outside the model's state dict, by parameter name, True where a weight stays. A removed weight
-is exactly 0.0 after every optimiser step: its gradient is masked, and the mask is applied again.
+is exactly 0.0 after every optimiser step: :mod:`.mask_holder` sees to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -65,24 +64,30 @@ def apply(parameters: Mapping[str, Tensor], masks: Masks) -> None:
         parameters[name].masked_fill_(~mask.to(parameters[name].device), 0.0)
 
 
-@contextmanager
-def gradients_masked(model: nn.Module, masks: Masks) -> Iterator[None]:
-    """Within the body gradients of removed weights are 0, so clipping and moments never see them.
+def gradient_masker(mask: Tensor) -> Callable[[Tensor], Tensor]:
+    """A hook for a parameter: its gradient with exactly 0 where a weight is removed, also where it is infinite.
 
-    The caller applies the masks after each optimiser step (weight decay and momentum from before could
-    move a removed weight; :func:`apply` is what makes the zero exact).
+    The product with the mask would make NaN of infinity, which a step in half precision may bring.
     """
-    parameters = dict(model.named_parameters())
-    handles = []
-    for name, mask in masks.items():
-        local = mask.to(parameters[name].device)
-        # The mask is bound as a default: a closure would see the last one of the loop.
-        handles.append(parameters[name].register_hook(lambda gradient, keep=local: gradient * keep))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    gone = ~mask
+    return lambda gradient: gradient.masked_fill(gone, 0.0)
+
+
+def zeros_as_masks(parameters: Mapping[str, Tensor], targets: Iterable[Target]) -> dict[str, Tensor]:
+    """Keep-masks of the zeros that there are: by name, of parameters of these targets that have any.
+
+    A bias is removed where its whole row of the weight is, and itself 0: a head or a neuron that is gone.
+    """
+    masks: dict[str, Tensor] = {}
+    for p in (p for target in targets for p in target.projections):
+        weight = parameters[p.weight].detach()
+        mask = masks.setdefault(p.weight, torch.ones_like(weight, dtype=torch.bool))
+        p.of(mask).copy_(p.of(weight) != 0)
+        if p.bias_name:
+            bias = parameters[p.bias_name].detach()
+            own = masks.setdefault(p.bias_name, torch.ones_like(bias, dtype=torch.bool))
+            p.bias_of(own).copy_(p.of(mask).any(1) | (p.bias_of(bias) != 0))
+    return {name: mask for name, mask in masks.items() if not bool(mask.all())}
 
 
 def zeros_per_target(model: nn.Module, layout: Layout) -> dict[str, tuple[int, int]]:

@@ -43,9 +43,12 @@ class Answers:
         return loss, logits
 
 
-def divergence(logits: Tensor, target: Tensor, asked: Tensor | None = None) -> Tensor:
-    """``KL(target ‖ logits)`` of (..., classes), the mean over rows that are ``asked`` (..., bool), else over all."""
+def divergence(logits: Tensor, target: Tensor, asked: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+    """``T² · KL(target ‖ logits)`` of (..., classes), the mean over rows that are ``asked`` (..., bool), else over all.
+
+    Both distributions are softened by the temperature T; its square keeps gradients as large as at T = 1.
+    """
     if asked is not None:
         logits, target = logits[asked], target[asked]
-    own, base = (F.log_softmax(x.flatten(0, -2), -1) for x in (logits, target))
-    return F.kl_div(own, base, log_target=True, reduction="batchmean")
+    own, base = (F.log_softmax(x.flatten(0, -2) / temperature, -1) for x in (logits, target))
+    return F.kl_div(own, base, log_target=True, reduction="batchmean") * temperature**2

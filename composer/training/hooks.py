@@ -30,7 +30,7 @@ class TrainingHooks(TrainerCallback, ABC):
     A subclass says what is trained. In each step come :meth:`before_step`, the forward and backward pass, clipping,
     :meth:`before_update`, the optimiser and :meth:`after_update`. When :meth:`before_update` is called the Trainer has
     clipped already, by a norm in which gradients of removed weights would count: they are masked as they arise, by
-    hooks on the parameters (:func:`composer.tensors.masks.gradients_masked`).
+    hooks on the parameters (:class:`composer.tensors.mask_holder.MaskHolder`).
     """
 
     def __init__(self, settings: ModelSettings, work: Path, bar: Bar, patience: int | None = None) -> None:

@@ -23,6 +23,7 @@ from ..progress import SILENT, Bar, Progress
 from ..tasks.loss import mean_loss
 from ..tasks.task import Examples, Task
 from ..tensors.batches import batch_indices
+from ..tensors.masks import gradient_masker
 from ..tensors.parameters import parameters_of, set_values
 from .distillation import Answers
 from .hooks import TrainingHooks
@@ -156,7 +157,7 @@ class JointHooks(TrainingHooks):
         """
 
         def masker(name: str) -> Any:
-            return lambda gradient: gradient * self._masks[name] if name in self._masks else gradient
+            return lambda gradient: gradient_masker(self._masks[name])(gradient) if name in self._masks else gradient
 
         handles = [p.register_hook(masker(name)) for name, p in parameters_of(model).items() if p.requires_grad]
         try:

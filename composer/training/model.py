@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..progress import SILENT, Bar, Progress
 from ..tasks.loss import mean_loss
 from ..tasks.task import Examples, Task
-from ..tensors import masks as keep_masks
+from ..tensors.mask_holder import MaskHolder
 from ..tensors.parameters import parameters_of
 from .distillation import Answers
 from .hooks import TrainingHooks
@@ -47,30 +47,30 @@ def tune_model(
     Returns:
         The rows and the best loss; step 0 counts as a candidate, so the result is never worse than the start.
     """
-    with progress.bar(label, settings.steps) as bar, keep_masks.gradients_masked(model, masks):
-        hooks = MaskedHooks(task, valid, masks, settings, work, bar)
+    holder = MaskHolder(parameters_of(model), masks)
+    with progress.bar(label, settings.steps) as bar, holder:
+        hooks = MaskedHooks(task, valid, holder, settings, work, bar)
         return train_whole(model, task, train, hooks, answers)
 
 
 class MaskedHooks(TrainingHooks):
     """Removed weights stay removed.
 
-    Their gradients are masked while this loop runs (:func:`composer.tensors.masks.gradients_masked`), so that clipping
-    and moments never see them; weight decay, rounding or a NaN may still move them, so after every update they are set
-    to exactly 0. Validation and checkpoints come after that.
+    Their gradients are masked while this loop runs, and after every update they are set to exactly 0
+    (:class:`composer.tensors.mask_holder.MaskHolder`). Validation and checkpoints come after that.
     """
 
     def __init__(
         self,
         task: Task,
         valid: Examples,
-        masks: Mapping[str, Tensor],
+        holder: MaskHolder,
         settings: ModelSettings,
         work: Path,
         bar: Bar,
     ) -> None:
         super().__init__(settings, work, bar)
-        self.task, self.valid, self.masks = task, valid, masks
+        self.task, self.valid, self.holder = task, valid, holder
 
     def measure(self, model: nn.Module, step: int) -> float:
         """Mean loss on the validation split."""
@@ -78,4 +78,4 @@ class MaskedHooks(TrainingHooks):
 
     def after_update(self, model: nn.Module) -> None:
         """Set removed weights to exactly 0 again."""
-        keep_masks.apply(parameters_of(model), self.masks)
+        self.holder.apply()

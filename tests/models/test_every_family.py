@@ -25,7 +25,7 @@ from composer.scheme.configurations import Configurations, match_targets, resolv
 from composer.scheme.graph import Scheme, build_scheme
 from composer.steps.show import show_model
 from composer.tasks.task import Batch, Examples, Feature
-from composer.tensors import masks
+from composer.tensors.mask_holder import MaskHolder
 from composer.training.blocks import TRAINERS
 from composer.training.blocks.tuner import BlockSettings, BlockTuner
 from composer.training.blocks.waves import Waves
@@ -186,7 +186,7 @@ def test_a_removed_head_is_gone_from_what_the_out_projection_reads(base: BaseMod
         assert len(alive) == a.queries // 2
         dead = [h * a.keys // a.queries for h in range(a.queries) if h not in alive]
         assert sorted(set(dead)) == heads.lowest_groups(model, a, a.keys // 2)
-    with masks.gradients_masked(pruned, keep):
+    with MaskHolder(dict(pruned.named_parameters()), keep):
         task.loss(pruned, batch)[0].backward()
     parameters = dict(pruned.named_parameters())
     for name, mask in keep.items():

@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from composer.models.family import attention, linear
 from composer.scheme.layout import Layout, Projection, Target
 from composer.tensors import masks
+from composer.tensors.mask_holder import MaskHolder
 
 
 def attention_target(*, bias: bool = True) -> Target:
@@ -142,7 +143,7 @@ def test_held_masks_gradients_only_of_removed_weights() -> None:
     model(inputs).pow(2).sum().backward()
     free = model.weight.grad.clone()
     model.zero_grad()
-    with masks.gradients_masked(model, mask):
+    with MaskHolder(dict(model.named_parameters()), mask):
         model(inputs).pow(2).sum().backward()
 
     assert torch.equal(model.weight.grad, free * keep)
@@ -155,7 +156,7 @@ def test_held_ends_with_its_body() -> None:
     model, mask = training(keep)
 
     def fail() -> None:
-        with masks.gradients_masked(model, mask):
+        with MaskHolder(dict(model.named_parameters()), mask):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -169,12 +170,12 @@ def test_held_and_applied_masks_survive_training(optimizer: type[torch.optim.Opt
     keep = torch.rand(3, 4, generator=torch.Generator().manual_seed(1)) > 0.5
     model, mask = training(keep)
     stepper = optimizer(model.parameters(), lr=0.1, weight_decay=0.1)  # type: ignore[call-arg]
-    with masks.gradients_masked(model, mask):
+    with MaskHolder(dict(model.named_parameters()), mask) as holder:
         for _ in range(5):
             stepper.zero_grad()
             model(torch.randn(5, 4)).pow(2).sum().backward()
             stepper.step()
-            masks.apply(dict(model.named_parameters()), mask)
+            holder.apply()
             assert model.weight[~keep].tolist() == [0.0] * int((~keep).sum())
     assert not masks.violations(dict(model.named_parameters()), mask)
 

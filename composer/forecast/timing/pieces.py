@@ -21,6 +21,8 @@ from ...scheme.graph import Node
 from ...steps.settings import model_settings
 from ...tasks.task import Examples
 from ...tensors import masks
+from ...tensors.mask_holder import MaskHolder
+from ...tensors.parameters import parameters_of
 from ...training.blocks import TRAINERS
 from ...training.blocks.stepping import Stepping
 from ...training.blocks.trainer import BlockSettings, Job
@@ -149,9 +151,9 @@ class Pieces(ClosedForms):
     def step(self, batch_size: int) -> Sequence[float]:
         """A step of the middle configuration, by the real training loop."""
         keep = self.masks(self._middle)
-        with TemporaryDirectory() as folder, masks.gradients_masked(self.model, keep):
+        with TemporaryDirectory() as folder, MaskHolder(parameters_of(self.model), keep) as holder:
             loop = self._loop(batch_size), Path(folder), Bar()
-            hooks = TimedAlone(self.space.task, self._hardly_any, keep, *loop, synchronised=self.synchronised)
+            hooks = TimedAlone(self.space.task, self._hardly_any, holder, *loop, synchronised=self.synchronised)
             return self._trained(hooks)
 
     def joint(self, batch_size: int) -> Sequence[float]:

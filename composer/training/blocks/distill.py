@@ -54,11 +54,11 @@ class Distill(Stepping):
         for name, mask in self.masks.items():
             gradient = self.parameters[name].grad
             if gradient is not None:
-                gradient.mul_(mask)
+                gradient.masked_fill_(~mask, 0.0)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         self.optimizer.step()
         self.schedule.step()
-        # Without gradient and decay they have not moved, unless a gradient was infinite: infinity times 0 is NaN.
+        # Without gradient and decay they have not moved, unless clipping by an infinite norm has made NaN of all.
         keep_masks.apply(self.parameters, self.masks)
         return float(loss.detach())
 
