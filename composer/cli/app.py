@@ -30,7 +30,7 @@ ABOUT = "Make many pruned versions of one Transformer, for less work than making
 COMMANDS: dict[str, tuple[str, str]] = {
     "download": ("runs:download", "Bring a base model from the hub into a folder."),
     "generate-config": ("scheme:generate_config", "Write pruning configurations from lists of rates."),
-    "choose": ("choose:choose", "Choose what each layer keeps, for wished speeds, sizes or losses."),
+    "choose": ("choose:choose", "Choose what each layer keeps, for a wished speed or size."),
     "generate-scheme": ("scheme:generate_scheme", "Plan which pieces the configurations share."),
     "show": ("scheme:show", "Show a scheme or a model as a table and a picture."),
     "plan": ("plan:plan", "Tell beforehand what a run takes and whether it pays."),

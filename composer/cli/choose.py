@@ -78,7 +78,7 @@ def choose(
     force: Force = False,
     common: Common = COMMON,
 ) -> None:
-    """Choose what each layer keeps, for wished speeds, sizes or losses.
+    """Choose what each layer keeps, for a wished speed or size.
 
     Each wish becomes one configuration of conf.json, in heads and neurons. One
     pass over training examples tells what every attention and feed-forward

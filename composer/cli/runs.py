@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from . import tables
+from .choose import WISHES, Wishes
 from .compared import comparison
 from .options import (
     COMMON,
@@ -98,6 +99,7 @@ def run(
         bool | None, Parameter(help="At the end shrink every model, evaluate and time it beside the base model [no].")
     ] = None,
     rates: Generating = GENERATING,
+    wishes: Wishes = WISHES,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
     blocks: RunBlockTraining = RUN_BLOCK_TRAINING,
@@ -111,18 +113,20 @@ def run(
 
     Configurations, scheme, pruning, block-level and model-level fine-tuning,
     evaluation, comparison and report. A run that was killed goes on where it
-    was when it is started again.
+    was when it is started again. With a wish (--speedup 1.5 2 3) instead of
+    rates it makes a family of small models, and trains no baselines.
 
     Example
 
         compose run --dry-run
+        compose run sst2.yaml --speedup 1.5 2 3
         compose run t5.yaml -o t5-run
         compose run t5.yaml --steps 200 --seed 1
     """
     check_rates(config, rates)
     source = recipe_file(file, common.recipe)
     common = replace(common, recipe=source)
-    flags = (rates, training, blocks, comparing, data, machine)
+    flags = (rates, wishes, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
     fields |= {"dead_columns": dead_columns, "sweep": sweep, "shrink": shrink, "block_levels": levels(block_levels)}
     from composer.steps.run import with_best

@@ -61,10 +61,20 @@ def choose(
     fresh = not same_json(path, content.model_dump(exclude_none=True), force)
     summary = chooser.summary(asked, choices)
     file = path.with_name("choice.json")
-    write_json(file, {**summary, "provenance": record(chooser.inputs, recipe=space.resolved())})
+    told = {**summary, "provenance": record(chooser.inputs, recipe=space.resolved())}
+    write_json(file, told)
+    _draw(told, file)
     if fresh:
         write_configurations(path, content)
     return Outcome(path, fresh, {**summary, "choice": str(file)})
+
+
+def _draw(told: Mapping[str, Any], file: Path) -> None:
+    """The page and the picture beside ``choice.json``."""
+    from ..report.choices import draw, write_page_of
+
+    write_page_of(told, file.with_suffix(".html"))
+    draw(told, file.with_suffix(".png"))
 
 
 class _Chooser:
@@ -122,6 +132,7 @@ class _Chooser:
             {
                 "wish": {**wish.asked, **({"loss_at_most": wish.loss} if wish.loss else {})},
                 **self._row(choice, faster[i]),
+                "steps": self._steps(choice, same),
                 "uniform": self._row(same, faster[len(choices) + i]),
             }
             for i, (wish, choice, same) in enumerate(zip(asked, choices, even, strict=True))
@@ -135,6 +146,15 @@ class _Chooser:
             "dense": self.loss({}) if self.measure else None,
             "metric": self.space.task.main_metric,
             "times": times.plain() if times else None,
+        }
+
+    def _steps(self, choice: Choice, even: Choice) -> dict[str, float]:
+        """What each step of choosing brought: validation losses."""
+        if not self.measure:
+            return {}
+        return {
+            "uniform": self.loss(self.menu.specs(even))["loss"],
+            "table and program": self.loss(self.menu.specs(choice))["loss"],
         }
 
     def _row(self, choice: Choice, faster: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import RecipeError
 from ..progress import SILENT, Progress
 from ..recipe import Recipe, load_recipe, merged
 from ..workspace import Given, Workspace
 from .build_model import build_model
+from .choose import choose
 from .compare import compare, comparison_file
 from .configure import generate_config, generate_scheme, take_config
 from .outcome import Outcome
@@ -43,11 +45,23 @@ def with_best(recipe: Recipe) -> Recipe:
 
 
 def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> Outcome:
-    """All steps of one recipe, from ``conf.json`` to ``report.html``."""
+    """All steps of one recipe, from ``conf.json`` to ``report.html``.
+
+    A recipe with wishes (:mod:`composer.choosing.wishes`) asks for a family of small models, not for a comparison: its
+    configurations are chosen, no baselines are trained, and the models are shrunk, evaluated and timed.
+
+    Raises:
+        RecipeError: wishes and rates in one recipe.
+    """
     space = Workspace.of(recipe)
+    wished = space.recipe.wishes_anything and not space.recipe.config
+    if wished and (both := sorted(RATE_FIELDS & space.recipe.model_fields_set)):
+        raise RecipeError(f"{both[0].replace('_', '-')}: not together with wishes, which say what goes; leave one out")
     space.folder.mkdir(parents=True, exist_ok=True)
     if space.recipe.config:
         take_config(space, space.recipe.config, force=force)
+    elif wished:
+        choose(space, force=force, progress=progress)
     elif force or not space.conf.is_file() or RATE_FIELDS & space.recipe.model_fields_set:
         generate_config(space, force=force)
     generate_scheme(space, force=force)
@@ -55,11 +69,16 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     finetune_blocks(space, force=force, progress=progress)
     for i in range(len(space.scheme().roots)):
         build_model(space, i, force=force)
-    compared = compare(space, force=force, progress=progress)
-    if not space.recipe.shrink:
+    compared = compare(space, train=not wished, force=force, progress=progress)
+    if not _shrinks(space.recipe):
         return compared
     small = shrunk_models(space, force=force, progress=progress)
     return replace(compared, summary={**compared.summary, "shrunk": small})
+
+
+def _shrinks(recipe: Recipe) -> bool:
+    """Whether models end really smaller: who wishes for speed or size wants that, unless the recipe says no."""
+    return recipe.shrink or (recipe.wishes_anything and not recipe.config and "shrink" not in recipe.model_fields_set)
 
 
 def plan(recipe: Given) -> list[dict[str, Any]]:
@@ -67,8 +86,11 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
     space = Workspace.of(recipe)
     n = len(space.scheme().roots) if space.conf_prune.is_file() else "all"
     composed = space.built_model(n - 1 if isinstance(n, int) else 0)
+    wished = space.recipe.wishes_anything and not space.recipe.config
     rows = [
-        ("generate-config", f"rates to {space.conf}", space.conf),
+        ("choose", f"heads and neurons for every wish, {space.conf}", space.conf)
+        if wished
+        else ("generate-config", f"rates to {space.conf}", space.conf),
         ("generate-scheme", f"the graph, {space.conf_prune}", space.conf_prune),
         ("prune", f"every variant once, {space.pruned}", space.pruned),
         ("finetune --level block", f"every block once, {space.finetuned}", space.finetuned),
@@ -79,12 +101,14 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
         ),
         (
             "compare",
-            "baselines, composed models and the dense model, fine-tuned and measured",
+            "composed models and the dense model, measured"
+            if wished
+            else "baselines, composed models and the dense model, fine-tuned and measured",
             comparison_file(space),
         ),
         ("report", f"{space.folder / 'report.html'}", space.folder / "report.html"),
     ]
-    if space.recipe.shrink:
+    if _shrinks(space.recipe):
         rows.append(
             ("shrink", f"{n} small models, evaluated and timed, {space.folder / 'models'}", space.result_named("speed"))
         )

@@ -51,8 +51,12 @@ def _timed(space: Workspace, bases: list[BaseModel], names: list[str], force: bo
         if [entry.fingerprint for entry in found.entries] == [base.fingerprint for base in bases]:
             return found
     path.parent.mkdir(parents=True, exist_ok=True)
-    how: dict[str, Any] = {"lengths": (LENGTH,), "rounds": ROUNDS, "memory": False, "device": space.device}
-    return speed(names, batch_sizes=BATCH_SIZES, **how, output=path, progress=progress)
+    how: dict[str, Any] = {"batch_sizes": BATCH_SIZES, "lengths": (LENGTH,), "rounds": ROUNDS}
+    if space.recipe.wishes_anything:  # timed as it was wished
+        time = space.recipe.time
+        how = {"batch_sizes": (time.batch_size,), "lengths": (time.length,), "rounds": time.repeat}
+        how |= {"new_tokens": time.new_tokens, "threads": time.threads}
+    return speed(names, **how, memory=False, device=space.device, output=path, progress=progress)
 
 
 def _row(i: int, name: str, result: dict[str, Any], timed: Speed) -> dict[str, Any]:

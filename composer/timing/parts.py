@@ -89,7 +89,7 @@ class PartTimer:
         found = np.linalg.lstsq(scaled, np.ones(len(designs)), rcond=None)[0]
         rest, known = max(0.0, float(found[0])), dict(zip(places, found[1:].clip(0), strict=True))
         curves = {
-            kind: Curve(own, [0.0, *(float(known[kind, width]) for width in own if width)])
+            kind: Curve(own, rising([0.0, *(float(known[kind, width]) for width in own if width)]))
             for kind, own in widths.items()
         }
         return Times(
@@ -187,6 +187,22 @@ def steadied(spent: Sequence[Sequence[float]]) -> list[list[float]]:
     times = np.array(spent)
     rounds = np.exp(np.log(times).mean(axis=0))
     return [list(map(float, own)) for own in times / (rounds / np.median(rounds))]
+
+
+def rising(values: Sequence[float]) -> list[float]:
+    """The nearest values that never fall, by pooling neighbours that do (isotonic regression): more takes no less time.
+
+    >>> rising([0.0, 2.0, 1.0, 3.0])
+    [0.0, 1.5, 1.5, 3.0]
+    """
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        total, count = value, 1
+        while pools and pools[-1][0] / pools[-1][1] > total / count:
+            before, many = pools.pop()
+            total, count = total + before, count + many
+        pools.append((total, count))
+    return [total / count for total, count in pools for _ in range(count)]
 
 
 def _nearest(widths: Sequence[int], wanted: float) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import composer
+from composer.errors import RecipeError
 from composer.files.jsonfile import read_json
 from composer.models.folder import BaseModel
+from composer.recipe import TimeOptions
 from composer.shrinking import verify
 from composer.shrinking.verify import answers, compared
 from composer.steps import shrunk_models
@@ -52,3 +54,26 @@ def test_rates_become_small_models_with_their_metric_speed_and_size(
     assert plan(work)[-1]["done"]
     again = run(work)
     assert again.summary["shrunk"][1:] == [first, second]
+
+
+def test_wishes_become_a_family_of_small_models_without_baselines(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        verify, "verify", lambda masked, small: compared(*(answers(BaseModel(one).load()) for one in (masked, small)))
+    )
+    rates = recipe(distilbert_folder, classification_data, tmp_path / "work")
+    with pytest.raises(RecipeError, match="attention: not together with wishes"):
+        run(rates.model_copy(update={"keep_macs": [0.5]}))
+    given: dict[str, Any] = {name: getattr(rates, name) for name in ("model", "data", "folder", "finetune")}
+    given |= {"keep-macs": [0.6, 0.3], "calibration_size": 16, "valid_size": 16}
+    work = with_best(composer.Recipe(**given, time=TimeOptions(length=8, repeat=7)))
+    done = run(work).summary
+    base, first, second = done["shrunk"]
+    assert base["parameters"] > first["parameters"] > second["parameters"]
+    assert [row["keep_macs"] for row in (one["wish"] for one in read_json(work.folder / "choice.json")["choices"])] == [
+        0.6,
+        0.3,
+    ]
+    assert not list((work.folder / "models").glob("baseline*"))
+    assert [step["step"] for step in plan(work)][:1] == ["choose"]
