@@ -172,6 +172,8 @@ class Recipe(Options, DataOptions, WishOptions):
 
     time: TimeOptions = TimeOptions()
     """``choose``: the shape of input for which models are to be fast, and where they run."""
+    search: Annotated[int, Field(ge=0)] = 0
+    """``choose``: how many composed models are tried for each wish, beyond what the tables say."""
 
     shrink: bool = False
     """``run``: at the end every model is shrunk, evaluated and timed beside the base model."""

@@ -62,25 +62,24 @@ class Menu:
         self.units, self.measured, self.times = units, measured, times
         self.names = [name for name in WORDS if name != "seconds" or times]
 
-    def choose(self, wish: Wish, tighter: float = 1.0) -> Choice:
-        """The widths that keep within the wish and cost the loss least.
+    def budgets(self, wish: Wish) -> dict[str, float]:
+        """Resource -> what all parts together may take of it."""
+        return {name: part * self.whole[name] - self.rest[name] for name, part in self._parts(wish).items()}
 
-        Args:
-            tighter: the wish's parts are multiplied by this.
+    def choose(self, wish: Wish) -> Choice:
+        """The widths that keep within the wish and cost the loss least.
 
         Raises:
             ConfigError: no widths keep within it.
         """
-        budgets = {
-            name: part * tighter * self.whole[name] - self.rest[name] for name, part in self._parts(wish).items()
-        }
+        budgets = self.budgets(wish)
         for name, budget in budgets.items():
             if budget < sum(min(part.costs[name]) for part in self.parts):
                 raise ConfigError(f"{wish}: nobody can meet it: {self._least(name)}")
         chosen = best_widths(self.parts, budgets)
         if chosen is None:
             raise ConfigError(f"{wish}: nobody can meet all of it at once; each by itself can be met")
-        return self._choice(chosen)
+        return self.choice(chosen)
 
     def uniform(self, wish: Wish) -> Choice:
         """The same part of every attention and feed-forward, as large as the wish allows."""
@@ -157,9 +156,14 @@ class Menu:
         for units in self.units:
             counts = widths(units)
             chosen.append(min(range(len(counts)), key=lambda k: (abs(counts[k] - part * units.count), k)))
-        return self._choice(chosen)
+        return self.choice(chosen)
 
-    def _choice(self, chosen: Sequence[int]) -> Choice:
+    def indices(self, choice: Choice) -> tuple[int, ...]:
+        """Which of its widths each part has."""
+        return tuple(widths(units).index(choice.kept[units.path]) for units in self.units)
+
+    def choice(self, chosen: Sequence[int]) -> Choice:
+        """The configuration in which each part has the width of this index."""
         pairs = list(zip(self.parts, chosen, strict=True))
         left = {n: (sum(p.costs[n][k] for p, k in pairs) + self.rest[n]) / self.whole[n] for n in self.names}
         kept = {u.path: widths(u)[k] for u, k in zip(self.units, chosen, strict=True)}

@@ -70,6 +70,10 @@ def choose(
     measure: Annotated[
         bool, Parameter(negative="--no-measure", help="Measure each choice, and a uniform one of equal size [yes].")
     ] = True,
+    search: Annotated[
+        Whole | None,
+        Parameter(metavar="N", help="Composed models that are tried for each wish, from calibration data [0]."),
+    ] = None,
     calibration_size: Annotated[Whole | None, Parameter(help="Training examples that are looked at [512].")] = None,
     device: Device = None,
     data: Data = DATA,
@@ -95,7 +99,7 @@ def choose(
     """
     from composer.steps.choose import choose as work
 
-    machine = {"calibration_size": calibration_size, "device": device}
+    machine = {"search": search, "calibration_size": calibration_size, "device": device}
     with session(common, data, wishes, timing, model=model, seed=seed, **machine) as (recipe, console):
         outcome = work(recipe, output=output, measure=measure, force=force, progress=console.progress)
         console.show(outcome, _shown(outcome.summary, str(outcome.output)))
@@ -119,6 +123,8 @@ def _shown(told: Any, output: str) -> Shown:
         sheet.add_row(_wish(row["wish"]), *cells)
     yield sheet
     yield _kept(rows)
+    if (blocks := told["blocks"])["different"] < blocks["all"]:
+        yield f"{blocks['different']} different pruned parts serve the {blocks['all']} that all configurations have"
     yield f"{output}: {len(rows)} configurations; go on with compose generate-scheme"
 
 

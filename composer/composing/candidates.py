@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+from torch.nn import functional
+
 from ..scheme.configurations import Assignment
-from ..tasks.loss import mean_loss
+from ..tasks.loss import loss_and_logits, mean_loss
+from ..tasks.task import input_lengths
+from ..tensors.batches import by_length
+from ..tensors.forward import answering, to_device_of
 from ..tensors.parameters import replaced
 from .model_pruner import ModelPruner
 
@@ -13,7 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..calibration.sample import Calibration
-    from ..tasks.task import Examples, Task
+    from ..tasks.task import Batch, Examples, Task
+
+BATCH = 64
+"""Examples that are run at once."""
 
 
 class Candidates:
@@ -37,11 +48,53 @@ class Candidates:
             criterion: decides which units go.
             damping, seed, dead_columns: as for :class:`.model_pruner.ModelPruner`.
         """
-        self.model, self.task, self.criterion = model, task, criterion
+        self.model, self.task, self.criterion, self.calibration, self.seed = model, task, criterion, calibration, seed
+        self._bases: dict[int, list[tuple[Batch, Tensor | None]]] = {}
         self.parameters = dict(model.named_parameters())
         self.pruner = ModelPruner(
             calibration.layout, self.parameters, calibration, damping=damping, seed=seed, dead_columns=dead_columns
         )
+
+    def divergence(self, assigned: Assignment, count: int) -> float:
+        """How far a configuration's answers are from the base model's on so many examples of the calibration sample.
+
+        The mean Kullback-Leibler divergence of the answers that are asked for; of a task without logits of classes its
+        own loss. The examples are the first ones in an order that the seed draws.
+        """
+        weights = self.pruner.prune(assigned, self.criterion, repair=True)[0]
+        with torch.no_grad():
+            wanted = self._wanted(count)
+            total, answers = 0.0, 0
+            with replaced(self.parameters, weights), answering(self.model):
+                for batch, logs in wanted:
+                    loss, n, found = self._answers(batch)
+                    if logs is None or found is None:
+                        total, answers = total + float(loss) * n, answers + n
+                        continue
+                    total += float(functional.kl_div(found, logs, reduction="sum", log_target=True))
+                    answers += len(logs)
+        return total / max(1, answers)
+
+    def _wanted(self, count: int) -> list[tuple[Batch, Tensor | None]]:
+        """Batches with the base model's answers as log chances; kept, since each count is asked for again and again."""
+        if count not in self._bases:
+            every = [i for chosen in self.calibration.indices for i in chosen]
+            random.Random(self.seed).shuffle(every)
+            features = [self.calibration.data.features[i] for i in every[:count]]
+            order = by_length(input_lengths(features), BATCH)
+            batches = [to_device_of(self.model, self.task.collate([features[i] for i in own])) for own in order]
+            with answering(self.model):
+                self._bases[count] = [(batch, self._answers(batch)[2]) for batch in batches]
+        return self._bases[count]
+
+    def _answers(self, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
+        """The loss, what it is a mean over, and log chances of the answers that are asked for, (answers, classes)."""
+        loss, count, logits = loss_and_logits(self.model, self.task, batch)
+        if logits is None or logits.shape[-1] == 1:
+            return loss, count, None
+        asked = self.task.asked(batch)
+        rows = logits[asked] if asked is not None else logits.flatten(0, -2)
+        return loss, count, rows.float().log_softmax(-1)
 
     def loss(self, assigned: Assignment, examples: Examples) -> dict[str, float]:
         """Loss and main metric of a configuration on a split."""

@@ -9,12 +9,13 @@ from typing import Any
 
 from .. import __version__
 from ..choosing.choice import CRITERION, Choice, Measured, Menu
+from ..choosing.search import prefer_shared, search
 from ..choosing.wishes import Wish, read_wishes
 from ..errors import ConfigError
 from ..files.journal import Journal
 from ..files.jsonfile import write_json
 from ..files.records import record
-from ..progress import SILENT, Progress
+from ..progress import SILENT, Bar, Progress
 from ..scheme.configurations import Assignment, Configurations, write_configurations
 from ..shrinking.units import Units, units_of
 from ..workspace import Given, Workspace
@@ -54,12 +55,13 @@ def choose(
     asked = read_wishes(space.recipe)
     path = output or space.conf
     chooser = _Chooser(space, path.parent, asked, measure=measure, force=force, progress=progress)
-    choices = [chooser.choose(wish) for wish in asked]
+    programmed = [chooser.choose(wish) for wish in asked]
+    choices = chooser.searched(asked, programmed)
     content = Configurations(
         model=space.stored_name(path.parent), configurations=[{**chooser.menu.specs(choice)} for choice in choices]
     )
     fresh = not same_json(path, content.model_dump(exclude_none=True), force)
-    summary = chooser.summary(asked, choices)
+    summary = chooser.summary(asked, choices, programmed)
     file = path.with_name("choice.json")
     told = {**summary, "provenance": record(chooser.inputs, recipe=space.resolved())}
     write_json(file, told)
@@ -108,6 +110,12 @@ class _Chooser:
             raise ConfigError(f"{wish}: nobody can meet it: the least loss found is {loss:.4g}, not {limit:.4g}")
         return choice
 
+    def _blocks(self, choices: Sequence[Choice]) -> dict[str, int]:
+        """How many pruned parts all configurations have, and how many of them are different ones."""
+        whole = {units.path: units.count for units in self.units}
+        every = [(path, kept) for c in choices for path, kept in c.kept.items() if kept < whole[path]]
+        return {"all": len(every), "different": len(set(every))}
+
     def _fastest(self, wish: Wish, limit: float) -> Choice:
         """The fastest model whose measured loss is within the limit, found by halving."""
         best = self.menu.choose(Wish({"speedup": 1.0}))
@@ -121,7 +129,42 @@ class _Chooser:
                 bar.advance(f"{low:.2f} times as fast")
         return best
 
-    def summary(self, asked: Sequence[Wish], choices: Sequence[Choice]) -> dict[str, Any]:
+    def searched(self, asked: Sequence[Wish], choices: Sequence[Choice]) -> list[Choice]:
+        """The choices after the search that the recipe asks for; the validation split decides between before and after.
+
+        Wishes come one after the other, and among nearly equal candidates those are preferred that share blocks with
+        the choices made before.
+        """
+        budget, made = self.space.recipe.search, list[Choice]()
+        if not budget:
+            return list(choices)
+        with self.progress.bar("search", budget * len(choices)) as bar:
+            for wish, choice in zip(asked, choices, strict=True):
+                limits = self.menu.budgets(wish if wish.asked else Wish({"speedup": 1 / choice.left["seconds"]}))
+                found = search(
+                    self.menu.parts,
+                    limits,
+                    self.menu.indices(choice),
+                    lambda widths, sample: self._fitness(widths, sample, bar),
+                    budget,
+                    self.space.recipe.seed,
+                )
+                after = self.menu.choice(prefer_shared(found, [self.menu.indices(one) for one in made]))
+                both = [self.loss(self.menu.specs(one))["loss"] for one in (choice, after)]
+                made.append(after if both[1] < both[0] else choice)
+        return made
+
+    def _fitness(self, widths: Sequence[int], sample: float, bar: Bar) -> float:
+        """How far a candidate's answers are from the base model's on a part of the calibration sample."""
+        count = max(1, round(sample * self.space.recipe.calibration_size))
+        assigned = self.menu.specs(self.menu.choice(widths))
+        row = self.journal.row(
+            ("fitness", count, list(widths)), lambda: {"value": self.models.divergence(assigned, count)}
+        )
+        bar.advance(f"{row['value']:.4g}")
+        return float(row["value"])
+
+    def summary(self, asked: Sequence[Wish], choices: Sequence[Choice], programmed: Sequence[Choice]) -> dict[str, Any]:
         """What is told of the choices, with the uniform ones beside them."""
         even = [
             self.menu.uniform(wish if wish.asked else Wish({"speedup": 1 / choice.left["seconds"]}))
@@ -132,7 +175,7 @@ class _Chooser:
             {
                 "wish": {**wish.asked, **({"loss_at_most": wish.loss} if wish.loss else {})},
                 **self._row(choice, faster[i]),
-                "steps": self._steps(choice, same),
+                "steps": self._steps(uniform=same, program=programmed[i], search=choice),
                 "uniform": self._row(same, faster[len(choices) + i]),
             }
             for i, (wish, choice, same) in enumerate(zip(asked, choices, even, strict=True))
@@ -146,16 +189,13 @@ class _Chooser:
             "dense": self.loss({}) if self.measure else None,
             "metric": self.space.task.main_metric,
             "times": times.plain() if times else None,
+            "blocks": self._blocks(choices),
         }
 
-    def _steps(self, choice: Choice, even: Choice) -> dict[str, float]:
+    def _steps(self, **steps: Choice) -> dict[str, float]:
         """What each step of choosing brought: validation losses."""
-        if not self.measure:
-            return {}
-        return {
-            "uniform": self.loss(self.menu.specs(even))["loss"],
-            "table and program": self.loss(self.menu.specs(choice))["loss"],
-        }
+        left = {name: choice for name, choice in steps.items() if name != "search" or self.space.recipe.search}
+        return {n: self.loss(self.menu.specs(c))["loss"] for n, c in left.items()} if self.measure else {}
 
     def _row(self, choice: Choice, faster: Mapping[str, Any] | None) -> dict[str, Any]:
         measured = self.loss(self.menu.specs(choice)) if self.measure else None

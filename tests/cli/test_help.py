@@ -119,7 +119,18 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
     flags |= options.COMPARING.given().keys() | options.GENERATING.given().keys()
     flags |= WISHES.given().keys() | TIMING.given().keys()
     # Single flags, and the folder, which `run -o` gives.
-    flags |= {"model", "config", "criterion", "dead_columns", "sweep", "block_levels", "folder", "card_data", "shrink"}
+    flags |= {
+        "model",
+        "config",
+        "criterion",
+        "dead_columns",
+        "sweep",
+        "block_levels",
+        "folder",
+        "card_data",
+        "shrink",
+        "search",
+    }
     assert flags == {*Recipe.model_fields}
 
 

@@ -11,10 +11,11 @@ import pytest
 
 import composer
 from composer.choosing import times
+from composer.composing.candidates import Candidates
 from composer.errors import ConfigError, InputError
 from composer.models.folder import BaseModel
 from composer.recipe import Recipe, TimeOptions
-from composer.scheme.configurations import read_configurations, resolve
+from composer.scheme.configurations import Assignment, Spec, read_configurations, resolve
 from composer.shrinking import verify
 from composer.shrinking.units import Units
 from composer.shrinking.verify import Answers, answers, compared
@@ -116,3 +117,31 @@ def test_a_noisy_machine_is_told_with_its_spread(recipe: Recipe, monkeypatch: py
 def test_a_wish_below_what_no_unit_holds_is_refused(recipe: Recipe) -> None:
     with pytest.raises(ConfigError, match=r"--keep-parameters 0\.1: nobody can meet it: .* are in no head"):
         choose(recipe.model_copy(update={"keep_parameters": [0.1]}), measure=False)
+
+
+def test_a_killed_search_goes_on_and_ends_with_the_same_choice(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def badness(assigned: Assignment) -> float:
+        return sum(said.rate**2 for said in assigned.values() if isinstance(said, Spec))
+
+    def divergence(_: Candidates, assigned: Assignment, count: int) -> float:
+        measured.append(f"{assigned} {count}")
+        if len(measured) == 10:
+            raise KeyboardInterrupt
+        return badness(assigned)
+
+    monkeypatch.setattr(Candidates, "divergence", divergence)
+    monkeypatch.setattr(Candidates, "loss", lambda _, assigned, __: {"loss": badness(assigned), "accuracy": 1.0})
+    wished = recipe.model_copy(update={"keep_macs": [0.6, 0.4], "search": 20})
+    with pytest.raises(KeyboardInterrupt):
+        choose(wished, measure=False)
+    assert not (tmp_path / "conf.json").exists()
+    resumed = choose(wished, measure=False)
+    assert len(set(measured)) == len(measured) - 1  # the one that was killed was measured again
+    whole = choose(wished.model_copy(update={"folder": tmp_path / "other"}), measure=False)
+    before = choose(wished.model_copy(update={"folder": tmp_path / "none", "search": 0}), measure=False)
+    assert [row["kept"] for row in before.summary["choices"]] != [row["kept"] for row in resumed.summary["choices"]]
+    assert [row["kept"] for row in whole.summary["choices"]] == [row["kept"] for row in resumed.summary["choices"]]
