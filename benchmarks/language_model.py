@@ -1,6 +1,6 @@
 """Train a small Llama (grouped queries) on WikiText-2, as a base model for benchmarks: an ordinary Hugging Face folder.
 
-    python benchmarks/language_model.py [--shared ../shared] [-o .bench/wikitext-llama] [--steps 1000]
+    python benchmarks/language_model.py [--shared ../shared] [--text FOLDER] [-o .bench/wikitext-llama] [--steps 1000]
 
 4 layers of width 192, 6 query heads for 2 key and value heads, a byte-level BPE tokenizer of 2,048 tokens trained on
 the same text. Seeded; a killed run goes on from its last checkpoint. Prints the validation perplexity per token (of
@@ -65,13 +65,14 @@ def main() -> int:
     """Train, save and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--text", type=Path, help="folder with train.txt and valid.txt [WikiText-2 of --shared]")
     parser.add_argument("-o", "--output", type=Path, default=Path(".bench/wikitext-llama"))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=0.002)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    data = given.shared / "data/wikitext-2"
+    data = given.text or given.shared / "data/wikitext-2"
     print("machine:", machine(), "\nversions:", versions(), "\n", flush=True)
     if (given.output / "model.safetensors").is_file():
         print(f"{given.output}: there already")

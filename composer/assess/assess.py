@@ -66,7 +66,7 @@ def _open(subject: AssessedModel) -> None:
         with suppress(OutputError) if subject.force else nullcontext():
             if is_current(folder, inputs, renew=subject.force):
                 return  # also with --force: the parts that are not asked for stay
-        for name in (*PARTS, "heads", "columns"):
+        for name in (*PARTS, "heads", "columns", "study"):
             for suffix in (".json", ".csv"):
                 (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +93,10 @@ def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> Map
         from .measure.runtime import assess_runtime
 
         return assess_runtime(subject)
+    if part == "calibration" and subject.settings.asked:
+        from .study.study import assess_study
+
+        return assess_study(subject)
     if part == "calibration":
         from .measure.calibrations import assess_calibrations
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from ..evaluation.suites.command_line import suite_words
 from ..recipe import Recipe
 from ..tasks.data.options import DataOptions
 from .settings import Settings
@@ -37,6 +38,9 @@ def _settings(settings: Settings) -> Iterator[str]:
         value = getattr(settings, field.name)
         if field.name in FLAGS and (value != getattr(Settings(), field.name)):
             yield from (f"--{FLAGS[field.name]}", *_words(value))
+    if settings.matrix_rates and settings.rates == usual.rates:
+        yield from ("--rates", *_words(settings.matrix_rates))
+    yield from suite_words(settings.asked.suites, settings.asked.tasks, settings.suite_options, shared=False)
     if not settings.repair:
         yield "--no-repair"
     if settings.parts != usual.parts:

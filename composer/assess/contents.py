@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from ..timing.by_rate import RatePoint
+    from .study.contents import StudyFile
 
 
 class Header(TypedDict):
@@ -234,3 +235,4 @@ class Contents(TypedDict, total=False):
     runtime: RuntimeFile
     calibration: CalibrationFile
     proposal: ProposalFile
+    study: StudyFile

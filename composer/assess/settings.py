@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ..errors import ConfigError, InputError, did_you_mean
+from ..evaluation.suites.suite import Asked, SuiteOptions
 from ..pruning.criteria import CRITERIA
 from ..scheme.configurations import ALLOWED_RATE, check_rates
 from ..scheme.layout import Layout
@@ -41,6 +42,9 @@ class Settings:
         evaluations: data on which each of them is measured; empty is the recipe's.
         sparsity: wished of the proposal, and the rate of the calibration matrix.
         scored: validation examples that the metric looks at.
+        asked: suites and tasks; with them the calibration part is the study of ``study/``.
+        suite_options: how they are asked.
+        matrix_rates: of the study; empty takes ``sparsity``.
     """
 
     rates: tuple[float, ...] = RATES
@@ -53,6 +57,14 @@ class Settings:
     repair: bool = True
     heads: bool = True
     parts: tuple[Part, ...] = ()
+    asked: Asked = field(default_factory=Asked)
+    suite_options: SuiteOptions = field(default_factory=SuiteOptions)
+    matrix_rates: tuple[float, ...] = ()
+
+    @property
+    def study_rates(self) -> tuple[float, ...]:
+        """The rates of the calibration study."""
+        return self.matrix_rates or (self.sparsity,)
 
     def __post_init__(self) -> None:
         """Name all parts that can be made where none was asked for; then check everything.
@@ -137,6 +149,10 @@ class Settings:
             raise ConfigError("--evaluation: nothing to measure there; name calibration sets with --calibration")
         if "calibration" in self.parts and not self.calibrations:
             raise ConfigError("--calibration: nothing given; name one or more files, folders or hub datasets")
+        if self.asked and not {"calibration", "curves"} & {*self.parts}:
+            raise ConfigError("--suite: not together with --parts that leave calibration and curves out")
+        if self.asked and self.evaluations:
+            raise ConfigError("--evaluation: not together with --suite, which says what is measured")
         if "calibration" not in self.parts and (
             self.evaluations or (self.calibrations and "weights" not in self.parts)
         ):

@@ -7,10 +7,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from composer.errors import RecipeError
+
 from . import tables
 from .format import number, percent
 from .options import COMMON, DATA, Common, Data, Device, Force, Memory, Seed, Whole, Words
 from .session import session
+from .study import study
+from .suites import FLAGS, SuiteFlags
 from .tables import Shown
 
 DEFAULT = Path("assessment")
@@ -47,6 +51,7 @@ def assess(
     ] = None,
     memory: Memory = None,
     device: Device = None,
+    suites: SuiteFlags = FLAGS,
     data: Data = DATA,
     seed: Seed = None,
     force: Force = False,
@@ -59,27 +64,41 @@ def assess(
     and shrunk; calibration sets against data; and a proposal of rates as
     conf.json. A repeated command goes on where it was.
 
+    With --suite the calibration sets are a study: the model is pruned once with
+    each (for all --criteria that look at data, --granularities and --rates) and
+    asked the tasks of the suites; the best of a column is marked where that is
+    sure, and the overlap of the masks stands beside it.
+
     Example
 
         compose assess models/base --data multi30k
         compose assess models/base --data multi30k --parts weights sensitivity
         compose assess models/base --data c4 --calibration a.jsonl b.jsonl
+        compose assess models/base --parts calibration --calibration a.jsonl b.txt --suite language --suite-data data
     """
     from composer.assess.assess import assess as work
-    from composer.assess.settings import CRITERIA_SHOWN, GRANULARITIES, RATES, Settings, parse_rates
+    from composer.assess.settings import CRITERIA_SHOWN, GRANULARITIES, RATES, Asked, Settings, parse_rates
 
-    settings = Settings(
-        rates=parse_rates(rates) if rates else RATES,
-        criteria=tuple(criteria or CRITERIA_SHOWN),
-        granularities=tuple(granularities or GRANULARITIES),
-        calibrations=tuple(calibration or ()),
-        evaluations=tuple(evaluation or ()),
-        sparsity=sparsity,
-        repair=repair,
-        parts=tuple(parts or ()),  # type: ignore[arg-type]
-    )
+    if suites.asked and not any(suites.names.values()):
+        raise RecipeError("--suite: nothing given; name suites, or single --tasks, for the other flags of suites")
+    said = parse_rates(rates) if rates else ()
+    given: dict[str, Any] = {
+        "rates": said or RATES,
+        "matrix_rates": said,
+        "criteria": tuple(criteria or CRITERIA_SHOWN),
+        "granularities": tuple(granularities or GRANULARITIES),
+        "calibrations": tuple(calibration or ()),
+        "evaluations": tuple(evaluation or ()),
+        "sparsity": sparsity,
+        "repair": repair,
+        "parts": tuple(parts or ()),
+        "asked": Asked(**suites.names),
+    }
+    Settings(**given)  # before anything is read
     machine = {"calibration_size": calibration_size, "memory": memory, "device": device}
     with session(common, data, model=model, seed=seed, targets=targets, **machine) as (recipe, console):
+        options = suites.options(recipe.source_lang, recipe.target_lang, recipe.seed)
+        settings = Settings(**given, suite_options=options)
         outcome = work(recipe, settings, output, force=force, progress=console.progress)
         console.show(outcome, _shown(outcome.summary, asked=not parts))
 
@@ -90,7 +109,7 @@ def _shown(told: Any, *, asked: bool = True) -> Shown:
     if runtime := told.get("runtime"):
         yield _runtime(runtime)
     if calibration := told.get("calibration"):
-        yield _calibration(calibration)
+        yield from study(calibration) if "matrices" in calibration else [_calibration(calibration)]
     if proposal := told.get("proposal"):
         sheet = tables.Sheet("Proposal", ["model"], ["sparsity", "loss"])
         sheet.add_row("dense", percent(0.0), number(proposal["dense_loss"]))

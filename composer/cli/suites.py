@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -16,12 +16,15 @@ from .format import NONE, number, percent, plural
 from .options import Whole, Words, levels
 from .tables import Sheet, Shown
 
+if TYPE_CHECKING:
+    from composer.evaluation.suites.suite import SuiteOptions
+
 _SUITES = Group("Suites of benchmarks", sort_key=4)
 
 
 @Parameter("*", group=_SUITES)
 @dataclass(frozen=True, kw_only=True)
-class Suites:
+class SuiteFlags:
     """Which benchmarks, and how they are asked."""
 
     suite: Annotated[
@@ -44,15 +47,19 @@ class Suites:
     ] = False
     weak_sandbox: Annotated[bool, Parameter(help="Run them also where the kernel lacks a part of it.")] = False
     wordnet: Annotated[Path | None, Parameter(help="WordNet's files, for METEOR's synonyms [words and stems].")] = None
-    show: Annotated[bool, Parameter(help="Print examples on which the second model differs from the first.")] = False
 
     @property
     def asked(self) -> bool:
         """Whether suites are to be evaluated, and not the task's test data."""
         return any(value not in (None, False) for value in vars(self).values())
 
-    def arguments(self, source_lang: str, target_lang: str) -> dict[str, Any]:
-        """Arguments of :func:`composer.steps.evaluate_suites.evaluate_suites`.
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Suites and tasks."""
+        return {"suites": levels(self.suite) or [], "tasks": levels(self.tasks) or []}
+
+    def options(self, source_lang: str, target_lang: str, seed: int = 0) -> SuiteOptions:
+        """How they are asked.
 
         Raises:
             RecipeError: numbers below 1, a folder that is not there.
@@ -66,13 +73,28 @@ class Suites:
         given = {name: value for name, value in values.items() if value is not None}
         folders = {"data": self.suite_data, "wordnet": self.wordnet}
         given |= {name: path.expanduser() for name, path in folders.items() if path is not None}
-        options = SuiteOptions(**given)
+        options = SuiteOptions(**given, seed=seed)
         options.check()
-        names = {"suites": levels(self.suite) or [], "tasks": levels(self.tasks) or []}
-        return {**names, "options": options, "show": self.show}
+        return options
 
 
-SUITES = Suites()
+@Parameter("*", group=_SUITES)
+@dataclass(frozen=True, kw_only=True)
+class Suites(SuiteFlags):
+    """The same for ``evaluate``, which can show examples."""
+
+    show: Annotated[bool, Parameter(help="Print examples on which the second model differs from the first.")] = False
+
+    def arguments(self, source_lang: str, target_lang: str) -> dict[str, Any]:
+        """Arguments of :func:`composer.steps.evaluate_suites.evaluate_suites`.
+
+        Raises:
+            RecipeError: numbers below 1, a folder that is not there.
+        """
+        return {**self.names, "options": self.options(source_lang, target_lang), "show": self.show}
+
+
+SUITES, FLAGS = Suites(), SuiteFlags()
 
 
 def evaluated_suites(outcome: Outcome) -> Shown:

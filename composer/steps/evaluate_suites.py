@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError, RecipeError
 from ..evaluation.suites import SUITES, chosen_tasks
+from ..evaluation.suites.command_line import evaluate_words
 from ..evaluation.suites.comparison import differing, side_by_side
 from ..evaluation.suites.page import write_evaluation
 from ..evaluation.suites.places import MissingDataError
 from ..evaluation.suites.runner import Job, read_samples, run
-from ..evaluation.suites.suite import Problems, Subject, SuiteOptions, SuiteTask
+from ..evaluation.suites.suite import Asked, Problems, Subject, SuiteOptions, SuiteTask
 from ..files.jsonfile import write_json
 from ..files.records import record
 from ..models.folder import DEMO, BaseModel, demo_folder
@@ -26,14 +28,6 @@ from .outcome import Outcome
 RESULT = "evaluation.json"
 SHOWN = 5
 """Examples of each task that ``show`` prints."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be evaluated: names of suites, and of single tasks."""
-
-    suites: Sequence[str] = ()
-    tasks: Sequence[str] = ()
 
 
 def evaluate_suites(
@@ -69,8 +63,8 @@ def evaluate_suites(
         raise RecipeError(f"--suite: nothing given; allowed: {', '.join(SUITES.names())} (or --tasks)")
     bases = [BaseModel(name) for name in dict.fromkeys(str(Path(m).expanduser()) for m in models)]
     asked = Asked(suites, tasks)
-    fitting, notes = _fitting(bases, chosen, asked)
-    problems, lacking = _problems([t for t in chosen if any(t in own for own in fitting.values())], asked, options)
+    fitting, notes = fitting_tasks(bases, chosen, asked)
+    problems, lacking = load_problems([t for t in chosen if any(t in own for own in fitting.values())], asked, options)
     notes += lacking
     labels = names_apart([base.folder for base in bases], _short_name)
     jobs = [
@@ -88,7 +82,9 @@ def evaluate_suites(
     named = {base.name: labels[base.folder] for base in bases}
     table = side_by_side(jobs, named, list(SUITES.all()))
     inputs = {f"{named[job.subject.base.name]}/{job.task.name}": job.inputs for job in jobs}
-    content = {**table, "notes": notes, "record": record(inputs, seed=options.seed, data=str(options.data or "hub"))}
+    command = shlex.join(evaluate_words(models, suites, tasks, options, folder))
+    origin = {"command": command, "seed": options.seed, "data": str(options.data or "hub")}
+    content = {**table, "notes": notes, "record": record(inputs, **origin)}
     write_json(folder / RESULT, content)
     examples = _examples(jobs, named)
     write_evaluation(folder, content, examples, {suite.name: suite.heading for suite in SUITES.all()})
@@ -118,7 +114,7 @@ def _short_name(folder: Path) -> str:
     return DEMO if folder == demo_folder() else Path(os.path.abspath(folder)).name
 
 
-def _fitting(
+def fitting_tasks(
     bases: Sequence[BaseModel], tasks: Sequence[SuiteTask], asked: Asked
 ) -> tuple[dict[str, list[SuiteTask]], list[str]]:
     """The tasks that each model can be asked, and in words which were left out.
@@ -147,7 +143,9 @@ def _fitting(
     return fitting, notes
 
 
-def _problems(tasks: Sequence[SuiteTask], asked: Asked, options: SuiteOptions) -> tuple[dict[str, Problems], list[str]]:
+def load_problems(
+    tasks: Sequence[SuiteTask], asked: Asked, options: SuiteOptions
+) -> tuple[dict[str, Problems], list[str]]:
     """The problems of each task, and in words whose data is missing.
 
     Raises:

@@ -14,6 +14,7 @@ from ..errors import DataError
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
 from .batching import IGNORED, attention_mask, check_length, length_limit, pad, token_loss, usual_length
+from .data.as_text import layout_of, problem_texts
 from .data.formats import Table, few
 from .data.options import DataOptions
 from .data.splits import Row, chosen, find_column, read_running_text, text_problem
@@ -36,7 +37,8 @@ MOST_NATS = 700.0
 class TextTask(ABC):
     """Base of the tasks on running text.
 
-    The texts of a split (rows of a table, lines of a text file) are joined by an empty line and tokenised in one
+    The texts of a split (rows of a table, lines of a text file; problems with their answers as
+    :mod:`.data.as_text` reads them) are joined by an empty line and tokenised in one
     piece, as the published perplexities on WikiText were measured (``"\\n\\n".join(rows)``: GPTQ, SparseGPT, Wanda).
     The tokens are cut into windows of equal length that do not overlap. A shorter last window is dropped, unless it
     is the only one. Sizes count windows.
@@ -148,14 +150,25 @@ class TextTask(ABC):
         return [(i, windows[i]) for i in kept], Examples(split, [], [""] * len(kept), read.digest, source=source)
 
     def _pick(self, table: Table) -> list[Row]:
-        usual = (*COLUMNS, self.options.source_lang)
-        column = find_column(table, self.options.text_column, usual, "text")
-        if isinstance(column, DataError):
-            raise column
-        problems = [problem for row in range(len(table)) if (problem := text_problem(table, column, row))]
-        if problems:
-            raise DataError(few(problems))
-        return [(cell or "",) for cell in table.columns[column]]
+        return [(text,) for text in table_texts(table, self.options)]
+
+
+def table_texts(table: Table, options: DataOptions) -> list[str]:
+    """The texts of a table: of the column that is named or usual, else of problems with their answers.
+
+    Raises:
+        DataError: there is neither, or a cell is no text.
+    """
+    usual = (*COLUMNS, options.source_lang)
+    layout = layout_of(table) if options.text_column is None else None
+    if layout and not set(usual) & set(table.columns) - set(layout[0]):
+        return problem_texts(table) or []
+    column = find_column(table, options.text_column, usual, "text")
+    if isinstance(column, DataError):
+        raise column
+    if problems := [problem for row in range(len(table)) if (problem := text_problem(table, column, row))]:
+        raise DataError(few(problems))
+    return [cell or "" for cell in table.columns[column]]
 
 
 def cut(ids: Sequence[int], length: int) -> list[list[int]]:

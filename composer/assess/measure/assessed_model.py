@@ -125,15 +125,15 @@ class AssessedModel:
         more = self.layout.in_feed_forwards(self.paths) if "neuron" in self.settings.granularities else ()
         return {*self.paths, *more}
 
-    def pruner_on(self, sample: Examples) -> ModelPruner:
-        """Prunes on the calibration sample drawn from ``sample``."""
+    def pruner_on(self, sample: Examples, task: Task | None = None) -> ModelPruner:
+        """Prunes on the calibration sample drawn from ``sample``, which is the recipe's task's unless one is named."""
         from ...composing.model_pruner import ModelPruner
 
         r = self.space.recipe
         return ModelPruner(
             self.layout,
             self.parameters,
-            self.calibration_on(sample),
+            self.calibration_on(sample, task),
             damping=r.block.damping,
             seed=r.seed,
             dead_columns=r.dead_columns,

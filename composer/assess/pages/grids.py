@@ -33,13 +33,17 @@ NOISE = 0.01  # differences of loss below it are shown alike
 
 @dataclass(frozen=True)
 class Grid:
-    """Values by row and column; None is left blank. ``groups`` name neighbouring columns, with their number."""
+    """Values by row and column; None is left blank. ``groups`` name neighbouring columns, with their number.
+
+    ``texts`` stand in the cells where given; else a cell has its value, as the scale shows it.
+    """
 
     title: str
     rows: Sequence[str]
     columns: Sequence[str]
     values: Sequence[Sequence[float | None]]
     groups: Sequence[tuple[str, int]] = ()
+    texts: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ def grid_figure(grids: Sequence[Grid], scale: Scale, *, across: int = 1) -> Figu
     most = max(len(grid.columns) for grid in grids)
     widest = max(len(_short(name)) for grid in grids for name in grid.columns) * CHARACTER + 0.06
     # Numbers of layers can be left out where there are many; a few names all have to stand there.
-    least, room = (widest if most <= FEW else CELL[0]), (WIDTH - label - 2 * MARGIN) / most
+    written = max((len(text) for grid in grids for row in grid.texts for text in row), default=0)
+    widest = max(widest, written * CHARACTER + 0.06)
+    least, room = (widest if most <= FEW or written else CELL[0]), (WIDTH - label - 2 * MARGIN) / most
     cell = max(min(room, CELL[1]), least)
     wide = max(label + cell * most, WIDTH - 2 * MARGIN)
     tall = [max(_height(grid) for grid in grids[i : i + across]) for i in range(0, len(grids), across)]
@@ -143,11 +149,15 @@ def _draw(axes: Axes, grid: Grid, scale: Scale, at: tuple[float, float], label: 
         axes.text(x, y + TITLE / 2, grid.title, va="center", fontsize=9, color=INK)
         y += TITLE
     y = _heads(axes, grid, x + label, y, cell)
-    for name, values in zip(grid.rows, grid.values, strict=True):
+    for i, (name, values) in enumerate(zip(grid.rows, grid.values, strict=True)):
+        texts = grid.texts[i] if grid.texts else [None] * len(values)
         axes.text(x + label - 0.06, y + ROW / 2, _short(name), ha="right", va="center", fontsize=8, color=INK)
-        for i, value in enumerate(values):
+        for column, (value, text) in enumerate(zip(values, texts, strict=True)):
+            at_x = x + label + column * cell
             if value is not None and math.isfinite(value):
-                _cell(axes, scale, value, x + label + i * cell, y, cell)
+                _cell(axes, scale, value, at_x, y, cell, text)
+            elif text:
+                axes.text(at_x + cell / 2, y + ROW / 2, text, ha="center", va="center", fontsize=7.5, color=INK)
         y += ROW
 
 
@@ -178,13 +188,14 @@ def _heads(axes: Axes, grid: Grid, x: float, y: float, cell: float) -> float:
     return y + HEAD
 
 
-def _cell(axes: Axes, scale: Scale, value: float, x: float, y: float, cell: float) -> None:
+def _cell(axes: Axes, scale: Scale, value: float, x: float, y: float, cell: float, text: str | None) -> None:
     colour, opacity = scale.tint(value)
     inset = 0.012
     size = cell - 2 * inset, ROW - 2 * inset
     axes.add_patch(Rectangle((x + inset, y + inset), *size, facecolor=colour, alpha=opacity, linewidth=0))
     if cell >= NUMBERED:
-        axes.text(x + cell / 2, y + ROW / 2, scale.show(value), ha="center", va="center", fontsize=7.5, color=INK)
+        shown = scale.show(value) if text is None else text
+        axes.text(x + cell / 2, y + ROW / 2, shown, ha="center", va="center", fontsize=7.5, color=INK)
 
 
 def _legend(axes: Axes, scale: Scale, x: float, y: float) -> None:

@@ -15,12 +15,15 @@ from ...report.kit import components
 from ...report.kit.components import Section, Tile, amount, dig, number, percent, plain, provenance_facts
 from ...report.kit.labels import short_name
 from ..contents import Contents, TargetLoss
+from ..study import show as show_study
 from . import show_curves, show_proposal, show_runtime, show_sensitivity, show_weights
 from .parts import Part, rise, unit_of
 
 PAGE = "assess.html"
 NAMES = ("proposal", "sensitivity", "curves", "runtime", "weights", "calibration")
 """Files of an assessment, in the order of the page."""
+FILES = (*NAMES, "study")
+"""Those, and the one that the calibration part writes where suites are asked."""
 HINTS = {
     "weights": ("Weights: histograms, cutoffs, outliers", "--parts weights"),
     "sensitivity": ("Sensitivity of every target and head", "--parts sensitivity"),
@@ -48,10 +51,10 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
     Raises:
         OutputError: no file of an assessment is there, or one is none.
     """
-    contents = read_parts(folder, NAMES)
+    contents = read_parts(folder, FILES)
     files = cast("Contents", contents)
     if not contents:
-        named = ", ".join(f"{name}.json" for name in NAMES)
+        named = ", ".join(f"{name}.json" for name in FILES)
         raise OutputError(f"{folder}: nothing to show; needed: at least one of {named} (`compose assess` writes them)")
     parts = _parts(folder, contents, {} if drawn is None else drawn)
     if pictures:
@@ -63,7 +66,8 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
     call = shlex.join(
         ["compose", "assess", str(first.get("model")), *(["--data", str(data)] if data else []), "-o", str(folder)]
     )
-    missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in contents]
+    there = {*contents, *(["calibration"] if "study" in contents else [])}
+    missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in there]
     proposal = contents.get("proposal")
     components.write_page(
         folder / PAGE,
@@ -132,6 +136,7 @@ def _part(path: Path, content: Row, contents: Mapping[str, Row]) -> Part:
         "curves": show_curves.part,
         "runtime": show_runtime.part,
         "calibration": show_curves.calibration_part,
+        "study": show_study.part,
         "proposal": lambda proposal: show_proposal.part(proposal, _targets(cast("Contents", contents))),
     }
     try:
@@ -150,7 +155,8 @@ def _targets(files: Contents) -> list[str]:
 
 def summary(files: Contents) -> str:
     """What can go, in two sentences."""
-    sentences = [text for text in (_proposed(files), _single(files), _sizes(files)) if text]
+    studied = show_study.summary(files["study"]) if "study" in files else ""
+    sentences = [text for text in (_proposed(files), _single(files), studied, _sizes(files)) if text]
     return " ".join(sentences[:2])
 
 

@@ -64,14 +64,14 @@ def _pairs(
     by_key = {(labels[job.subject.base.name], job.task.name): job for job in jobs}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for model in models[1:]:
-        compared: dict[str, Difference | str] = {
-            name: _difference(by_key[models[0], name], job)
+        found_of: dict[str, Difference | str] = {
+            name: compared(by_key[models[0], name], job)
             for (label, name), job in by_key.items()
             if label == model and (models[0], name) in by_key
         }
-        tested = {name: d for name, d in compared.items() if isinstance(d, Difference) and d.p is not None}
+        tested = {name: d for name, d in found_of.items() if isinstance(d, Difference) and d.p is not None}
         adjusted = dict(zip(tested, holm([d.p or 0.0 for d in tested.values()]), strict=True))
-        for name, d in compared.items():
+        for name, d in found_of.items():
             if isinstance(d, str):
                 found[model, name] = {"not_compared": d}
                 continue
@@ -81,7 +81,7 @@ def _pairs(
     return found
 
 
-def _difference(first: Job, second: Job) -> Difference | str:
+def compared(first: Job, second: Job) -> Difference | str:
     """The second less the first, or why they do not compare."""
     if first.problems.digest != second.problems.digest:
         return "other problems"

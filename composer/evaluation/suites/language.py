@@ -1,4 +1,5 @@
-"""Perplexity on running text: WikiText-2, C4, or the user's own folder, of causal and masked language models."""
+"""Perplexity on running text, of causal and masked language models: WikiText-2, C4, sums and programs with their
+answers, or the user's own folder."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from ...errors import DataError, ModelError
 from ...models.folder import BaseModel
 from ...progress import Progress
 from ...tasks.architectures import tasks_of
+from ...tasks.data.as_text import problem_texts
 from ...tasks.data.formats import Table
 from ...tasks.data.options import DataOptions
 from ...tasks.task import input_lengths
@@ -60,7 +62,7 @@ class TextPerplexity(SuiteTask):
     heads = ("language_model", "masked_language_model")
     measures = (PERPLEXITY,)
 
-    def __init__(self, name: str, heading: str, place: Place, column: str = "text") -> None:
+    def __init__(self, name: str, heading: str, place: Place, column: str | None = "text") -> None:
         self.name, self.heading, self.place, self.column = name, heading, place, column
 
     def load(self, options: SuiteOptions) -> Problems:
@@ -158,7 +160,13 @@ def _is_causal(base: BaseModel) -> bool:
     return "language_model" in tasks_of(str((base.config.get("architectures") or [""])[0]))
 
 
-def _texts(table: Table, column: str) -> list[str]:
+def _texts(table: Table, column: str | None) -> list[str]:
+    """The texts of a column; of None those that problems and their answers make."""
+    if column is None:
+        texts = problem_texts(table)
+        if texts is None:
+            raise DataError(f"{table.place}: no problems with answers; columns: {', '.join(table.columns)}")
+        return texts
     if column not in table.columns:
         raise DataError(f"{table.place}: no column {column!r}; columns: {', '.join(table.columns)}")
     wrong = next((i for i, cell in enumerate(table.columns[column]) if not isinstance(cell, str)), None)
@@ -179,6 +187,15 @@ TASKS = (
         ),
     ),
     TextPerplexity("c4", "C4", Place("c4", ("c4_sample", "c4"), ("c4_en_1000", "validation", "c4-validation"), None)),
+    TextPerplexity(
+        "gsm8k-text", "GSM8K as text", Place("gsm8k-text", ("gsm8k",), ("test",), "openai/gsm8k:main"), None
+    ),
+    TextPerplexity(
+        "mbpp-text",
+        "MBPP as text",
+        Place("mbpp-text", ("mbpp",), ("test", "mbpp"), "google-research-datasets/mbpp:full"),
+        None,
+    ),
     TextPerplexity("text", "Own text", Place("text", ("text",), ("test", "validation", "valid", "text"), None)),
 )
 

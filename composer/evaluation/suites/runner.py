@@ -47,7 +47,7 @@ class Job:
     def inputs(self) -> dict[str, Any]:
         """What decides whether figures are current."""
         return {
-            "model": self.subject.base.fingerprint,
+            "model": self.subject.fingerprint,
             "task": self.task.name,
             "task_version": self.task.version,
             "data": self.problems.digest,
@@ -56,13 +56,16 @@ class Job:
             **self.task.shaping(self.options),
         }
 
-    def is_current(self, *, force: bool = False) -> bool:
+    def is_current(self, *, force: bool = False, renew: bool = False) -> bool:
         """Whether the figures are there, from the same inputs.
+
+        Args:
+            renew: figures of other inputs are measured anew, and nobody need be asked.
 
         Raises:
             OutputError: they were made from other inputs.
         """
-        return is_current(self.record, self.inputs, force=force) and self.samples.is_file()
+        return is_current(self.record, self.inputs, force=force, renew=renew) and self.samples.is_file()
 
     def result(self) -> dict[str, Any]:
         """The figures that are there."""

@@ -28,6 +28,17 @@ Sample = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated: names of suites, and of single tasks."""
+
+    suites: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.suites or self.tasks)
+
+
+@dataclass(frozen=True)
 class SuiteOptions:
     """What the user may say about the suites.
 
@@ -123,6 +134,11 @@ class Subject:
 
     def __init__(self, base: BaseModel, device: str) -> None:
         self.base, self.device = base, device
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells its weights from others."""
+        return self.base.fingerprint
 
     @cached_property
     def model(self) -> nn.Module:

@@ -1,0 +1,230 @@
+"""The calibration study (``--parts calibration --suite …``): pruned with each set, measured on every domain.
+
+For each set, criterion, granularity and rate the base model is pruned (and, unless told otherwise, refitted) and asked
+the tasks of the suites; the dense model once. Answers are kept as ``compose evaluate --suite`` keeps them, below
+``study/`` in the folder of the assessment, so that a killed run goes on where it was and a finished one
+loads no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import __version__
+from ...errors import ConfigError
+from ...evaluation.suites import chosen_tasks
+from ...evaluation.suites.runner import Job, run
+from ...evaluation.suites.suite import Problems, SuiteTask
+from ...files.jsonfile import write_json
+from ...files.records import record
+from ...files.stats import write_csv
+from ...steps.evaluate_suites import fitting_tasks, load_problems
+from ..masks.contents import Counts, LayerOverlap
+from ..masks.overlap import likeness
+from ..measure.assessed_model import AssessedModel
+from ..measure.stored_weights import layers
+from .best import cells, columns
+from .contents import MaskPair, StudyFile, StudyMatrix
+from .pruned import MASKS, StudiedModel, Way, assigned, has_masks, read_masks, shared_counts, ways, write_masks
+from .sets import CalibrationSet, calibration_sets
+
+if TYPE_CHECKING:
+    from ...composing.model_pruner import ModelPruner
+
+FOLDER = "study"
+COLUMNS = (
+    *("criterion", "granularity", "rate", "calibration", "task", "measure", "value", "error", "low", "high"),
+    *("lost", "best", "as_good"),
+)
+
+
+class Study:
+    """What is asked, of which models; each piece is made when it is first needed."""
+
+    def __init__(self, subject: AssessedModel) -> None:
+        self.subject, self.folder = subject, subject.folder / FOLDER
+        self.ways = ways(subject)
+        asked = subject.settings.asked
+        base = subject.space.base
+        chosen = chosen_tasks(asked.suites, asked.tasks)
+        fitting, notes = fitting_tasks([base], chosen, asked)
+        self.options = subject.settings.suite_options
+        self.problems: Mapping[str, Problems]
+        self.problems, lacking = load_problems(fitting[base.name], asked, self.options)
+        self.tasks: list[SuiteTask] = [task for task in fitting[base.name] if task.name in self.problems]
+        self.notes = [*notes, *lacking]
+        self.sets = calibration_sets(subject)
+        self._pruners: dict[str, ModelPruner] = {}
+
+    def lineage(self, one: CalibrationSet, way: Way) -> dict[str, Any]:
+        """What tells a pruned model from others of the same base."""
+        r = self.subject.space.recipe
+        return {
+            "version": __version__,
+            **asdict(way),
+            "repair": self.subject.settings.repair,
+            "targets": list(self.subject.paths),
+            "sample": one.digest,
+            "calibration_size": r.calibration_size,
+            "seed": r.seed,
+            "damping": r.block.damping,
+            "dead_columns": r.dead_columns,
+        }
+
+    def place(self, one: CalibrationSet, way: Way) -> Path:
+        """The folder of a pruned model's answers and masks."""
+        return self.folder / one.name / way.name
+
+    def jobs(self, folder: Path, lineage: Mapping[str, Any] | None) -> dict[str, Job]:
+        """All tasks, asked of one model."""
+        model = StudiedModel(self.subject, lineage)
+        return {task.name: Job(model, task, self.problems[task.name], self.options, folder) for task in self.tasks}
+
+    @cached_property
+    def dense(self) -> dict[str, Job]:
+        """Those of the dense model."""
+        return self.jobs(self.folder / "dense", None)
+
+    def measure_dense(self) -> None:
+        """Ask the dense model what it was not asked yet."""
+        self._run([job for job in self.dense.values() if not self._there(job)])
+
+    def measure(self, one: CalibrationSet, way: Way) -> dict[str, Job]:
+        """Prune with one set in one way, and ask what was not asked yet."""
+        place, lineage = self.place(one, way), self.lineage(one, way)
+        jobs = self.jobs(place, lineage)
+        masks = place / MASKS
+        missing = [job for job in jobs.values() if not self._there(job)]
+        if missing or self.subject.force or not has_masks(masks, lineage):
+            from ...tensors.parameters import replaced
+
+            repair = self.subject.settings.repair
+            weights, kept = self._pruner(one).prune(assigned(self.subject, way), way.criterion, repair=repair)
+            write_masks(self.subject, masks, kept, lineage)
+            with replaced(self.subject.parameters, weights) if missing else nullcontext():
+                self._run(missing)
+        return jobs
+
+    def _there(self, job: Job) -> bool:
+        return job.is_current(force=self.subject.force, renew=True)
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            run(job, self.subject.progress, force=self.subject.force)
+
+    def _pruner(self, one: CalibrationSet) -> ModelPruner:
+        """One pass over a set serves all ways; that of the set before is let go of."""
+        if one.name not in self._pruners:
+            self._pruners.clear()
+            task, examples = one.load()
+            self._pruners[one.name] = self.subject.pruner_on(examples, task)
+        return self._pruners[one.name]
+
+
+def assess_study(subject: AssessedModel) -> StudyFile:
+    """Write ``study.json`` and its CSV; returns what the first one holds.
+
+    Raises:
+        ConfigError: no suite, or criteria for which the set makes no difference.
+        RecipeError: a suite that does not fit the model.
+        DataError: a set or a task's data that is missing or cannot be read.
+    """
+    study = Study(subject)
+    if not study.ways:
+        raise ConfigError("--granularities: none makes sense with --criteria; see docs/criteria.md")
+    for note in study.notes:
+        subject.progress.note(note)
+    measured: dict[Way, dict[str, dict[str, Job]]] = {way: {} for way in study.ways}
+    with subject.progress.bar("calibration study", 1 + len(study.sets) * len(study.ways)) as bar:
+        study.measure_dense()
+        bar.advance("dense")
+        for one in study.sets:
+            for way in study.ways:
+                measured[way][one.name] = study.measure(one, way)
+                bar.advance(f"{one.name}: {way.name}")
+    content = _content(study, measured)
+    write_json(subject.folder / "study.json", content)
+    write_csv(subject.folder / "study.csv", _rows(content), COLUMNS)
+    return content
+
+
+def _content(study: Study, measured: Mapping[Way, Mapping[str, Mapping[str, Job]]]) -> StudyFile:
+    subject = study.subject
+    tasks = columns(study.dense)
+    matrices: list[StudyMatrix] = [
+        {
+            **asdict(way),  # type: ignore[typeddict-item]
+            "sparsity": next(iter(next(iter(jobs.values())).values())).result()["sparsity"],
+            "cells": cells(jobs, tasks),
+            "overlaps": _overlaps(study, way),
+        }
+        for way, jobs in measured.items()
+    ]
+    inputs = {
+        "base": subject.space.base.fingerprint,
+        "sets": {one.name: one.digest for one in study.sets},
+        "tasks": {name: problems.digest for name, problems in study.problems.items()},
+    }
+    recipe = subject.space.recipe
+    provenance = record(
+        inputs, command=subject.command, data=recipe.data, seed=recipe.seed, device=subject.space.device
+    )
+    size = recipe.calibration_size
+    return {
+        "what": "study",
+        "model": subject.space.base.name,
+        "provenance": provenance,
+        "repair": subject.settings.repair,
+        "sets": [{"name": s.name, "place": s.place, "examples": size, "read_as": s.read_as} for s in study.sets],
+        "tasks": tasks,
+        "matrices": matrices,
+        "notes": study.notes,
+    }
+
+
+def _overlaps(study: Study, way: Way) -> list[MaskPair]:
+    """Of every two sets; two files of masks are in memory at a time."""
+    layout, places = study.subject.layout, layers(study.subject.layout)
+    found: list[MaskPair] = []
+    for a, b in combinations(study.sets, 2):
+        first, second = (read_masks(study.place(one, way) / MASKS) for one in (a, b))
+        rows = {
+            path: shared_counts(first[path], second[path], layout.target(path).parameters)
+            for path in study.subject.paths
+            if path in first and path in second
+        }
+        by_layer: list[LayerOverlap] = []
+        for layer in dict.fromkeys(places[path][0] for path in rows):
+            own = _added([counts for path, counts in rows.items() if places[path][0] == layer])
+            by_layer.append({"layer": layer, **own, **likeness(own)})
+        whole = _added(list(rows.values()))
+        found.append({"a": a.name, "b": b.name, **whole, **likeness(whole), "layers": by_layer})
+    return found
+
+
+def _added(rows: Sequence[Counts]) -> Counts:
+    return {
+        "removed_a": sum(row["removed_a"] for row in rows),
+        "removed_b": sum(row["removed_b"] for row in rows),
+        "both": sum(row["both"] for row in rows),
+        "total": sum(row["total"] for row in rows),
+    }
+
+
+def _rows(content: StudyFile) -> list[dict[str, Any]]:
+    measures = {task["task"]: task["measure"] for task in content["tasks"]}
+    return [
+        {
+            **{key: matrix.get(key) for key in ("criterion", "granularity", "rate")},
+            **cell,
+            "measure": measures[cell["task"]],
+        }
+        for matrix in content["matrices"]
+        for cell in matrix["cells"]
+    ]
