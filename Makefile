@@ -7,7 +7,7 @@ RUNS := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup tools demo test test-eval test-ray test-export test-legacy lint format docs clean
+.PHONY: setup tools demo test test-peft test-eval test-ray test-export test-legacy lint format docs clean
 
 setup: $(RUNS)
 tools: $(TOOLS)
@@ -41,6 +41,10 @@ test-ray: tools
 test-export: tools
 	$(PIP) -e '.[dev,onnx,openvino,translate,gguf]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/exporting
+
+test-peft: tools
+	$(PIP) -e '.[dev,peft]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/steps/test_merge.py
 
 test-legacy:
 	$(MAKE) -C legacy-seq2seq test

@@ -56,6 +56,8 @@ __all__ = [
     "generate_scheme",
     "load",
     "load_recipe",
+    "mask_adapters",
+    "merge",
     "open",
     "plan",
     "predict",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from .steps.configure import generate_config, generate_scheme
     from .steps.evaluate import evaluate, predict
     from .steps.export import export
+    from .steps.merge import merge
     from .steps.outcome import Outcome
     from .steps.prune import prune
     from .steps.run import demo_recipe, run
@@ -88,6 +91,7 @@ if TYPE_CHECKING:
     from .steps.speed import speed
     from .steps.tune_blocks import finetune_blocks
     from .steps.tune_model import finetune_model
+    from .training.adapters import mask_adapters
     from .training.callbacks.keep_sparse import KeepSparse
     from .training.callbacks.loop import sparse
     from .training.callbacks.teacher import distill_loss
@@ -115,6 +119,8 @@ else:
         "generate_scheme": "steps.configure:generate_scheme",
         "load": "steps.shrink:load",
         "load_recipe": "recipe:load_recipe",
+        "mask_adapters": "training.adapters:mask_adapters",
+        "merge": "steps.merge:merge",
         "open": "workspace:open",
         "plan": "forecast.forecast:forecast",
         "predict": "steps.evaluate:predict",

@@ -117,6 +117,21 @@ class TimeOptions(Options):
     """How often each is timed; more of it where a machine is noisy."""
 
 
+class MovementOptions(Options):
+    """How the criterion ``movement`` learns its scores."""
+
+    steps: Size = 300
+    """Steps of the run whose scores serve every rate."""
+    batch_size: Size = 32
+    """Examples per step."""
+    learning_rate: Positive = 5e-5
+    """Peak learning rate of the weights."""
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.7
+    """Share of each target that is masked at the end of the run."""
+    units: Literal["default", "structured"] = "default"
+    """What is masked while it learns: heads and single weights, or heads and neurons."""
+
+
 def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None) -> BlockOptions:
     """Options of joint tuning: what was not said is as for one model, but the steps, which are ``block.times`` as many.
 
@@ -184,6 +199,8 @@ class Recipe(Options, DataOptions, WishOptions):
     """Levels whose blocks are tuned."""
     criterion: str = "l1"
     """What makes a unit unimportant."""
+    movement: MovementOptions = MovementOptions()
+    """How the criterion ``movement`` learns its scores."""
     trainer: str = "distill"
     """How blocks are tuned."""
     block: BlockOptions = BlockOptions()
@@ -345,6 +362,11 @@ def _problem(error: ErrorDetails, where: str) -> str:
 
 def _known(loc: tuple[Any, ...]) -> list[str]:
     """The options that could stand at ``loc``: of the recipe, or of the part of it that ``loc`` leads into."""
-    parts: dict[str, type[BaseModel]] = {"block": BlockOptions, "finetune": ModelOptions, "time": TimeOptions}
+    parts: dict[str, type[BaseModel]] = {
+        "block": BlockOptions,
+        "finetune": ModelOptions,
+        "movement": MovementOptions,
+        "time": TimeOptions,
+    }
     part = parts.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
     return [_kebab(name) for name in part.model_fields]

@@ -17,13 +17,16 @@ from .recipe import Recipe
 from .run_folder import Kind, RunFolder, located, stored_name
 from .scheme.configurations import read_configurations
 from .scheme.graph import Scheme, load_scheme
-from .scheme.layout import Layout
+from .scheme.layout import Layout, Projection
 from .tasks import open_task
 from .tasks.task import Examples, Split, Task
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
 
+    from torch import Tensor, nn
+
+    from .calibration.movement import MovementSettings
     from .calibration.sample import Calibration
     from .training.distillation import Answers
 
@@ -209,8 +212,23 @@ class Workspace(RunFolder):
             seed=r.seed,
             memory=r.memory,
             by_need=by_need,
+            learning=lambda: self._movement(progress),
             progress=progress,
         )
+
+    @property
+    def movement_settings(self) -> MovementSettings:
+        """How the criterion ``movement`` learns its scores."""
+        from .calibration.movement import MovementSettings
+
+        return MovementSettings(**self.recipe.movement.model_dump(), seed=self.recipe.seed)
+
+    def _movement(self, progress: Progress) -> Mapping[Projection, Tensor]:
+        from .calibration.movement import learn_movement
+
+        # Over the whole layout, whatever a scheme touches: what is learnt once serves every scheme.
+        model, data = self.fresh_model(), self.examples("train")
+        return learn_movement(model, self.task, data, self.base.layout, self.movement_settings, progress=progress)
 
     def answers(self, share: float) -> Answers | None:
         """The base model as a teacher of whole models, with this weight in the loss; None for weight 0."""

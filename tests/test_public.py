@@ -30,7 +30,19 @@ FUNCTIONS = {
         "finetune_blocks",
     ),
     "finetune_model",
-    *("generate_config", "generate_scheme", "load", "load_recipe", "open", "plan", "predict", "prune", "run"),
+    *(
+        "generate_config",
+        "generate_scheme",
+        "load",
+        "load_recipe",
+        "mask_adapters",
+        "merge",
+        "open",
+        "plan",
+        "predict",
+        "prune",
+        "run",
+    ),
     *("show_model", "show_scheme", "shrink", "sparse", "speed"),
 }
 STRANGERS = (

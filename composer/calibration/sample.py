@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InputError
 from ..progress import SILENT, Progress
-from ..scheme.layout import Layout
+from ..scheme.layout import Layout, Projection
 from ..tensors.batches import batch_indices, by_length
 from .gram import Gram, Input, find_inputs, gather
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ..tasks.task import Batch, Examples, Task
     from .gradients import Gradients
@@ -52,6 +52,7 @@ class Calibration:
         memory: int | None = None,
         batch_size: int = 64,
         by_need: bool = False,
+        learning: Callable[[], Mapping[Projection, Tensor]] | None = None,
         progress: Progress = SILENT,
     ) -> None:
         """Draw the sample; nothing is gathered yet.
@@ -63,11 +64,12 @@ class Calibration:
             indices: exactly these examples instead of a draw.
             memory: most bytes of moments alive at once; None is no limit.
             by_need: gather only what is asked for, in a pass whenever something is new; not all in the first one.
+            learning: learns :attr:`movement`, when it is first looked at; None where nothing asks for it.
         """
         if indices is None:
             indices = sample_indices(len(data), len(data) if size is None else size, seed=seed)
         self.model, self.task, self.data, self.layout = model, task, data, layout
-        self.memory, self.by_need, self.progress = memory, by_need, progress
+        self.memory, self.by_need, self.progress, self.learning = memory, by_need, progress, learning
         drawn = sorted(indices)
         lengths = [_length(data.features[i]) for i in drawn]
         self.indices = [[drawn[i] for i in chosen] for chosen in by_length(lengths, batch_size)]
@@ -112,6 +114,13 @@ class Calibration:
         self.passes += 1
         indices = [i for chosen in self.indices for i in chosen]
         return collect_gradients(self.model, self.task, self.data, self.layout, indices=indices, progress=self.progress)
+
+    @cached_property
+    def movement(self) -> Mapping[Projection, Tensor]:
+        """Scores that a fine-tuning of the base model learns (:mod:`.movement`), from all data and not the sample."""
+        if self.learning is None:
+            raise InputError("criterion 'movement': needs a run that learns its scores; compose prune makes one")
+        return self.learning()
 
     @cached_property
     def inputs(self) -> list[Input]:

@@ -29,6 +29,7 @@ from .options import (
     Sweep,
     Training,
     Which,
+    Whole,
 )
 from .session import session
 
@@ -44,6 +45,7 @@ def prune(
     model: Model = None,
     scheme: SchemeFile = None,
     criterion: Criterion = None,
+    steps: Annotated[Whole | None, Parameter(help="movement: steps in which its scores are learnt [300].")] = None,
     dead_columns: DeadColumns = None,
     output: Output = None,
     data: Data = DATA,
@@ -54,16 +56,19 @@ def prune(
     """Prune every variant once, into a library.
 
     Every distinct pair of a target and a rate is pruned once, however many
-    configurations use it. The library is modules/pruned.
+    configurations use it. The library is modules/pruned. The criterion
+    movement fine-tunes a copy of the model for --steps, once for all rates.
 
     Example
 
         compose prune
         compose prune -s conf_prune.json --criterion l1 -o modules/pruned
+        compose prune --criterion movement --steps 300 --data sst2
     """
     from composer.steps.prune import prune
 
     fields: dict[str, Any] = {"model": model, "criterion": criterion, "dead_columns": dead_columns}
+    fields["movement"] = {"steps": steps}
     with session(common, data, machine, **fields) as (recipe, console):
         outcome = prune(recipe, scheme=scheme, output=output, force=force, progress=console.progress)
         console.show(outcome, tables.pruned(outcome))

@@ -127,7 +127,7 @@ def _shards(index: Path) -> list[str]:
 
 def tensor_entries(folder: Path) -> list[TensorEntry]:
     """All tensors of a model folder, sorted by name; only the files' headers are read."""
-    entries = [entry for file in weight_files(folder) for entry in _entries(file)]
+    entries = [entry for file in weight_files(folder) for entry in file_entries(file)]
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -147,7 +147,8 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _entries(file: Path) -> list[TensorEntry]:
+def file_entries(file: Path) -> list[TensorEntry]:
+    """What one file holds, from its head alone; a damaged one is a ``ModelError``."""
     with file.open("rb") as stream:
         try:
             head = read_head(stream)

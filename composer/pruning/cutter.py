@@ -158,7 +158,8 @@ class Cutter:
 
         def statistics(part: Target) -> dict[str, Any]:
             gradients = self._gathered_gradients() if selection.needs("gradient") else None
-            return statistics_of(self.layout, part, self.parameters, moments, gradients, self.seed)
+            movement = self.calibration().movement if selection.needs("movement") and self.calibration else None
+            return statistics_of(self.layout, part, self.parameters, moments, gradients, self.seed, movement)
 
         cut = Cut(self.layout, selection.path, selection.shape, selection.criterion, self.parameters, statistics)
         if kept:

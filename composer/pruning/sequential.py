@@ -40,7 +40,7 @@ def check_sequential(scheme: Scheme, criteria: Iterable[Criterion]) -> None:
     problems += [
         f"criterion {criterion.name!r} looks at the base model's gradients; allowed: base"
         for criterion in criteria
-        if "gradient" in criterion.needs
+        if criterion.needs & {"gradient", "movement"}
     ]
     if problems:
         raise RecipeError([f"--calibration sequential: {problem}" for problem in problems])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..scheme.layout import Layout, Target
+from ..scheme.layout import Layout, Projection, Target
 from ..scheme.shapes import Shape
 from .cut import weight_of
 
@@ -32,14 +32,17 @@ def statistics_of(
     moments: Mapping[str, Gram],
     gradients: Gradients | None,
     seed: int | None,
+    movement: Mapping[Projection, Tensor] | None = None,
 ) -> dict[str, Any]:
     """What a criterion sees of one part of a target; see :data:`composer.pruning.criteria.criterion.Stats`.
 
     Args:
         moments: by the path of the projection that reads the input; empty where none were gathered.
     """
-    drawn = {} if seed is None else {"seed": seed}
-    return {**_moments(layout, part, parameters, moments), **_gradients(part, parameters, gradients), **drawn}
+    more: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if movement:
+        more["movement"] = [movement[p].to(parameters[p.weight].device) for p in part.projections]
+    return {**_moments(layout, part, parameters, moments), **_gradients(part, parameters, gradients), **more}
 
 
 def _moments(

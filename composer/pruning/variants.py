@@ -111,7 +111,7 @@ class StoredScores:
 
     def keeps(self, selection: Selection) -> bool:
         """Scores that took a pass; others are made again sooner than they are read."""
-        took_a_pass = selection.needs("gram") or selection.needs("gradient")
+        took_a_pass = any(selection.needs(name) for name in ("gram", "gradient", "movement"))
         return took_a_pass and not moves_weights(selection.criterion)
 
     def holds(self, selection: Selection) -> bool:

@@ -81,7 +81,7 @@ def _prune(
         options["calibrate"] = partial(space.calibrated, model, progress=progress)
         addresses = prune_in_order(model, layout, scheme, criterion, library, **options)
     else:
-        sample = space.calibration(scheme, progress) if "calibration" in settings else None
+        sample = space.calibration(scheme, progress) if settings.keys() & {"calibration", "movement"} else None
         model, began = sample.model if sample else space.base.load(), time.perf_counter()
         calibration = (lambda: sample) if sample else None
         addresses = prune(model, layout, scheme, criterion, library, calibration=calibration, **options)

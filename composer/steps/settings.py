@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 def criterion_settings(space: Workspace, scheme: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
     """What identifies the statistics that these criteria look at: calibration sample, seed."""
-    from ..pruning.criteria.choice import looks_at_data
     from ..pruning.sequential import check_sequential
 
     r = space.recipe
     needs = {need for criterion in criteria for need in criterion.needs}
     settings: dict[str, Any] = {"seed": r.seed} if "seed" in needs else {}
-    if looks_at_data(*criteria):
+    if needs & {"gram", "gradient"}:
         settings["calibration"] = space.sample_identity()
+    if "movement" in needs:
+        settings["movement"] = space.movement_settings.identity(space.examples("train").digest)
     if r.calibration == "sequential":
         check_sequential(scheme, criteria)
         # What later layers read depends on how all before them were pruned, so on the whole configuration.

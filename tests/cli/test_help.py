@@ -26,7 +26,7 @@ from .conftest import Compose
 
 ORDER = [
     *("download", "generate-config", "choose", "generate-scheme", "show", "plan"),
-    *("prune", "finetune", "build-model", "shrink"),
+    *("prune", "finetune", "build-model", "shrink", "merge"),
     *("evaluate", "export", "speed", "predict", "plot", "assess", "masks", "compare"),
     *("run", "demo"),
     "library",
@@ -131,6 +131,7 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
         "shrink",
         "search",
     }
+    flags |= {"movement"}  # its steps are those of `prune`
     assert flags == {*Recipe.model_fields}
 
 

@@ -15,6 +15,7 @@ CRITERIA: Registry[type[Criterion]] = Registry(
         "wanda": "composer.pruning.criteria.wanda:Wanda",
         "sparsegpt": "composer.pruning.criteria.sparsegpt:SparseGPT",
         "taylor": "composer.pruning.criteria.taylor:Taylor",
+        "movement": "composer.pruning.criteria.movement:Movement",
         "obs": "composer.pruning.criteria.obs:Obs",
     },
     group="composer.criteria",

@@ -14,8 +14,8 @@ from .criterion import IDENTIFIES, Criterion, version_of
 
 
 def looks_at_data(*criteria: Criterion) -> bool:
-    """Whether any of them needs a calibration sample."""
-    return any("calibration" in _settings_behind(criterion) for criterion in criteria)
+    """Whether any of them needs a calibration sample, or learns from the data."""
+    return any({"calibration", "movement"} & _settings_behind(criterion) for criterion in criteria)
 
 
 def criterion_of(node: Node, path: str, default: Criterion) -> Criterion:

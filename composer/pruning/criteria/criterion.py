@@ -21,11 +21,12 @@ Stats = Mapping[str, Any]
 ``"out"``       for heads, with ``"gram"``: ``(weight, gram)`` of the out-projection, (out, in)
 ``"gradient"``  list of (out, in), one per projection: mean ``|∂L/∂W|`` (:mod:`composer.calibration.gradients`)
 ``"gates"``     for heads and neurons, with ``"gradient"``: mean ``|∂L/∂ξ|``, (heads,) or (neurons,)
+``"movement"``  list of (out, in), one per projection: learnt scores (:mod:`composer.calibration.movement`)
 ``"seed"``      of the run
 ==============  ======================================================================================
 """
 
-IDENTIFIES = {"gram": "calibration", "gradient": "calibration", "seed": "seed"}
+IDENTIFIES = {"gram": "calibration", "gradient": "calibration", "movement": "movement", "seed": "seed"}
 """What a criterion can need -> the setting of a run that says which it was. ``"out"`` and ``"gates"`` come along."""
 
 ANY_SHAPE = (SINGLE - {"global"}) | {"row", "column", "RxC", "head", "neuron"}

@@ -1,0 +1,169 @@
+"""Movement: which weights a short fine-tuning pushes away from 0, and which towards it.
+
+Sanh et al. 2020, "Movement Pruning: Adaptive Sparsity by Fine-Tuning" (equation 3). While the model learns, each target
+computes with ``W' = W ∘ M``, where M keeps the units of the highest scores so far; the scores get the gradient as if M
+were not there (straight through):
+
+    S ← S - ∂L/∂W' ∘ W,        W ← AdamW(W, ∂L/∂W' ∘ M)
+
+A weight that grows in magnitude gains, also while it is masked, so that it can come back. The share that is masked
+rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without masks and a cool-down.
+The score of a larger unit is the sum of its weights' (Lagunas et al. 2021, "Block Pruning For Faster Transformers").
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..progress import SILENT, Progress
+from ..scheme.shapes import Shape, default_shape
+from ..tensors.batches import batch_indices
+from ..tensors.forward import to_device_of
+from ..tensors.mask_holder import MaskHolder
+from ..tensors.masks import expand
+from ..tensors.parameters import set_values
+from ..tensors.ranking import keep_by_rank, spread, totals
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..scheme.layout import Layout, Projection, Target
+    from ..tasks.task import Examples, Task
+
+WARM_UP, COOL_DOWN = 0.1, 0.3
+"""Shares of the steps before anything is masked, and at the full rate."""
+REFRESHED = 64
+"""How often masks follow the scores: ranking millions of weights in each step would cost more than the step."""
+CLIP = 1.0
+
+Units = Literal["default", "structured"]
+
+
+@dataclass(frozen=True)
+class MovementSettings:
+    """What shapes the scores.
+
+    Attributes:
+        steps: of the run.
+        rate: which share of each target's units is masked at the end.
+        units: what is masked while it learns: heads and single weights, or heads, neurons and what is left.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    rate: float
+    units: Units
+    seed: int
+
+    def identity(self, data: str) -> dict[str, Any]:
+        """For addresses; ``data`` is the digest of the examples."""
+        return {**asdict(self), "data": data}
+
+
+def scheduled(step: int, settings: MovementSettings) -> float:
+    """The share that is masked in ``step``: cubic between warm-up and cool-down."""
+    first, last = WARM_UP * settings.steps, (1 - COOL_DOWN) * settings.steps
+    way = min(1.0, max(0.0, (step - first) / max(1.0, last - first)))
+    return settings.rate * (1 - (1 - way) ** 3)
+
+
+def learn_movement(
+    model: nn.Module,
+    task: Task,
+    data: Examples,
+    layout: Layout,
+    settings: MovementSettings,
+    *,
+    progress: Progress = SILENT,
+) -> dict[Projection, Tensor]:
+    """Scores of every weight of the layout, (out, in) on the CPU, by projection; the model is not changed.
+
+    One run serves all rates and shapes, by rank. Its masks, and with them the scores, do not depend on what is asked of
+    them later, so an address that names the settings is enough to know the bytes.
+    """
+    learner = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]), progress.bar("movement", settings.steps) as bar:
+        torch.manual_seed(settings.seed)
+        run = _Run(learner, layout, settings)
+        for step in range(settings.steps):
+            chosen = batch_indices(len(data), settings.batch_size, seed=settings.seed, step=step)
+            batch = to_device_of(learner, task.collate([data.features[i] for i in chosen]))
+            bar.advance(f"loss {run.step(step, task, batch):.4f}")
+    return {p: p.of(run.scores[p.weight]).cpu() for target in layout.targets for p in target.projections}
+
+
+class _Run:
+    """A copy of the model that learns, and the scores of its parameters, shaped as they are stored."""
+
+    def __init__(self, model: nn.Module, layout: Layout, settings: MovementSettings) -> None:
+        self.model, self.settings = model.train(), settings
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+        self.parts = list(_parts(layout, settings.units))
+        names = {p.weight for part, _ in self.parts for p in part.projections}
+        self.scores = {name: torch.zeros_like(self.parameters[name], requires_grad=False) for name in names}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
+        self.holder = MaskHolder(self.parameters, {})
+
+    def step(self, step: int, task: Task, batch: Mapping[str, Tensor]) -> float:
+        """One step of weights and scores; returns the loss before it."""
+        if step % max(1, self.settings.steps // REFRESHED) == 0:
+            self.holder = MaskHolder(self.parameters, self._masks(scheduled(step, self.settings)))
+        self._fall(step)
+        before = {name: self.parameters[name].detach().clone() for name in {*self.scores, *self.holder.masks}}
+        self.holder.apply()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, _ = task.loss(self.model, dict(batch))
+        loss.backward()
+        set_values(self.parameters, before)
+        for name, score in self.scores.items():
+            gradient = self.parameters[name].grad
+            if gradient is not None:
+                score -= gradient * before[name]
+        for name, mask in self.holder.masks.items():
+            gradient = self.parameters[name].grad
+            if gradient is not None:
+                gradient.masked_fill_(~mask, 0.0)
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _fall(self, step: int) -> None:
+        """The rate of learning rises in the warm-up and then falls linearly to 0."""
+        first = max(1.0, WARM_UP * self.settings.steps)
+        left = (self.settings.steps - step) / max(1.0, self.settings.steps - first)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * min(1.0, (step + 1) / first, left)
+
+    def _masks(self, rate: float) -> dict[str, Tensor]:
+        kept: dict[str, Tensor] = {}
+        if not rate:
+            return kept
+        for part, shape in self.parts:
+            scores = totals(part, [p.of(self.scores[p.weight]) for p in part.projections], shape)
+            for name, mask in expand(part, spread(part, keep_by_rank(scores, rate), shape)).items():
+                kept[name] = kept[name] & mask if name in kept else mask
+        return kept
+
+
+def _parts(layout: Layout, units: Units) -> Sequence[tuple[Target, Shape]]:
+    """What is masked while scores are learnt, and by which units; every projection stands in one part."""
+    found: list[tuple[Target, Shape]] = []
+    taken: set[str] = set()
+    for path in layout.paths:
+        target = layout.target(path)
+        if path in taken:
+            continue
+        whole = layout.feed_forward(path) if units == "structured" else None
+        shape = Shape("neuron") if whole else default_shape(target)
+        found.append((whole or target, shape))
+        taken |= {p.path for p in (whole or target).projections}
+    return found

@@ -1,0 +1,119 @@
+"""Movement scores against a loop written out by hand, and what one run serves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import composer
+from composer.calibration.movement import CLIP, REFRESHED, MovementSettings, learn_movement, scheduled
+from composer.library.store import Library
+from composer.models.folder import BaseModel
+from composer.tasks import DataOptions, open_task
+from composer.tensors.batches import batch_indices
+
+SETTINGS = MovementSettings(steps=6, batch_size=4, learning_rate=0.01, rate=0.5, units="default", seed=3)
+
+
+def by_hand(base: BaseModel, data: Path) -> dict[str, Tensor]:
+    """Scores by weight: masks of whole heads and of single weights, put on by multiplying; plain autograd."""
+    model = base.load().train()
+    task = open_task(DataOptions(data=str(data)), base.folder, base.config)
+    train = task.load("train")
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    layout, masks = base.layout, dict[str, Tensor]()
+    names = [p.weight for t in layout.targets for p in t.projections]
+    scores = {name: torch.zeros_like(weights[name]) for name in names}
+    stepper = torch.optim.AdamW([torch.nn.Parameter(w) for w in weights.values()], weight_decay=0.0)
+    learnt = dict(zip(weights, stepper.param_groups[0]["params"], strict=True))
+    torch.manual_seed(SETTINGS.seed)
+    for step in range(SETTINGS.steps):
+        rate = SETTINGS.rate * (1 - (1 - min(1, max(0, (step - 0.6) / (4.2 - 0.6)))) ** 3)
+        for target in layout.targets if rate else ():
+            rows = [scores[p.weight] for p in target.projections]
+            bias = [p.bias_name for p in target.projections]
+            if target.kind == "attention":
+                worth = sum(one.reshape(target.heads, -1).sum(1) for one in rows)
+                gone = worth.argsort(stable=True)[: round(rate * target.heads)]
+                keep = torch.ones(target.heads).index_fill(0, gone, 0).repeat_interleave(len(rows[0]) // target.heads)
+                masks |= {p.weight: keep[:, None].expand_as(rows[0]) for p in target.projections}
+                masks |= dict.fromkeys(bias, keep)
+            else:
+                gone = rows[0].flatten().argsort(stable=True)[: round(rate * rows[0].numel())]
+                masks[target.projections[0].weight] = (
+                    torch.ones(rows[0].numel()).index_fill(0, gone, 0).view_as(rows[0])
+                )
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                p.copy_(learnt[name] * masks.get(name, torch.ones(())))
+        model.zero_grad()
+        chosen = batch_indices(len(train), SETTINGS.batch_size, seed=SETTINGS.seed, step=step)
+        task.loss(model, task.collate([train.features[i] for i in chosen]))[0].backward()
+        for name, p in model.named_parameters():
+            assert p.grad is not None
+            if name in scores:
+                scores[name] -= p.grad * learnt[name].detach()
+            learnt[name].grad = p.grad * masks.get(name, torch.ones(()))
+        torch.nn.utils.clip_grad_norm_(learnt.values(), CLIP)
+        stepper.param_groups[0]["lr"] = 0.01 * min(1.0, step + 1.0, (6 - step) / 5)
+        stepper.step()
+    return scores
+
+
+def test_scores_are_those_of_the_loop_written_out(distilbert_folder: Path, classification_data: Path) -> None:
+    assert SETTINGS.steps < REFRESHED  # masks follow the scores in every step
+    base = BaseModel(distilbert_folder)
+    task = open_task(DataOptions(data=str(classification_data)), base.folder, base.config)
+    model = base.load()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    found = learn_movement(model, task, task.load("train"), base.layout, SETTINGS)
+    wanted = by_hand(base, classification_data)
+    for target in base.layout.targets:
+        for p in target.projections:
+            assert torch.allclose(found[p], wanted[p.weight], rtol=1e-4, atol=1e-6), p.path
+            assert found[p].any()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_the_schedule_is_cubic_between_warm_up_and_cool_down() -> None:
+    long = replace(SETTINGS, steps=100)
+    assert [scheduled(step, long) for step in (0, 10, 70, 99)] == [0.0, 0.0, 0.5, 0.5]
+    assert scheduled(40, long) == pytest.approx(0.5 * (1 - 0.5**3))
+
+
+def test_one_run_serves_all_rates_and_shapes_and_masks_are_nested(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pruned(**options: Any) -> list[dict[str, Tensor]]:
+        given = {"model": str(distilbert_folder), "data": str(classification_data), "folder": tmp_path}
+        movement = {"steps": 4, "batch_size": 4, "units": "structured"}
+        recipe = composer.load_recipe(
+            given={**given, "criterion": "movement", "movement": movement, **options}, file=False
+        )
+        composer.generate_config(recipe, force=True)
+        composer.generate_scheme(recipe, force=True)
+        composer.prune(recipe, force=True)
+        library = Library(tmp_path / "modules" / "pruned")
+        masks = [library.get(address) for address in library.addresses()]
+        return [one.masks for one in masks if one.masks]
+
+    first = pruned(attention=[0.25, 0.5], linear=[0.3, 0.6])
+    by_name: dict[str, list[Tensor]] = {}
+    for masks in first:
+        for name, mask in masks.items():
+            by_name.setdefault(name, []).append(mask)
+    ffn = by_name["distilbert.transformer.layer.0.ffn.lin1.weight"]
+    more, fewer = sorted(ffn, key=lambda mask: int(mask.sum()))
+    assert not (more & ~fewer).any()
+    assert int((~fewer).sum()) == round(0.3 * fewer.numel())
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("the scores are stored")
+
+    monkeypatch.setattr("composer.calibration.movement.learn_movement", fail)
+    assert len(pruned(attention=[0.75], linear=[0.8])) > len(first)
