@@ -1,0 +1,227 @@
+"""Choices of `compose choose` against the same part of every layer and against Kwon et al. 2022, in one run.
+
+    python benchmarks/choose.py [--parts masks time rank] [--keep 0.7 0.6 0.5 0.4 0.3] [--search 0] [-o .bench/choose]
+
+DistilBERT of `../shared/models` on SST-2, no training step. `masks`: accuracy and loss on all validation sentences with
+so many of the encoder's multiplications kept. `time`: the table of seconds against the clock, 20 random compositions.
+`rank`: Spearman's correlation of predicted rises and measured losses over 30 random compositions. Every row is kept as
+it comes; a killed run goes on where it was. All sides look at the same calibration sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mask_search import MaskSearch
+from scipy.stats import spearmanr
+
+from composer.choosing.choice import CRITERION, Choice, Measured, Menu
+from composer.choosing.search import search
+from composer.choosing.widths import widths
+from composer.choosing.wishes import Wish
+from composer.composing.candidates import Candidates
+from composer.files.environment import machine, versions
+from composer.files.journal import Journal
+from composer.recipe import load_recipe
+from composer.shrinking.units import units_of
+from composer.tasks.loss import mean_loss
+from composer.timing.parts import PartTimer, Setting, steadied
+from composer.timing.statistics import Spread
+from composer.workspace import Workspace
+
+Row = dict[str, Any]
+
+
+class Bench:
+    """One seed: the model, what was gathered of it, and the rows that are there."""
+
+    def __init__(self, given: argparse.Namespace, seed: int) -> None:
+        shared = given.shared
+        fields = {"model": str(shared / "models/distilbert-mini-sst2"), "data": str(shared / "data/sst2")}
+        sample = {"calibration_size": given.calibration_size, "seed": seed}
+        self.space = Workspace(load_recipe(given={**fields, **sample, "folder": str(given.output)}, file=False))
+        self.units = list(units_of(self.space.base.layout))
+        self.seed, self.given = seed, given
+        self.journal = Journal(given.output, f"seed-{seed}", {"base": self.space.base.fingerprint, **sample})
+
+    def row(self, key: tuple[Any, ...], make: Callable[[], Row]) -> Row:
+        """A row, with its processor seconds; made where it is not there."""
+
+        def timed() -> Row:
+            start = time.process_time()
+            made = make()
+            return {**made, "cpu": round(time.process_time() - start, 1)}
+
+        return self.journal.row(key, timed)
+
+    @cached_property
+    def model(self) -> Any:
+        """The base model."""
+        return self.space.fresh_model()
+
+    @cached_property
+    def calibration(self) -> Any:
+        """It on the calibration sample."""
+        from composer.progress import SILENT
+
+        return self.space.calibrated(self.model, self.space.base.layout, progress=SILENT)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """Configurations of it, pruned and repaired."""
+        return Candidates(self.model, self.space.task, self.calibration, CRITERION, damping=0.01, seed=self.seed)
+
+    @cached_property
+    def menu(self) -> Menu:
+        """The table of rises."""
+        from composer.calibration.rises import rises_by_width
+
+        def make() -> Row:
+            rises, lengths = rises_by_width(self.model, self.space.task, self.calibration, self.units, damping=0.01)
+            return {"rises": rises, "lengths": lengths}
+
+        found = {name: value for name, value in self.row(("table",), make).items() if name != "cpu"}
+        return Menu(self.units, Measured(**found, parameters=self.space.base.parameters, stored=1, written=1))
+
+    @cached_property
+    def theirs(self) -> MaskSearch:
+        """Kwon et al. on the same sample."""
+        return MaskSearch(self.model, self.space.task, list(self.calibration.batches()), self.units)
+
+    def score(self) -> Row:
+        """Accuracy and loss of the model as it is now, on the validation split."""
+        valid, task = self.space.examples("valid"), self.space.task
+        return {
+            "loss": mean_loss(self.model, task, valid),
+            "accuracy": task.score(self.model, valid).metrics["accuracy"],
+        }
+
+    def ours(self, choice: Choice) -> Row:
+        """A choice, pruned and repaired."""
+        found = self.candidates.loss(self.menu.specs(choice), self.space.examples("valid"))
+        return {**found, "kept": list(choice.kept.values()), "macs": choice.left["macs"]}
+
+    def masks(self, part: float) -> dict[str, Row]:
+        """Every side at this part of the multiplications."""
+        wish = Wish({"keep_macs": part})
+        rows = {"dense": self.row(("dense",), self.score)}
+        steps = ("Kwon: search", "+ rearrangement", "+ mask tuning")
+        for i, name in enumerate(steps):
+            rows[name] = self.row(("kwon", part, i), lambda i=i: self._kwon(part, i))  # type: ignore[misc]
+        rows["the same part everywhere"] = self.row(("uniform", part), lambda: self.ours(self.menu.uniform(wish)))
+        rows["chosen"] = self.row(("chosen", part), lambda: self.ours(self.menu.choose(wish)))
+        rows["Kwon's counts, ours"] = self.row(("counts", part), lambda: self.ours(self._their_counts(part)))
+        if n := self.given.search:
+            rows[f"chosen, search {n}"] = self.row(("search", part, n), lambda: self._searched(wish, n))
+        return rows
+
+    def _kwon(self, part: float, steps: int) -> Row:
+        masks = self._their_masks(part)
+        masks = self.theirs.rearranged(masks) if steps else masks
+        masks = self.theirs.tuned(masks) if steps > 1 else masks
+        with self.theirs.masked(masks):
+            return {**self.score(), "kept": [int((m != 0).sum()) for m in masks.values()]}
+
+    def _their_masks(self, part: float) -> Any:
+        lengths = self.menu.measured.lengths
+        each = {units.path: units.macs(1, lengths) for units in self.units}
+        return self.theirs.searched(part * self.menu.whole["macs"], each)
+
+    def _their_counts(self, part: float) -> Choice:
+        counts = [int((m != 0).sum()) for m in self._their_masks(part).values()]
+        near = [
+            min(range(len(widths(u))), key=lambda k: abs(widths(u)[k] - n))
+            for u, n in zip(self.units, counts, strict=True)
+        ]
+        return self.menu.choice(near)
+
+    def _searched(self, wish: Wish, evaluations: int) -> Row:
+        size = self.given.calibration_size
+
+        def fitness(chosen: tuple[int, ...], sample: float) -> float:
+            count = max(1, round(sample * size))
+            key = ("fitness", count, list(chosen))
+            specs = self.menu.specs(self.menu.choice(chosen))
+            return float(self.journal.row(key, lambda: {"value": self.candidates.divergence(specs, count)})["value"])
+
+        start = self.menu.indices(self.menu.choose(wish))
+        found = search(self.menu.parts, self.menu.budgets(wish), start, fitness, evaluations, self.seed)
+        return self.ours(self.menu.choice(found.best[0][0]))
+
+    def compositions(self, count: int) -> list[Choice]:
+        """Random widths, each part drawn by itself."""
+        draw = random.Random(self.seed)
+        return [self.menu.choice([draw.randrange(len(widths(u))) for u in self.units]) for _ in range(count)]
+
+    def time(self) -> Row:
+        """Predicted against measured ratios to the base model."""
+        setting = Setting(self.given.batch_size, self.given.length, repeat=self.given.repeat)
+
+        def make() -> Row:
+            timer = PartTimer(self.space.base, self.units, setting)
+            start = time.perf_counter()
+            table, took = timer.table(), time.perf_counter()
+            whole = {u.path: u.count for u in self.units}
+            some = [dict(one.kept) for one in self.compositions(20)]
+            spent = [Spread.of(own).median for own in steadied(timer.measure([whole, *some]))]
+            sums = [table.total(kept, self.units) for kept in (whole, *some)]
+            errors = [abs(s / sums[0] * spent[0] / t - 1) for s, t in zip(sums[1:], spent[1:], strict=True)]
+            told = {"table_seconds": took - start, "spread": table.spread, "fit": table.fit}
+            return {"median": median(errors), "worst": max(errors), "errors": errors, **told}
+
+        return self.row(("time", self.given.batch_size, self.given.length, self.given.repeat), make)
+
+    def rank(self) -> Row:
+        """Spearman's correlation over 30 compositions that keep half or more of each part."""
+        draw = random.Random(self.seed)
+        some = [[draw.randrange(1 + len(widths(u)) // 2) for u in self.units] for _ in range(30)]
+        pairs = []
+        for chosen in some:
+            choice = self.menu.choice(chosen)
+            pairs.append((choice.rise, self.row(("rank", chosen), lambda c=choice: self.ours(c))["loss"]))  # type: ignore[misc]
+        return {"spearman": float(spearmanr(*zip(*pairs, strict=True)).statistic)}
+
+
+def main() -> int:
+    """Make the rows that are not there, and print all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=["masks", "time", "rank"], default=["masks", "time", "rank"])
+    parser.add_argument("--keep", nargs="+", type=float, default=[0.7, 0.6, 0.5, 0.4, 0.3])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--search", type=int, default=0)
+    parser.add_argument("--calibration-size", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with models/ and data/")
+    parser.add_argument("-o", "--output", type=Path, default=Path(".bench/choose"))
+    given = parser.parse_args()
+    print("machine:", ", ".join(f"{k} {v}" for k, v in machine().items()))
+    print("versions:", ", ".join(f"{k} {v}" for k, v in versions().items()))
+    for seed in given.seeds:
+        bench = Bench(given, seed)
+        for part in given.keep if "masks" in given.parts else ():
+            print(
+                f"\nseed {seed}, {part:.0%} of the multiplications kept: accuracy, loss, kept units, processor seconds"
+            )
+            for name, row in bench.masks(part).items():
+                print(f"  {name:26} {row['accuracy']:.3f} {row['loss']:.4f} {row.get('kept', '')} {row['cpu']:.0f} s")
+        if "time" in given.parts:
+            print(f"\nseed {seed}, seconds of 20 compositions: {bench.time()}")
+        if "rank" in given.parts:
+            print(f"\nseed {seed}, predicted and measured losses: {bench.rank()}")
+    print(f"\nrepeat with: {shlex.join(['python', 'benchmarks/choose.py', *sys.argv[1:]])}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
