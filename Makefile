@@ -44,7 +44,7 @@ test-export: tools
 
 test-peft: tools
 	$(PIP) -e '.[dev,peft]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/steps/test_merge.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/steps/test_merge.py tests/steps/test_tune_folder.py
 
 test-legacy:
 	$(MAKE) -C legacy-seq2seq test

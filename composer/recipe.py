@@ -96,6 +96,8 @@ class ModelOptions(Options):
     """Largest gradient norm."""
     distill: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight of the base model's answers in the loss, of whole models on both sides and of joint tuning."""
+    train: Literal["all", "biases-norms", "lora"] = "all"
+    """What of a model learns: everything, biases and norms alone, or those and low-rank updates under the masks."""
     evaluations: Size = 8
     """How often the validation loss is measured, spread over the steps; the best weights are kept."""
 

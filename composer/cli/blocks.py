@@ -75,8 +75,11 @@ def prune(
 
 
 def finetune(
+    folder: Annotated[str | None, Parameter("MODEL", help="Instead of a configuration: any model folder.")] = None,
+    /,
     *,
-    level: Annotated[Literal["block", "model"], Parameter(help="Shared blocks, or whole models.")],
+    level: Annotated[Literal["block", "model"] | None, Parameter(help="Shared blocks, or whole models.")] = None,
+    densify: Annotated[bool, Parameter(help="MODEL: fill zeros in what is left with noise; they learn.")] = False,
     configuration: Which = None,
     every: Every = False,
     baseline: Annotated[bool, Parameter(help="Whole models: start from modules/pruned, as the baseline.")] = False,
@@ -102,17 +105,32 @@ def finetune(
     modules/pruned into modules/finetuned. --level model composes a
     configuration from the library and fine-tunes it whole, into
     models/N-finetuned; with --baseline from modules/pruned, into
-    models/N-baseline.
+    models/N-baseline. MODEL is any folder instead: dense, masked (its zeros
+    are held) or shrunk; -m then names the teacher of --distill.
 
     Example
 
         compose finetune --level block --data multi30k --steps 100
         compose finetune --level model -n 2 --data multi30k --epochs 1
         compose finetune --level model --all --baseline --data multi30k
+        compose finetune models/2-shrunk --densify --data multi30k
     """
     from composer.steps.tune_blocks import finetune_blocks
+    from composer.steps.tune_folder import finetune_folder
     from composer.steps.tune_model import finetune_model
 
+    if folder:
+        given = {"-n/--configuration": configuration is not None, "--all": every, "--baseline": baseline}
+        _refuse(
+            "MODEL", {**given, "--dense": dense, "--level block": level == "block", "-s/--scheme": scheme is not None}
+        )
+        with session(common, data, machine, training, model=model) as (recipe, console):
+            done = finetune_folder(
+                recipe, folder, output=output, densify=densify, force=force, progress=console.progress
+            )
+            console.show(done, tables.tuned_model(done))
+        return
+    _check_level(level, densify)
     for_blocks, kind = level == "block", "dense" if dense else "baseline" if baseline else "composed"
     chosen = {"-n/--configuration": configuration is not None, "--all": every, "--baseline": baseline}
     if for_blocks:
@@ -201,6 +219,16 @@ def _refuse(beside: str, given: dict[str, bool]) -> None:
     problems = [f"{name}: not together with {beside}" for name, is_set in given.items() if is_set]
     if problems:
         raise RecipeError(problems)
+
+
+def _check_level(level: str | None, densify: bool) -> None:
+    """Without a folder a level is needed, and nothing can be densified."""
+    from composer.errors import RecipeError
+
+    if level is None:
+        raise RecipeError("--level: nothing given; allowed: block, model (see `compose finetune --help`)")
+    if densify:
+        raise RecipeError("--densify: for a model folder: compose finetune MODEL --densify")
 
 
 def _check_which(configuration: int | None, every: bool, output: Path | None) -> None:

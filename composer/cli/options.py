@@ -163,14 +163,19 @@ class Training:
         float | None, Parameter(metavar="SHARE", help="Weight of the base model's answers in the loss [0].")
     ] = None
 
+    train: Annotated[
+        Literal["all", "biases-norms", "lora"] | None,
+        Parameter(help="What learns; lora: low-rank updates under the masks (extra peft) [all]."),
+    ] = None
+
     def given(self) -> dict[str, Any]:
         """The part ``finetune`` of a recipe: whole models."""
         return {"finetune": asdict(self)}
 
     def for_blocks(self) -> dict[str, Any]:
         """The part ``block`` of a recipe, which knows no epochs."""
-        block = {name: value for name, value in asdict(self).items() if name not in ("epochs", "distill")}
-        return {"block": block, "finetune": {"distill": self.distill}}
+        block = {name: value for name, value in asdict(self).items() if name not in ("epochs", "distill", "train")}
+        return {"block": block, "finetune": {"distill": self.distill, "train": self.train}}
 
 
 @Parameter("*", group=_TRAINING)

@@ -146,6 +146,12 @@ def tuned_model(outcome: Outcome) -> Shown:
         f"{plural(made['steps'], 'step')} in {duration(made['seconds'])}, validation loss "
         f"{number(made['first_loss'])} to {number(made['final_loss'])}; curve in {made['stats']}",
     )
+    if part := made.get("learnt"):
+        took = 1000 * made["seconds"] / max(1, made["steps"])
+        yield (
+            f"{part['train']}: {part['parameters']:,} of {part['of']:,} parameters learnt, "
+            f"{size(part['optimizer_bytes'])} in the optimiser, {took:.0f} ms a step"
+        )
 
 
 def built(outcome: Outcome) -> Shown:

@@ -88,6 +88,7 @@ def model_settings(space: Workspace) -> ModelSettings:
         space.recipe.seed,
         space.recipe.precision,
         options.distill,
+        options.train,
     )
 
 

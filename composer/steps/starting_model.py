@@ -17,6 +17,8 @@ from .settings import sweep_settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..training.distillation import Answers
+
 
 @dataclass(frozen=True)
 class StartingModel:
@@ -38,6 +40,16 @@ class StartingModel:
     def label(self) -> str:
         """For progress and messages."""
         return "dense" if self.i is None else f"configuration {self.i}, {self.kind}"
+
+    @property
+    def command(self) -> str:
+        """The command that fine-tunes it."""
+        which = "--dense" if self.i is None else f"-n {self.i}{' --baseline' * (self.kind == 'baseline')}"
+        return f"compose finetune --level model {which}"
+
+    def answers(self, space: Workspace, share: float) -> Answers | None:
+        """The teacher's answers, with this weight in the loss; None for weight 0."""
+        return space.answers(share)
 
     @property
     def root(self) -> Node | None:

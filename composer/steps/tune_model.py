@@ -52,11 +52,11 @@ def finetune_model(
     folder = output or space.model_folder(kind, start.i)
     space.check_output(folder, *([modules] if modules else []))
     csv = space.stats_file(kind, start.i)
-    inputs = _inputs(space, start, settings)
+    inputs = inputs_of(space, start, settings)
     if is_current(folder, inputs, force=force) and csv.is_file():
         return Outcome(folder, False, recorded_result(folder) or {})
     warn_if_no_better_than_chance(space, progress)
-    return _adopt(space, inputs, csv, folder) or _tune(space, start, settings, inputs, csv, folder, progress)
+    return _adopt(space, inputs, csv, folder) or tune(space, start, settings, inputs, csv, folder, progress)
 
 
 def trial(
@@ -74,11 +74,11 @@ def trial(
     very same run (the learning-rate search's winner is not trained twice).
     """
     csv = space.stats_named(name)
-    inputs = _inputs(space, start, settings)
+    inputs = inputs_of(space, start, settings)
     # A trial is the comparison's own file: when its inputs changed it is simply made again.
     if is_current(csv, inputs, renew=True):
         return recorded_result(csv) or {}
-    return _tune(space, start, settings, inputs, csv, _kept_trial(space, inputs) if keep else None, progress).summary
+    return tune(space, start, settings, inputs, csv, _kept_trial(space, inputs) if keep else None, progress).summary
 
 
 def _kept_trial(space: Workspace, inputs: dict[str, Any]) -> Path:
@@ -121,7 +121,7 @@ def warn_if_no_better_than_chance(space: Workspace, progress: Progress) -> None:
         )
 
 
-def _tune(
+def tune(
     space: Workspace,
     start: StartingModel,
     settings: ModelSettings,
@@ -130,6 +130,7 @@ def _tune(
     folder: Path | None,
     progress: Progress,
 ) -> Outcome:
+    """Train the model that ``start`` makes, and keep it where a folder is given, with its table."""
     from ..parallel.ranks import is_main_process
     from ..training.model import tune_model
 
@@ -149,7 +150,8 @@ def _tune(
             valid,
             settings,
             work=work,
-            answers=space.answers(settings.distill),
+            answers=start.answers(space, settings.distill),
+            modules=[p.path for target in space.base.layout.targets for p in target.projections],
             label=label,
             progress=progress,
         )
@@ -163,6 +165,7 @@ def _tune(
         "best_step": tuned.best_step,
         "seconds": tuned.train_seconds,
         "compose_seconds": composing,
+        "learnt": {"train": settings.train, **tuned.part},
         "stats": str(csv),
     }
     if is_main_process():
@@ -199,10 +202,9 @@ def _keep(
         if temporary:
             how = f"{start.label}, fine-tuned for {settings.steps} steps"
             space.base.save(model, temporary)
-            which = "--dense" if start.i is None else f"-n {start.i}{' --baseline' * (start.kind == 'baseline')}"
             digest = start.scheme.digest if start.scheme else None
             data = read_card_data(space.recipe.card_data)
-            making = Making(space.base, how, f"compose finetune --level model {which}", digest, data)
+            making = Making(space.base, how, start.command, digest, data)
             stacks = kept_units(space.base, dict(model.named_parameters()))
             card = model_card(making, start.root, start.sparsity(space), said(stacks))
             write_card(temporary, card, stacks, f"{name_of(space.base)}, {start.label}")
@@ -211,7 +213,8 @@ def _keep(
         write_record(csv, content)
 
 
-def _inputs(space: Workspace, start: StartingModel, settings: ModelSettings) -> dict[str, Any]:
+def inputs_of(space: Workspace, start: StartingModel, settings: ModelSettings) -> dict[str, Any]:
+    """What identifies a run: where it starts, its settings and its data."""
     from ..training.settings import identity_of
 
     data = {"train": space.examples("train").digest, "valid": space.examples("valid").digest}

@@ -27,6 +27,7 @@ from ..tensors.masks import gradient_masker
 from ..tensors.parameters import parameters_of, set_values
 from .distillation import Answers
 from .hooks import TrainingHooks
+from .learning_part import learning
 from .loop import train_whole
 from .settings import ModelSettings, ModelTuning, finite
 
@@ -122,7 +123,7 @@ def tune_joint(
     """
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
         hooks = JointHooks(task, valid, configurations, settings, patience, work, bar)
-        with hooks.masked(model):
+        with learning(model, settings.train), hooks.masked(model):
             tuned = train_whole(model, task, train, hooks, answers)
         return tuned, hooks.extra["each"]
 

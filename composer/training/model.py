@@ -6,7 +6,7 @@ library's files), are applied after every optimiser step and stand in every chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from ..tensors.mask_holder import MaskHolder
 from ..tensors.parameters import parameters_of
 from .distillation import Answers
 from .hooks import TrainingHooks
+from .learning_part import learning
 from .loop import train_whole
 from .settings import ModelSettings, ModelTuning
 
@@ -34,6 +35,7 @@ def tune_model(
     *,
     work: Path,
     answers: Answers | None = None,
+    modules: Sequence[str] = (),
     label: str = "fine-tune",
     progress: Progress = SILENT,
 ) -> ModelTuning:
@@ -43,14 +45,19 @@ def tune_model(
         masks: parameter name -> keep-mask (empty for a dense model).
         work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
         answers: the base model's answers, to be learnt beside the labels.
+        modules: that low-rank updates are for, where those learn.
 
     Returns:
         The rows and the best loss; step 0 counts as a candidate, so the result is never worse than the start.
     """
     holder = MaskHolder(parameters_of(model), masks)
-    with progress.bar(label, settings.steps) as bar, holder:
-        hooks = MaskedHooks(task, valid, holder, settings, work, bar)
-        return train_whole(model, task, train, hooks, answers)
+    with learning(model, settings.train, modules, settings.seed) as part, holder:
+        with progress.bar(label, settings.steps) as bar:
+            hooks = MaskedHooks(task, valid, holder, settings, work, bar)
+            tuned = train_whole(model, task, train, hooks, answers)
+        tuned.part = part.plain()
+    holder.check("fine-tuned")
+    return tuned
 
 
 class MaskedHooks(TrainingHooks):

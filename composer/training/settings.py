@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..parallel.ranks import rank_and_size
+
+Part = Literal["all", "biases-norms", "lora"]
+"""Which part of a model learns (:mod:`.learning_part`)."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class ModelSettings:
     seed: int
     precision: str
     distill: float = 0.0
+    train: Part = "all"
 
 
 def identity_of(settings: ModelSettings) -> dict[str, Any]:
@@ -31,7 +35,8 @@ def identity_of(settings: ModelSettings) -> dict[str, Any]:
     An option that is off is as if it did not exist.
     """
     processes = rank_and_size()[1]
-    identity = {name: value for name, value in asdict(settings).items() if name != "distill" or value}
+    off = {"distill": 0.0, "train": "all"}
+    identity = {name: value for name, value in asdict(settings).items() if name not in off or value != off[name]}
     return identity | ({"processes": processes} if processes > 1 else {})
 
 
@@ -45,6 +50,8 @@ class ModelTuning:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_loss: float = float("inf")
     best_step: int = 0
+    part: dict[str, Any] = field(default_factory=dict)
+    """How much of the model learnt (:class:`.learning_part.LearningPart`)."""
 
     @property
     def first_loss(self) -> float:
