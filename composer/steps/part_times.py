@@ -34,9 +34,11 @@ def setting_of(space: Workspace) -> Setting:
 
     Raises:
         RecipeError: more threads than the machine has, or a runtime that does not run on the device.
+        InputError: a length that the model does not read.
     """
     import psutil
 
+    from ..timing.inputs import check_length, longest
     from ..timing.parts import Setting
 
     time, cores = space.recipe.time, psutil.cpu_count() or 1
@@ -44,6 +46,10 @@ def setting_of(space: Workspace) -> Setting:
         raise RecipeError(f"--threads: got {time.threads}; allowed: 1 to {cores} (this machine's)")
     if time.runtime != "torch" and space.device != "cpu":
         raise RecipeError(f"--runtime: got {time.runtime}, which runs on the processor here, and {space.device}")
+    room = longest(space.base.config, time.new_tokens)
+    if "length" not in time.model_fields_set and room:  # nobody has said it: a small model gets what it reads
+        time = time.model_copy(update={"length": max(1, min(time.length, room))})
+    check_length(space.base.config, time.length, 0, space.base.name)
     return Setting(**time.model_dump(), device=space.device)
 
 

@@ -14,17 +14,22 @@ KEPT = 8
 """The first and the last ids are often special tokens or unused ones; no random token is among so many of them."""
 
 
+def longest(config: ModelConfig, new_tokens: int) -> int | None:
+    """How many tokens the model's position table has room for, before so many new ones; None where it has none."""
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if positions is None or config.get("relative_attention_num_buckets"):
+        return None
+    return int(positions) - (0 if config.get("is_encoder_decoder") else new_tokens) - 2
+
+
 def check_length(config: ModelConfig, length: int, new_tokens: int, name: str) -> None:
     """Refuse what the model's position table has no room for.
 
     Raises:
         InputError: with the length that it allows.
     """
-    positions = config.get("max_position_embeddings") or config.get("n_positions")
-    if positions is None or config.get("relative_attention_num_buckets"):
-        return
-    room = int(positions) - (0 if config.get("is_encoder_decoder") else new_tokens) - 2
-    if length > room:
+    room = longest(config, new_tokens)
+    if room is not None and length > room:
         more = f" with {new_tokens} new tokens" if new_tokens else ""
         raise InputError(f"--length: got {length}{more}; {name} reads at most {room}")
 

@@ -114,6 +114,15 @@ def test_a_noisy_machine_is_told_with_its_spread(recipe: Recipe, monkeypatch: py
         choose(recipe)
 
 
+def test_what_cannot_be_timed_is_refused_before_anything_is_read(recipe: Recipe) -> None:
+    for time_options, said in (
+        ({"length": 9999}, "--length: got 9999; .* reads at most"),
+        ({"threads": 999}, "--threads"),
+    ):
+        with pytest.raises(InputError, match=said):
+            choose(recipe.model_copy(update={"speedup": [2.0], "time": TimeOptions(**time_options)}))
+
+
 def test_a_wish_below_what_no_unit_holds_is_refused(recipe: Recipe) -> None:
     with pytest.raises(ConfigError, match=r"--keep-parameters 0\.1: nobody can meet it: .* are in no head"):
         choose(recipe.model_copy(update={"keep_parameters": [0.1]}), measure=False)
