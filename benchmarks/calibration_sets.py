@@ -74,14 +74,9 @@ def write_measured(data: Path, folder: Path) -> Path:
     write_rows(folder / "c4/validation.jsonl", rows(data / "c4_sample/c4_en_1000.jsonl")[800:])
     write_rows(folder / "gsm8k/test.jsonl", rows(data / "gsm8k/test.jsonl"))
     write_rows(folder / "mbpp/test.jsonl", [{"task_id": 11, **row} for row in programs(data, 11, 510)])
-    for source, name in (("wikitext-2/test.txt", "wikitext-2/test.txt"),):
+    for name in ("wikitext-2/test.txt", "multi30k/test_2016_flickr.en", "multi30k/test_2016_flickr.de"):
         (folder / name).parent.mkdir(exist_ok=True)
-        write_text(folder / name, (data / source).read_text("utf-8"))
-    for language in ("en", "de"):
-        for split in ("test_2016_flickr",):
-            (folder / "multi30k").mkdir(exist_ok=True)
-            text = (data / f"multi30k/{split}.{language}").read_text("utf-8")
-            write_text(folder / f"multi30k/{split}.{language}", text)
+        write_text(folder / name, (data / name).read_text("utf-8"))
     return folder
 
 

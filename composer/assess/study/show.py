@@ -15,6 +15,8 @@ from ..pages.parts import Drawing, Part, figure, table
 from .contents import StudyCell, StudyFile, StudyMatrix, StudyTask
 
 BEST, TIED = "*", "~"
+LEAST = 0.01
+"""A share lost that has the full tint where none is larger."""
 MARKS = (
     "Marked * is the best set of a column where every other one is really worse (paired tests on the same examples, "
     "adjusted together, 5 %); ~ are those that the examples cannot tell from the best figure."
@@ -23,7 +25,7 @@ MARKS = (
 
 def part(content: StudyFile) -> Part:
     """The section."""
-    lost = _lost_scale()
+    lost = _lost_scale(content)
     matrix_grids = [_matrix(content, matrix) for matrix in content["matrices"]]
     drawings = [Drawing("study", grids.grid_figure(matrix_grids, lost), "Pruned with by measured on", summary(content))]
     parts: list[Table | Figure] = [figure("study-figure", f"Rows: what it was pruned with. {MARKS}", drawings)]
@@ -73,8 +75,12 @@ def _lead(content: StudyFile) -> str:
     )
 
 
-def _lost_scale() -> Scale:
-    return Scale("lost of what the dense model is above chance", float, lambda v: percent(v, 0), (0.0, 0.25, 0.5, 1.0))
+def _lost_scale(content: StudyFile) -> Scale:
+    """Tints up to the largest share that is lost, so that small differences can be seen; the legend has the numbers."""
+    shares = [cell["lost"] for matrix in content["matrices"] for cell in matrix["cells"] if cell["lost"] is not None]
+    most = max([LEAST, *shares])
+    marks = (0.0, most / 3, 2 * most / 3, most)
+    return Scale("lost of what the dense model is above chance", lambda v: v / most, lambda v: percent(v, 1), marks)
 
 
 def _names(content: StudyFile) -> list[str]:

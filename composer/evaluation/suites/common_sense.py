@@ -7,15 +7,17 @@ class around the model in memory, so shrunk models work as any other.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError, RecipeError
 from ...progress import Progress
 from ...tasks.data.formats import few
 from ..uncertainty import mean_of
+from .lm_eval_files import write_lm_eval_files
 from .places import Place, rows_of
 from .suite import Problems, Row, Sample, Session, Subject, Suite, SuiteOptions, SuiteTask
 
@@ -94,6 +96,12 @@ class CommonSenseTask(SuiteTask):
         share = sum(1 / len(row["choices"]) for row in problems.rows) / max(1, len(problems))
         return {"accuracy": share, "acc_norm": share}
 
+    def write_also(
+        self, folder: Path, samples: Sequence[Sample], result: Mapping[str, Any], options: SuiteOptions
+    ) -> None:
+        """lm-eval's own result files."""
+        write_lm_eval_files(folder, self.name, self.version, samples, result, options.limit)
+
     def gold(self, sample: Sample) -> str:
         return str(sample["choices"][sample["gold"]])
 
@@ -117,7 +125,10 @@ def _likelihoods(session: _Judging, rows: Sequence[Row]) -> list[list[float]]:
 
     # A tokenizer that ends every text would end the context too, and an answer would lose its first token.
     ends = session.tokenizer("a")["input_ids"][-1] == session.tokenizer.eos_token_id
-    more = {"add_bos_token": False} if ends and not session.reads else {}
+    more: dict[str, Any] = {"add_bos_token": False} if ends and not session.reads else {}
+    if session.tokenizer.bos_token_id is None and session.tokenizer.eos_token_id is None:
+        # lm-eval wants a token that stands before empty contexts, which none here is.
+        more["prefix_token_id"] = session.tokenizer.pad_token_id or 0
     model = HFLM(
         pretrained=session.model,
         tokenizer=session.tokenizer,

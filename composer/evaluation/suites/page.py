@@ -163,13 +163,15 @@ def _differences(content: Row, models: Sequence[str]) -> Section:
                 continue
             name = pair["measure"]
             ends = f"{_figure(name, pair['low'])} to {_figure(name, pair['high'])}"
-            difference = Cell(_figure(name, pair["value"]), better=pair["real"], mark="real")
+            word = verdict(pair)
+            difference = Cell(_figure(name, pair["value"]), better=word == "better", mark="really better")
             how = Cell(number(pair["adjusted_p"], 3), note=pair["how"])
-            rows.append([Cell(row["heading"], note=verdict(pair)), difference, Cell(ends), how])
+            rows.append([Cell(row["heading"], note=word), difference, Cell(ends), how])
         tables.append(Table(f"against-{i}", f"{model} less {models[0]}", [*columns], rows))
     lead = (
-        "On the same examples, by the first metric of each task. Marked differences are real: their p-value, adjusted "
-        "for the number of tasks (Holm), is below 5 %. Of others the interval says how large they could still be."
+        "On the same examples, by the first metric of each task. The word below a task says what is real: better "
+        "(marked) or worse where the p-value, adjusted for the number of tasks (Holm), is below 5 %. Of others the "
+        "interval says how large they could still be."
     )
     return Section("differences", "Is it real?", lead, tables)
 

@@ -81,6 +81,7 @@ def run(job: Job, progress: Progress, *, force: bool = False) -> dict[str, Any]:
         samples = _answers(job, session, journal, progress)
         result = _scored(job, session, samples, time.perf_counter() - start)
         write_text(job.samples, "".join(map(_line, samples)))
+        job.task.write_also(job.folder, samples, result, job.options)
         write_json(job.record, record(job.inputs, result=result, seed=job.options.seed, device=job.subject.device))
         journal.remove()
     return result

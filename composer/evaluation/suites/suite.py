@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -227,6 +227,12 @@ class SuiteTask(ABC):
     def not_comparable(self, first: Sequence[Sample], second: Sequence[Sample]) -> str | None:
         """Why the answers of two models cannot be compared one by one; None where they can."""
         return None if [s["id"] for s in first] == [s["id"] for s in second] else "other problems"
+
+    def write_also(
+        self, folder: Path, samples: Sequence[Sample], result: Mapping[str, Any], options: SuiteOptions
+    ) -> None:
+        """Further files of a finished task, in the shape of another harness; none unless the task says so."""
+        return  # not abstract: most have none
 
     def shown(self, sample: Sample) -> str:
         """An answer in a line, for people; two that read alike count as the same answer."""
