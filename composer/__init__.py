@@ -37,6 +37,7 @@ __all__ = [
     "ComposerError",
     "InputError",
     "KeepSparse",
+    "LearnMasks",
     "Outcome",
     "Progress",
     "Recipe",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from .steps.tune_model import finetune_model
     from .training.adapters import mask_adapters
     from .training.callbacks.keep_sparse import KeepSparse
+    from .training.callbacks.learn_masks import LearnMasks
     from .training.callbacks.loop import sparse
     from .training.callbacks.teacher import distill_loss
     from .workspace import Workspace, open
@@ -101,6 +103,7 @@ else:
         "ComposerError": "errors:ComposerError",
         "InputError": "errors:InputError",
         "KeepSparse": "training.callbacks.keep_sparse:KeepSparse",
+        "LearnMasks": "training.callbacks.learn_masks:LearnMasks",
         "Outcome": "steps.outcome:Outcome",
         "Progress": "progress:Progress",
         "Recipe": "recipe:Recipe",

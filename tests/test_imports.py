@@ -136,7 +136,7 @@ QUICK = [
     "composer.models.folder",
     "composer.library.maintenance",
 ]
-DERIVED = {"composer.training.callbacks.keep_sparse"}
+DERIVED = {"composer.training.callbacks.keep_sparse", "composer.training.callbacks.learn_masks"}
 """Public classes that derive from one of transformers', which is imported when they are named."""
 PUBLIC = sorted({f"composer.{where.partition(':')[0]}" for where in composer._WHERE.values()} - DERIVED)
 

@@ -25,10 +25,9 @@ from ..progress import SILENT, Progress
 from ..scheme.shapes import Shape, default_shape
 from ..tensors.batches import batch_indices
 from ..tensors.forward import to_device_of
+from ..tensors.learnt_scores import LearntScores
 from ..tensors.mask_holder import MaskHolder
-from ..tensors.masks import expand
 from ..tensors.parameters import set_values
-from ..tensors.ranking import keep_by_rank, spread, totals
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +95,7 @@ def learn_movement(
             chosen = batch_indices(len(data), settings.batch_size, seed=settings.seed, step=step)
             batch = to_device_of(learner, task.collate([data.features[i] for i in chosen]))
             bar.advance(f"loss {run.step(step, task, batch):.4f}")
-    return {p: p.of(run.scores[p.weight]).cpu() for target in layout.targets for p in target.projections}
+    return {p: p.of(run.scores.of[p.weight]).cpu() for target in layout.targets for p in target.projections}
 
 
 class _Run:
@@ -107,27 +106,26 @@ class _Run:
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-        self.parts = list(_parts(layout, settings.units))
-        names = {p.weight for part, _ in self.parts for p in part.projections}
-        self.scores = {name: torch.zeros_like(self.parameters[name], requires_grad=False) for name in names}
+        self.scores = LearntScores(self.parameters, _parts(layout, settings.units))
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
         self.holder = MaskHolder(self.parameters, {})
 
     def step(self, step: int, task: Task, batch: Mapping[str, Tensor]) -> float:
         """One step of weights and scores; returns the loss before it."""
         if step % max(1, self.settings.steps // REFRESHED) == 0:
-            self.holder = MaskHolder(self.parameters, self._masks(scheduled(step, self.settings)))
+            rates = [scheduled(step, self.settings)] * len(self.scores.parts)
+            self.holder = MaskHolder(self.parameters, self.scores.masks(rates))
         self._fall(step)
-        before = {name: self.parameters[name].detach().clone() for name in {*self.scores, *self.holder.masks}}
+        before = {name: self.parameters[name].detach().clone() for name in {*self.scores.of, *self.holder.masks}}
         self.holder.apply()
         self.optimizer.zero_grad(set_to_none=True)
         loss, _ = task.loss(self.model, dict(batch))
         loss.backward()
         set_values(self.parameters, before)
-        for name, score in self.scores.items():
+        for name in self.scores.of:
             gradient = self.parameters[name].grad
             if gradient is not None:
-                score -= gradient * before[name]
+                self.scores.learn(name, gradient, before[name])
         for name, mask in self.holder.masks.items():
             gradient = self.parameters[name].grad
             if gradient is not None:
@@ -142,16 +140,6 @@ class _Run:
         left = (self.settings.steps - step) / max(1.0, self.settings.steps - first)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * min(1.0, (step + 1) / first, left)
-
-    def _masks(self, rate: float) -> dict[str, Tensor]:
-        kept: dict[str, Tensor] = {}
-        if not rate:
-            return kept
-        for part, shape in self.parts:
-            scores = totals(part, [p.of(self.scores[p.weight]) for p in part.projections], shape)
-            for name, mask in expand(part, spread(part, keep_by_rank(scores, rate), shape)).items():
-                kept[name] = kept[name] & mask if name in kept else mask
-        return kept
 
 
 def _parts(layout: Layout, units: Units) -> Sequence[tuple[Target, Shape]]:

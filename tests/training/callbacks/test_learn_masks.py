@@ -1,0 +1,69 @@
+"""``LearnMasks`` in a plain Trainer, and its rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+import composer
+from composer.errors import ConfigError, ModelError
+from composer.models.folder import BaseModel
+from composer.training.callbacks.rules import read_rules
+from tests.training.callbacks.test_keep_sparse import trainer
+
+HYBRID = {
+    "*.attention": {"rate": 0.5, "granularity": "head"},
+    "*.out_lin": {"rate": 0.25, "granularity": "2x2"},
+    "re:.*ffn.lin1": {"rate": 0.75, "granularity": "neuron", "warm-up": 0.0},
+}
+
+
+def test_hybrid_masks_are_learnt_and_exact_at_the_end(distilbert_folder: Path, tmp_path: Path) -> None:
+    model: Any = AutoModelForSequenceClassification.from_pretrained(distilbert_folder)
+    dense = {name: p.detach().clone() for name, p in model.named_parameters()}
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("".join(f"'{path}': {said}\n" for path, said in HYBRID.items()).replace("'", '"'))
+    run = trainer(model, tmp_path, [composer.LearnMasks(rules)], gradient_accumulation_steps=2, max_steps=6)
+    run.train()
+    for layer in model.distilbert.transformer.layer:
+        heads = layer.attention.q_lin.weight.reshape(4, -1).ne(0).any(1)
+        assert int(heads.sum()) == 2
+        assert torch.equal(heads, layer.attention.v_lin.weight.reshape(4, -1).ne(0).any(1))
+        blocks = layer.attention.out_lin.weight.reshape(8, 2, 8, 2).ne(0).any(3).any(1)
+        assert int(blocks.sum()) == 48
+        neurons = layer.ffn.lin1.weight.ne(0).any(1)
+        assert int(neurons.sum()) == 6
+        assert torch.equal(neurons, layer.ffn.lin2.weight.ne(0).any(0))
+    assert not torch.equal(model.classifier.weight, dense["classifier.weight"])
+    told = [entry["sparsity"] for entry in run.state.log_history if "loss" in entry]
+    assert told == sorted(told)
+    assert 0 < told[0] < told[-1]
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"*.fnn.lin1": {"rate": 0.5}}, r"rule '\*\.fnn\.lin1': matches no target"),
+        ({"*.lin1": {"rate": 0.5}, "re:.*lin1": {"rate": 0.2}}, r"rules '\*\.lin1' and 're:\.\*lin1': both name"),
+        ({"*.lin1": {"rate": 0.5, "granularity": "5x5"}}, r"5 does not divide the output dimension"),
+        ({"*.lin1": {"rate": 0.5, "warm-up": 0.8, "cool-down": 0.4}}, r"are 1\.2 of the training; at most 1"),
+        ({"*.lin1": {"rate": 2, "granularty": "row"}}, r"unknown key 'granularty'; did you mean 'granularity'"),
+        ({"*.lin1": {"rate": 0.5, "granularity": "neuron"}, "*.lin2": {"rate": 0.1}}, "go with the neurons of"),
+        ({"*.attention": {"rate": 0.5, "granularity": "row"}}, "takes the 3 projections apart"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(distilbert_folder: Path, rules: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_rules(rules, BaseModel(distilbert_folder).layout)
+
+
+def test_what_would_lose_scores_is_refused(distilbert_folder: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(distilbert_folder)
+    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    options |= {"load_best_model_at_end": True, "eval_dataset": [{"input_ids": [3, 4], "labels": 0}]}
+    with pytest.raises(ModelError, match="load_best_model_at_end would load a model with fewer masks"):
+        trainer(model, tmp_path, [composer.LearnMasks(HYBRID)], **options).train()
