@@ -62,17 +62,23 @@ class Menu:
         self.units, self.measured, self.times = units, measured, times
         self.names = [name for name in WORDS if name != "seconds" or times]
 
-    def budgets(self, wish: Wish) -> dict[str, float]:
-        """Resource -> what all parts together may take of it."""
-        return {name: part * self.whole[name] - self.rest[name] for name, part in self._parts(wish).items()}
+    def budgets(self, wish: Wish, slower: float = 1.0) -> dict[str, float]:
+        """Resource -> what all parts together may take of it; ``slower`` as in :meth:`choose`."""
+        parts = self._parts(wish)
+        if "seconds" in parts:
+            parts["seconds"] /= slower
+        return {name: part * self.whole[name] - self.rest[name] for name, part in parts.items()}
 
-    def choose(self, wish: Wish) -> Choice:
+    def choose(self, wish: Wish, slower: float = 1.0) -> Choice:
         """The widths that keep within the wish and cost the loss least.
+
+        Args:
+            slower: how many times as long models of about this size take as the table says.
 
         Raises:
             ConfigError: no widths keep within it.
         """
-        budgets = self.budgets(wish)
+        budgets = self.budgets(wish, slower)
         for name, budget in budgets.items():
             if budget < sum(min(part.costs[name]) for part in self.parts):
                 raise ConfigError(f"{wish}: nobody can meet it: {self._least(name)}")

@@ -23,6 +23,8 @@ from .configure import same_json
 from .outcome import Outcome
 from .part_times import part_times, setting_of, timer
 
+CORRECTIONS = 2
+"""How often the budget of a choice is made stricter that the clock finds slower than was wished."""
 CLOSEST = 0.02
 """How near to a loss that is wished the fastest model is looked for, in times as fast."""
 
@@ -92,6 +94,7 @@ class _Chooser:
         timed = any(wish.timed or not wish.asked for wish in asked)
         times = part_times(space, self.units, force=force, progress=progress) if timed else None
         self.menu = Menu(self.units, Measured(**self.journal.row(("measured",), self._rises)), times)
+        self.slower: dict[str, float] = {}
         self._models: Any = None
 
     def choose(self, wish: Wish) -> Choice:
@@ -101,11 +104,11 @@ class _Chooser:
             ConfigError: nobody can meet it.
         """
         limit = wish.loss_limit(self.loss({})["loss"]) if wish.loss else None
-        if limit is None:
-            return self.menu.choose(wish)
-        if not wish.asked:
+        if limit is not None and not wish.asked:
             return self._fastest(wish, limit)
-        choice = self.menu.choose(wish)
+        choice = self._as_fast(wish)
+        if limit is None:
+            return choice
         if (loss := self.loss(self.menu.specs(choice))["loss"]) > limit:
             raise ConfigError(f"{wish}: nobody can meet it: the least loss found is {loss:.4g}, not {limit:.4g}")
         return choice
@@ -115,6 +118,24 @@ class _Chooser:
         whole = {units.path: units.count for units in self.units}
         every = [(path, kept) for c in choices for path, kept in c.kept.items() if kept < whole[path]]
         return {"all": len(every), "different": len(set(every))}
+
+    def _as_fast(self, wish: Wish) -> Choice:
+        """The widths for a wish; where the clock says that they are not fast enough, those for a stricter budget.
+
+        Layers of many different widths take somewhat longer than the table's sums.
+        """
+        choice, name = self.menu.choose(wish), str(wish)
+        for _ in range(CORRECTIONS if wish.timed and self.measure else 0):
+            wanted = 1 / wish.parts(self.menu.whole["seconds"])["seconds"]
+            found = self._faster([choice])[0]
+            if found is None or found["high"] >= wanted:
+                break
+            self.slower[name] = self.slower.get(name, 1.0) * wanted / found["value"]
+            try:
+                choice = self.menu.choose(wish, self.slower[name])
+            except ConfigError:
+                break  # it stays as fast as it is, and is told so
+        return choice
 
     def _fastest(self, wish: Wish, limit: float) -> Choice:
         """The fastest model whose measured loss is within the limit, found by halving."""
@@ -140,7 +161,8 @@ class _Chooser:
             return list(choices)
         with self.progress.bar("search", budget * len(choices)) as bar:
             for wish, choice in zip(asked, choices, strict=True):
-                limits = self.menu.budgets(wish if wish.asked else Wish({"speedup": 1 / choice.left["seconds"]}))
+                same = wish if wish.asked else Wish({"speedup": 1 / choice.left["seconds"]})
+                limits = self.menu.budgets(same, self.slower.get(str(wish), 1.0))
                 found = search(
                     self.menu.parts,
                     limits,
