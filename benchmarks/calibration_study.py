@@ -27,7 +27,7 @@ LLAMA = (
     *("--criteria", "wanda", "sparsegpt", "--granularities", "unstructured", "2:4", "4:8", "--rates", "0.5"),
 )
 T5 = (
-    *("--suite", "translation", "--limit", "1000", "--suite-batch", "64"),
+    *("--suite", "translation", "--limit", "300"),
     *("--criteria", "wanda", "--granularities", "unstructured", "2:4", "--rates", "0.6"),
 )
 SAME = ("--calibration-size", "128", "--no-repair")

@@ -149,8 +149,8 @@ class Settings:
             raise ConfigError("--evaluation: nothing to measure there; name calibration sets with --calibration")
         if "calibration" in self.parts and not self.calibrations:
             raise ConfigError("--calibration: nothing given; name one or more files, folders or hub datasets")
-        if self.asked and not {"calibration", "curves"} & {*self.parts}:
-            raise ConfigError("--suite: not together with --parts that leave calibration and curves out")
+        if self.asked and "calibration" not in self.parts:
+            raise ConfigError("--suite: not together with --parts that leave calibration out; it is what asks suites")
         if self.asked and self.evaluations:
             raise ConfigError("--evaluation: not together with --suite, which says what is measured")
         if "calibration" not in self.parts and (

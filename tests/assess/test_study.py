@@ -15,6 +15,7 @@ from composer.assess.settings import Asked, Settings
 from composer.assess.study import study as studies
 from composer.assess.study.best import cells
 from composer.assess.study.pruned import read_masks
+from composer.assess.study.rates import series
 from composer.assess.study.study import assess_study
 from composer.errors import ConfigError, DataError, RecipeError
 from composer.evaluation.suites.suite import SuiteOptions
@@ -74,6 +75,10 @@ def test_each_set_prunes_once_and_is_measured_on_every_task(
     page = write_page(tmp_path / "out", pictures=False).read_text(encoding="utf-8")
     assert "Calibration study" in page
     assert "--calibration" in page
+    lines = series(told, "text")
+    assert [rate for rate, _ in lines["wanda", "unstructured", "a"]] == [0.5, 0.75]
+    assert [rate for rate, _ in lines["wanda", "2:4", "b"]] == [0.5]
+    assert "study-rates-figure" in page
 
 
 def _overlap_is_that_of_the_masks(told: Any, folder: Path) -> None:

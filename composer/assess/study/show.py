@@ -13,8 +13,13 @@ from ..pages import grids
 from ..pages.grids import Grid, Scale
 from ..pages.parts import Drawing, Part, figure, table
 from .contents import StudyCell, StudyFile, StudyMatrix, StudyTask
+from .rates import has_curves, rates_figure
 
 BEST, TIED = "*", "~"
+RATES = (
+    "Each task against the rate. Colours: sets; dashes and marks: ways of pruning; dotted: the dense model. Masks "
+    "bring no speed; what shrunk models take is measured by --parts runtime."
+)
 LEAST = 0.01
 """A share lost that has the full tint where none is larger."""
 MARKS = (
@@ -29,13 +34,16 @@ def part(content: StudyFile) -> Part:
     matrix_grids = [_matrix(content, matrix) for matrix in content["matrices"]]
     drawings = [Drawing("study", grids.grid_figure(matrix_grids, lost), "Pruned with by measured on", summary(content))]
     parts: list[Table | Figure] = [figure("study-figure", f"Rows: what it was pruned with. {MARKS}", drawings)]
+    if has_curves(content):
+        drawings.append(Drawing("study-rates", rates_figure(content), "Each task against the rate", ""))
+        parts.append(figure("study-rates-figure", RATES, drawings[-1:]))
     parts += [_figures(content, matrix, i) for i, matrix in enumerate(content["matrices"])]
     shared = [_overlap(content, matrix) for matrix in content["matrices"] if matrix["overlaps"]]
     if shared:
         scale = grids.percents("removed by both, of what either removed (Jaccard, %)", PALETTE[2])
         drawings.append(Drawing("study-masks", grids.grid_figure(shared, scale), "Overlap of masks, by set", ""))
         caption = f"Masks of any two sets. Random masks as large would share {_by_chance(content)}."
-        parts.append(figure("study-masks-figure", caption, drawings[1:]))
+        parts.append(figure("study-masks-figure", caption, drawings[-1:]))
         parts += [_layers(matrix, i) for i, matrix in enumerate(content["matrices"])]
     parts.append(_sets(content))
     lead = f"{_lead(content)} {' '.join(f'{note[0].upper()}{note[1:]}.' for note in content['notes'])}".strip()
