@@ -55,7 +55,7 @@ def show(folder: Path) -> None:
     results = read_json(folder / "results.json")
     print(f"\nmachine: {results['machine']}\nversions: {results['versions']}\ncommand: {results['command']}")
     for seed, told in results["seeds"].items():
-        print(f"\nseed {seed}, {results['steps']} steps for each model alone")
+        print(f"\nseed {seed}, {results['steps']} steps for each baseline")
         for question in QUESTIONS:
             _show_question(question, told, results["rates"])
         if "more" in told:
@@ -73,7 +73,8 @@ def _show_question(question: str, told: dict[str, Any], rates: list[list[float]]
         return
     print(f"\n{question}: {QUESTIONS[question]}; seconds until the baselines' final validation losses\n")
     print(
-        "| N | joint steps | alone | ours | masks + blocks + joint + finish | less work | reached | without a finish |"
+        "| N | joint steps | baselines | composed | masks + blocks + joint + finish | less work | reached "
+        "| without a finish |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda row: (row["configurations"], row["joint_steps"])):
@@ -88,11 +89,13 @@ def _show_question(question: str, told: dict[str, Any], rates: list[list[float]]
         if row["times_searched"] and row["reached"] == row["configurations"]:
             lost, tried = row["searches"]
             print(
-                f"\nWith the learning-rate searches ({lost:.0f} s of a baseline, {tried:.0f} s of ours) at N = "
+                f"\nWith the learning-rate searches ({lost:.0f} s of a baseline, {tried:.0f} s of composing) at N = "
                 f"{row['configurations']}, {row['joint_steps']} joint steps: {row['times_searched']:.1f}x"
             )
     widest = max(made_there, key=lambda made: (made["configurations"], made["joint_steps"]))
-    print("\n| heads / linear | removed from | alone: start, end, metric | ours: loss, metric |\n|---|---|---|---|")
+    print(
+        "\n| heads / linear | removed from | baseline: start, end, metric | composed: loss, metric |\n|---|---|---|---|"
+    )
     for i, (row, loss, metric) in enumerate(zip(alone["rows"], widest["loss"], widest["metric"], strict=False)):
         heads, linear = rates[i]
         kind = "mixed" if i % 2 else "uniform"
@@ -108,8 +111,8 @@ def _show_more(told: dict[str, Any]) -> None:
     spent = more["wall_seconds"] + more["build_wall_seconds"] + more["finish"]["seconds"]
     print(
         f"\nConfiguration {n} added to a joint library of {n - 1}, wall seconds up to its model on disk: {spent:.0f} s "
-        f"(masks and blocks {more['wall_seconds']:.0f} s, {more['finish']['steps']} finishing steps), alone "
-        f"{alone:.0f} s: {spent / alone:.0%}; loss {more['finish']['loss']:.3f}, alone {more['goal']:.3f}"
+        f"(masks and blocks {more['wall_seconds']:.0f} s, {more['finish']['steps']} finishing steps), its baseline "
+        f"{alone:.0f} s: {spent / alone:.0%}; loss {more['finish']['loss']:.3f}, baseline {more['goal']:.3f}"
     )
 
 
@@ -153,7 +156,7 @@ def _price(told: dict[str, Any], made: dict[str, Any]) -> tuple[bool, float]:
 
 
 def draw(results: dict[str, Any], output: Path) -> None:
-    """Total work against the mean validation loss reached: a line for N baselines, one for ours, N at each point."""
+    """Total work against the mean validation loss reached: a line for each side, N at each point."""
     from matplotlib.figure import Figure
 
     from composer.report.kit import canvas
@@ -167,8 +170,8 @@ def draw(results: dict[str, Any], output: Path) -> None:
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         ns = [row["configurations"] for row in rows]
-        left.plot(ns, [row["alone"] for row in rows], "o-", color=canvas.GREY, label="each one alone")
-        left.plot(ns, [row["ours"] for row in rows], "s-", color=canvas.PALETTE[0], label="learnt once together")
+        left.plot(ns, [row["alone"] for row in rows], "o-", color=canvas.GREY, label="baselines")
+        left.plot(ns, [row["ours"] for row in rows], "s-", color=canvas.PALETTE[0], label="composed")
         left.set(xlabel="configurations", ylabel="seconds until the baselines' losses", ylim=(0, None), xticks=ns)
         left.legend()
         losses = [mean(row["loss"] for row in alone[:n]) for n in ns]

@@ -158,7 +158,9 @@ class Recipe(Options, DataOptions, WishOptions):
     """A folder, a dataset of the Hugging Face hub, or ``demo``."""
 
     model: str | None = None
-    """The base model's folder, or ``demo``; None takes the one named in ``conf.json``."""
+    """The base model's folder, its id on the hub, or ``demo``; None takes the one named in ``conf.json``."""
+    new_head: bool = False
+    """A head that the base model's checkpoint lacks is drawn with ``seed``: the same in every model that is made."""
     folder: Path = Path()
     """Where everything is written: conf.json, modules/, models/, stats/, results/."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .errors import LibraryError, ModelError, OutputError, RecipeError, SchemeError
 from .files.jsonfile import digest_of
 from .library.store import Library
-from .models.folder import DEMO, BaseModel, demo_folder
+from .models.folder import DEMO, BaseModel
 from .progress import Progress
 from .recipe import Recipe
 from .run_folder import Kind, RunFolder, located, stored_name
@@ -71,11 +71,11 @@ class Workspace(RunFolder):
         for name in ("base", "task", "device"):  # where cached_property keeps them
             self.__dict__.pop(name, None)
 
-    def result_file(self, model: Path) -> Path:
-        """``results/<name of the model folder>.json``; ``results/base.json`` for what was said to be the base model."""
-        if model == self.base.folder and not self._assumed:
+    def result_file(self, model: BaseModel) -> Path:
+        """``results/<name of the model>.json``; ``results/base.json`` for what was said to be the base model."""
+        if model.folder == self.base.folder and not self._assumed:
             return self.result_named("base")
-        return self.result_named(DEMO if model == demo_folder() else Path(os.path.abspath(model)).name)
+        return self.result_named(model.place.name)
 
     def check_output(self, output: Path, *inputs: Path) -> None:
         """Refuse to write a folder over something that this run reads.
@@ -101,11 +101,25 @@ class Workspace(RunFolder):
     def base(self) -> BaseModel:
         """The base model: the one the recipe names, else the one ``conf.json`` names."""
         if self.recipe.model:
-            return BaseModel(self.recipe.model)
+            return BaseModel(self.recipe.model, self._new_head)
         named = read_configurations(self.conf).model if self.conf.is_file() else None
         if not named:
             raise ModelError(f"-m/--model: nothing given, and {self.conf} names none")
-        return BaseModel(located(named, self.folder))
+        return BaseModel(located(named, self.folder), self._new_head)
+
+    @property
+    def _new_head(self) -> int | None:
+        """The seed of the head that the base model lacks; None where it is said to have one."""
+        return self.recipe.seed if self.recipe.new_head else None
+
+    def model(self, name: str | Path) -> BaseModel:
+        """The model of this name: the base model itself, where it is meant, with the head that it was given."""
+        found = BaseModel(name)
+        if not self.recipe.new_head:
+            return found
+        if not self.has_base and not self.conf.is_file():
+            return BaseModel(name, self._new_head)
+        return self.base if found.folder == self.base.folder else found
 
     @property
     def has_base(self) -> bool:
@@ -115,7 +129,7 @@ class Workspace(RunFolder):
     def take_base(self, name: str, folder: Path) -> None:
         """Take the model that a file in ``folder`` names, where nothing has said yet which it is."""
         if not self.has_base:
-            self.base = BaseModel(located(name, folder))
+            self.base = BaseModel(located(name, folder), self._new_head)
 
     def assume_base(self, base: BaseModel) -> None:
         """Take ``base`` for the base model where neither the recipe nor ``conf.json`` names one."""

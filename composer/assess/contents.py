@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from ..timing.by_rate import RatePoint
@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 
 class Header(TypedDict):
-    """How every file begins; ``provenance`` is as :mod:`composer.files.records` has it."""
+    """How every file begins; ``provenance`` is as :mod:`composer.files.records` has it.
+
+    ``no_targets`` counts the weights that no part speaks of (:mod:`composer.models.no_targets`).
+    """
 
     what: str
     model: str
+    no_targets: NotRequired[dict[str, Any] | None]
     provenance: dict[str, Any]
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from composer.errors import RecipeError
+from composer.models.no_targets import said
 
 from . import tables
 from .format import number, percent
-from .options import COMMON, DATA, Common, Data, Device, Force, Memory, Seed, Whole, Words
+from .options import COMMON, DATA, Common, Data, Device, Force, Memory, Places, Seed, Whole, Words
 from .session import session
 from .study import study
 from .suites import FLAGS, SuiteFlags
@@ -33,10 +34,10 @@ def assess(
         Words | None, Parameter(help="Of linear targets, for the curves: row, 2:4, … [unstructured].")
     ] = None,
     calibration: Annotated[
-        Words | None, Parameter(help="Compare these calibration sets: files, folders, hub datasets [none].")
+        Places | None, Parameter(help="Compare these calibration sets: files, folders, hub datasets [none].")
     ] = None,
     evaluation: Annotated[
-        Words | None, Parameter(help="Folders or hub datasets that they are measured on beside --data [none].")
+        Places | None, Parameter(help="Folders or hub datasets that they are measured on beside --data [none].")
     ] = None,
     repair: Annotated[bool, Parameter(negative="--no-repair", help="Refit what is left, too [yes].")] = True,
     sparsity: Annotated[float, Parameter(help="Of the proposal and the calibration matrix [0.5].")] = 0.5,
@@ -116,6 +117,8 @@ def _shown(told: Any, *, asked: bool = True) -> Shown:
         sheet.add_row("proposal", percent(proposal["reached"]), number(proposal["measured_loss"]))
         sheet.add_row("uniform rate", percent(proposal["reached"]), number(proposal["uniform_loss"]))
         yield sheet
+    outside = (said(told[part].get("no_targets")) for part in told["parts"])
+    yield from dict.fromkeys(line for line in outside if line)
     if asked and "calibration" not in told["parts"]:
         yield "calibration: not made; it compares the sets named with --calibration"
     yield f"page: {told['page']}"

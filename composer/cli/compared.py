@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from composer.models.no_targets import said
 from composer.report.records import SIDES, Comparison, Ledger, Measured, Row, Run, Search, Trial
 from composer.steps.outcome import Outcome
 from composer.tasks.metrics.table import metric_of
@@ -21,6 +22,8 @@ def comparison(outcome: Outcome) -> Shown:
     """Everything that `compare` and `run` have to say."""
     table = Comparison.read(outcome.summary)
     yield _configurations(table)
+    if outside := said(table.no_targets):
+        yield outside
     yield _dense(table)
     if any(row.budgets for row in table.rows):
         yield _budgets(table.rows)

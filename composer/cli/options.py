@@ -13,7 +13,10 @@ from typing import Annotated, Any, Literal, Protocol
 
 from cyclopts import Group, Parameter, Token
 
-_TASKS = "translation, classification, language_model, masked_language_model or question_answering [from the model]."
+_TASKS = (
+    "translation, classification, multi_label_classification, language_model, masked_language_model or "
+    "question_answering [from the model]."
+)
 
 _COMMON = Group("Common options", sort_key=9)
 _DATA = Group("Data and task", sort_key=5)
@@ -30,9 +33,31 @@ def whole_number(_type: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"got {tokens[0].value!r}; allowed: a whole number") from None
 
 
+def numbers(_type: Any, tokens: Sequence[Token]) -> list[float]:
+    """Read numbers, each a word of its own or parted by commas."""
+    words = [word for token in tokens for word in token.value.split(",") if word.strip()]
+    wrong = next((word for word in words if not _is_number(word)), None)
+    if wrong is not None or not words:
+        raise ValueError(f"got {wrong or ','!r}; allowed: numbers, parted by spaces or commas")
+    return [float(word) for word in words]
+
+
+def words(_type: Any, tokens: Sequence[Token]) -> list[str]:
+    """Read words, parted by spaces or commas."""
+    return levels([token.value for token in tokens]) or []
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return float(word) is not None
+    except ValueError:
+        return False
+
+
 Whole = Annotated[int, Parameter(converter=whole_number, metavar="N")]
-Rates = Annotated[list[float], Parameter(consume_multiple=(1, 1_000_000), metavar="RATE...")]
-Words = Annotated[list[str], Parameter(consume_multiple=(1, 1_000_000))]
+Rates = Annotated[list[float], Parameter(converter=numbers, consume_multiple=(1, 1_000_000), metavar="RATE...")]
+Words = Annotated[list[str], Parameter(converter=words, consume_multiple=(1, 1_000_000))]
+Places = Annotated[list[str], Parameter(consume_multiple=(1, 1_000_000))]
 
 Model = Annotated[str | None, Parameter(["-m", "--model"], help="Base model: a folder, a hub id, or 'demo'.")]
 Output = Annotated[Path | None, Parameter(["-o", "--output"], help="Where to write.")]
@@ -85,6 +110,9 @@ class Common(Talk):
     """What every command with a recipe understands."""
 
     recipe: Annotated[Path | None, Parameter(help="Recipe with options of any command [compose.yaml].")] = None
+    new_head: Annotated[
+        bool | None, Parameter(negative=(), help="Draw a head that the base model lacks, by the seed [refuse].")
+    ] = None
 
 
 @Parameter("*", group=_DATA)

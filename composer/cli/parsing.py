@@ -23,6 +23,8 @@ def parse_problem(bad: CycloptsError, command: str | None, commands: Collection[
         return f"unexpected argument {bad.unused_tokens[0]!r} {see}"
     if isinstance(bad, UnknownOptionError):
         option = bad.token.keyword or bad.token.value
+        if option in ("-m", "--model") and any("MODEL" in a.names for a in bad.argument_collection):
+            return f"unknown option {option!r}: name the model without it, as `compose {command} MODEL` {see}"
         known = (name for argument in bad.argument_collection if argument.parse for name in argument.names)
         return f"unknown option {option!r}{did_you_mean(option, known)} {see}"
     if type(bad) in (MissingArgumentError, ConsumeMultipleError):
@@ -30,8 +32,8 @@ def parse_problem(bad: CycloptsError, command: str | None, commands: Collection[
         return f"{_place(bad)}: nothing given{_allowed(choices)} {see}"
     if isinstance(bad, RepeatArgumentError):
         return f"{_place(bad)}: given more than once; allowed: once"
-    if isinstance(bad, CoercionError) and bad.token:
-        return f"{_place(bad)}: {_bad_value(bad, bad.token.value)}"
+    if isinstance(bad, CoercionError) and (bad.token or bad.msg):
+        return f"{_place(bad)}: {_bad_value(bad, bad.token.value if bad.token else '')}"
     text = str(bad)
     return text[:1].lower() + text[1:]
 

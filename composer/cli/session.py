@@ -34,7 +34,7 @@ def session(common: Common, *flags: Flags, **fields: Any) -> Iterator[tuple[Reci
     from composer.recipe import load_recipe
 
     with talking(common) as console:
-        given = merge(*flags, **fields)
+        given = merge(*flags, **fields, new_head=common.new_head)
         yield epochs_win(load_recipe(common.recipe, given), given), console
 
 

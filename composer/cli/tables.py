@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
+from composer.models.no_targets import said
 from composer.steps.outcome import Outcome
 from composer.tasks.metrics.table import metric_of
 
@@ -115,6 +116,7 @@ def model(outcome: Outcome) -> Shown:
         f"{outcome.output}: {told['parameters']:,} parameters, {told['zeros']:,} of them zero, "
         f"{size(told['bytes'])}; sparsity of the targets {percent(told['sparsity'])}"
     )
+    yield from _no_targets(told)
 
 
 def pruned(outcome: Outcome) -> Shown:
@@ -125,6 +127,7 @@ def pruned(outcome: Outcome) -> Shown:
     text += f" ({modules:,} of modules, {sublayers:,} of sublayers)" if sublayers else ""
     text += f", {made['made']:,} made in {duration(made['seconds'])}"
     yield finished(outcome, text)
+    yield from _no_targets(made)
 
 
 def tuned_blocks(outcome: Outcome) -> Shown:
@@ -161,6 +164,7 @@ def built(outcome: Outcome) -> Shown:
     text += f", {size(made['disk'])} beside the library's {size(made['library'])}" if "disk" in made else ""
     small = made.get("shrunk")
     yield finished(outcome, f"{text}; {shrunk_line(small)}" if small else text)
+    yield from _no_targets(made)
 
 
 def shrunk_line(made: dict[str, Any]) -> str:
@@ -199,6 +203,7 @@ def results(outcome: Outcome) -> Shown:
             size(row.get("memory_bytes")),
         )
     yield shown
+    yield from dict.fromkeys(line for row in rows for line in _no_targets(row))
     for row in rows:
         if tokens := row.get("details", {}).get("tokens"):
             yield f"{row['model']}: {plural(tokens, 'token')} in {duration(row['details']['seconds'])}"
@@ -242,9 +247,10 @@ def shrunk_models(outcome: Outcome) -> Shown:
 
 
 def each(parts: Iterable[Shown]) -> Shown:
-    """The lines of several results, one after the other."""
-    for part in parts:
-        yield from part
+    """The lines of several results, one after the other; what several say in the same words once, at the end."""
+    shown = [line for part in parts for line in part]
+    last = {line: i for i, line in enumerate(shown) if isinstance(line, str)}
+    yield from (line for i, line in enumerate(shown) if not isinstance(line, str) or last[line] == i)
 
 
 def _levels(summary: dict[str, Any]) -> Shown:
@@ -260,6 +266,13 @@ def _levels(summary: dict[str, Any]) -> Shown:
     for i, fraction in enumerate(summary["sparsity"]):
         sparsity.add_row(str(i), percent(fraction))
     yield sparsity
+    yield from _no_targets(summary)
+
+
+def _no_targets(summary: dict[str, Any]) -> Iterator[str]:
+    """What a sparsity of the targets says nothing of."""
+    if text := said(summary.get("no_targets")):
+        yield text
 
 
 def _rates(rates: Any) -> str:
@@ -272,3 +285,5 @@ def _signatures(details: dict[str, Any]) -> Iterator[str]:
     for name, value in details.items():
         if "signature" in name:
             yield f"{name.replace('_', ' ')}: {value}"
+        if name == "f1_per_label":
+            yield f"F1 of each label: {', '.join(f'{label} {number(one)}' for label, one in value.items())}"

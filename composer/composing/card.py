@@ -15,7 +15,8 @@ import yaml
 
 from ..errors import InputError
 from ..files.jsonfile import read_text, write_text
-from ..models.folder import DEMO, BaseModel
+from ..models.folder import BaseModel
+from ..models.no_targets import said
 from ..scheme.graph import Node
 
 if TYPE_CHECKING:
@@ -67,11 +68,6 @@ class Making:
         return [*known, "- lineage: `composer.json` names every block, versions, machine and the resolved recipe"]
 
 
-def name_of(base: BaseModel) -> str:
-    """What a card calls a model: its folder."""
-    return DEMO if base.name == DEMO else base.folder.resolve().name
-
-
 def front_matter(making: Making, config: Mapping[str, Any], library: str, *tags: str) -> str:
     """The YAML that the hub reads."""
     architecture = (config.get("architectures") or [""])[0]
@@ -80,7 +76,7 @@ def front_matter(making: Making, config: Mapping[str, Any], library: str, *tags:
     content: dict[str, Any] = {
         "library_name": library,
         "tags": ["pruned", *tags, "composer"],
-        "base_model": name_of(making.base),
+        "base_model": making.base.title,
         **({"pipeline_tag": kind} if kind else {}),
         **{name: above[name] for name in ("license", "license_name", "license_link", "language") if name in above},
         **making.data,
@@ -129,8 +125,9 @@ def model_card(making: Making, root: Node | None, sparsity: float, kept: str = "
     rows = [f"| `{path}` | {rate:g}{how_pruned.get(path, '')} |" for path, rate in rates.items()]
     parts = [
         front_matter(making, base.config, base.storage.library, *(["masked"] if rates else [])),
-        f"# {name_of(base)}, {sparsity:.1%} of target weights removed\n",
+        f"# {base.title}, {sparsity:.1%} of target weights removed\n",
         f"Made with Composer: {making.how}.\n",
+        *([f"{outside}.\n"] if (outside := said(base.no_targets)) else []),
         "\n".join(making.lines()),
         MASKED if rates else "",
         *_picture(kept),

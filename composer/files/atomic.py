@@ -171,7 +171,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as bad:
         if bad.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(f"{path}: cannot be written: the disk is full; nothing was kept") from bad
-        if bad.errno in REFUSED:
+        if bad.errno in REFUSED or (bad.errno == errno.ENOENT and str(bad.filename).startswith(f"{path.parent}/")):
             raise OutputError(f"{path}: cannot be written: {(bad.strerror or str(bad)).lower()}") from bad
         raise
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..files.jsonfile import read_json
@@ -13,8 +15,9 @@ from ..scheme.layout import Layout, Projection
 from .exports import Export, export_fingerprint, export_of, program_bytes
 from .families import family_of
 from .family import Family, ModelConfig, Storage
-from .hub import cached_model, names_a_repository
+from .hub import cached_model, id_in_cache, names_a_repository
 from .layouts import layout_of, with_shapes
+from .no_targets import no_targets
 from .refusals import check_has_config, check_is_dense
 from .storage import HuggingFace
 
@@ -31,17 +34,41 @@ class BaseModel:
     Where there is no such folder, ``owner/name`` is a model of the hub: it is read from the client's cache, and brought
     there when it is first named.
 
+    Args:
+        new_head: makes the head that the checkpoint lacks, the same at every load; None refuses such a checkpoint.
+
     Raises:
         ModelError: no folder, no ``config.json``, an unknown family, weights that are not safetensors.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, new_head: int | None = None) -> None:
         self.name = str(Path(folder).expanduser())
+        self.new_head = new_head
         self.folder = demo_folder() if self.name == DEMO else folder_of(self.name)
         if not self.folder.is_dir():
             what = "is a file; a model folder is needed" if self.folder.exists() else "no such model folder"
             hint = "" if self.folder.exists() else " (`compose download` brings one from the hub)"
             raise ModelError(f"{self.folder}: {what}{hint}")
+
+    @cached_property
+    def hub_id(self) -> str | None:
+        """The id of a model that lies in the hub client's cache, however it was named; None of any other."""
+        return id_in_cache(Path(os.path.abspath(self.folder)))
+
+    @property
+    def title(self) -> str:
+        """What it is called in texts: its id on the hub, or the name of its folder."""
+        return DEMO if self.name == DEMO else self.hub_id or self.folder.resolve().name
+
+    @property
+    def place(self) -> Path:
+        """Where it is for whoever names it, absolute: its folder; of a model of the hub its id, as if it were here."""
+        return Path(os.path.abspath(self.hub_id or (DEMO if self.name == DEMO else self.folder)))
+
+    def beside(self, suffix: str) -> Path:
+        """Where a folder that is made of it goes: beside it; never beside what the hub's client or Composer holds."""
+        ours = self.hub_id or self.name == DEMO
+        return Path(self.place.name + suffix) if ours else self.place.with_name(self.place.name + suffix)
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -78,7 +105,10 @@ class BaseModel:
     @cached_property
     def storage(self) -> Storage:
         """How it is read and written."""
-        return (self.family and self.family.storage) or HuggingFace()
+        own = self.family and self.family.storage
+        if own and self.new_head is not None:
+            raise ModelError(f"--new-head: {self.name}: only for folders of transformers; leave it out")
+        return own or HuggingFace(self.new_head)
 
     @property
     def task(self) -> str | None:
@@ -87,8 +117,12 @@ class BaseModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the weights (see :func:`composer.files.safetensors.fingerprint`)."""
-        return export_fingerprint(self.folder) if self.export else fingerprint(self.folder)
+        """sha256 over the weights (see :func:`composer.files.safetensors.fingerprint`), and over a new head's seed."""
+        if self.export:
+            return export_fingerprint(self.folder)
+        check_has_config(self.folder)
+        stored = fingerprint(self.folder)
+        return stored if self.new_head is None else sha256(f"{stored}\0new head {self.new_head}".encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
@@ -100,6 +134,11 @@ class BaseModel:
         """Number of parameters on disk."""
         return sum(entry.size for entry in tensor_entries(self.folder))
 
+    @cached_property
+    def no_targets(self) -> dict[str, Any] | None:
+        """How many of its weights are no targets, and why (:mod:`composer.models.no_targets`); None of an export."""
+        return None if self.export else no_targets(((e.name, e) for e in tensor_entries(self.folder)), self.layout)
+
     def load(self, *, cache: bool = False) -> nn.Module:
         """The model in float32 and evaluation mode, checked against the layout.
 
@@ -110,6 +149,7 @@ class BaseModel:
             from .runtimes import load_export
 
             return load_export(self.folder, self.export)
+        check_has_config(self.folder)
         tensor_entries(self.folder)  # .bin alone and damaged files are refused before anybody else sees them
         storage = self.storage
         load = storage.load_with_cache if cache and isinstance(storage, HuggingFace) else storage.load

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,17 @@ def _is_id(name: str) -> bool:
     return not bad and bool(_ID.fullmatch(name))
 
 
+def id_in_cache(folder: Path) -> str | None:
+    """The id of the model that a folder of the client's cache holds; None of a folder elsewhere.
+
+    >>> id_in_cache(Path("hub/models--google-t5--t5-small/snapshots/0a1b2c"))
+    'google-t5/t5-small'
+    """
+    repo = folder.parent.parent.name
+    inside = folder.parent.name == "snapshots" and repo.startswith("models--")
+    return repo.removeprefix("models--").replace("--", "/") if inside else None
+
+
 def cached_model(repo: str) -> Path:
     """The folder of a hub model in the client's own cache, filled where something is missing; ``main`` is taken.
 
@@ -98,8 +110,13 @@ def cached_model(repo: str) -> Path:
     Raises:
         ModelError: it cannot be had, or is none that Composer reads.
     """
-    endpoint = _endpoint()
-    repo = repo_id(repo)
+    from huggingface_hub import constants
+
+    return _cached_model(repo_id(repo), _endpoint(), constants.HF_HUB_CACHE, offline())
+
+
+@lru_cache(maxsize=64)  # a command asks the hub once for each model, however often it is opened
+def _cached_model(repo: str, endpoint: str, _cache: str, _offline: bool) -> Path:
     with _plain_errors(repo, None, endpoint, Path(repo)):
         snapshot = _newest(repo, endpoint)
         small = select(snapshot, repo, endpoint)

@@ -11,6 +11,8 @@ OTHER_FOLDERS = (
     ("adapter_config.json", "a peft adapter", "merge it into its base model (merge_and_unload), and save that"),
     ("model_index.json", "a diffusers pipeline", "name the folder of one of its models"),
     ("conf.json", "a folder of runs", "name one of the models in its models/"),
+    ("scheme-*.json", "a library of blocks", "make a model of it (`compose build-model`), and name that"),
+    ("*/config.json", "a folder of models", "name one of them"),
     ("snapshots", "a folder of the hub's cache", "name the folder in its snapshots/, or the model by its hub id"),
     ("dataset_info.json", "a data set", "give it with --data"),
     ("*.gguf", "GGUF weights", "take the checkpoint that they were converted from"),
@@ -29,6 +31,11 @@ def check_has_config(folder: Path) -> None:
     """
     path = folder / "config.json"
     if path.is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{folder}: holds a peft adapter (adapter_config.json) beside a model, and nobody says which is "
+                "meant; merge it into the model (merge_and_unload), or take it out of the folder"
+            )
         return
     for pattern, kind, advice in OTHER_FOLDERS:
         if found := sorted(folder.glob(pattern)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,16 @@ CODE = Path(__file__).with_name("modeling_shrunk.py")
 
 
 class HuggingFace:
-    """See :class:`composer.models.family.Storage`."""
+    """See :class:`composer.models.family.Storage`.
+
+    Args:
+        new_head: the seed of a head that the checkpoint lacks; None refuses such a checkpoint.
+    """
 
     library = "transformers"
+
+    def __init__(self, new_head: int | None = None) -> None:
+        self.new_head = new_head
 
     def load(self, folder: Path, config: ModelConfig, layout: Layout) -> nn.Module:
         """The model in float32, without its cache; see :class:`composer.models.family.Storage`."""
@@ -60,18 +68,26 @@ class HuggingFace:
         transformers.utils.logging.disable_progress_bar()
         given = {"config": _parsed(config)} if config.get(KEY) else {}
         try:
-            model, info = model_class(config).from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                trust_remote_code=False,
-                **given,
-            )
+            with _random_head(self.new_head), _unreported():
+                model, info = model_class(config).from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    trust_remote_code=False,
+                    ignore_mismatched_sizes=True,  # they are refused below, by name
+                    **given,
+                )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as bad:
             raise ModelError(f"{folder}: cannot be loaded: {str(bad).splitlines()[0]}") from bad
-        _check_complete(info["missing_keys"], layout, folder, type(model).__name__)
         loaded: nn.Module = model
+        if wrong := sorted(info["mismatched_keys"]):
+            name, stored, stated = wrong[0][:3]
+            raise ModelError(
+                f"{folder}: config.json and the weights do not belong together: {name!r} is {tuple(stored)} in the "
+                f"checkpoint, and {tuple(stated)} by config.json ({len(wrong)} differ); correct config.json"
+            )
+        _check_complete(info["missing_keys"], layout, folder, loaded, self.new_head is not None)
         return loaded
 
     def save(self, model: nn.Module, folder: Path, source: Path, config: ModelConfig) -> None:
@@ -136,10 +152,39 @@ def _parsed(config: ModelConfig) -> Any:
     return CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
 
 
-def _check_complete(missing: Iterable[str], layout: Layout, folder: Path, kind: str) -> None:
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Within the body transformers does not list missing and unknown weights; :func:`_check_complete` says it."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@contextmanager
+def _random_head(seed: int | None) -> Iterator[None]:
+    """Within the body, what transformers fills with random numbers has the same ones each time."""
+    import torch
+
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check_complete(missing: Iterable[str], layout: Layout, folder: Path, model: Any, new_head: bool) -> None:
     """Refuse a checkpoint that lacks weights: transformers would fill them with random numbers, others at each load.
 
     A bare body's pooler may be missing, as no task looks at it.
+
+    Args:
+        new_head: what stands outside of the body, or is its pooler, may be missing, and something has to.
 
     Raises:
         ModelError: naming the targets that are missing, or else what is missing of the head.
@@ -148,11 +193,21 @@ def _check_complete(missing: Iterable[str], layout: Layout, folder: Path, kind: 
     lost = sorted(name for name in missing if name in targets or not name.startswith("pooler."))
     if first := [name for name in lost if name in targets]:
         raise ModelError([f"{folder}: the checkpoint has no weights for {weight!r}" for weight in first[:5]])
+    kind, body = type(model).__name__, f"{model.base_model_prefix}."
+    if new_head and not lost:
+        raise ModelError(f"--new-head: {folder}: the checkpoint has all weights of a {kind}; leave the option out")
+    if new_head:
+        lost = [name for name in lost if name.startswith(body) and not name.startswith(f"{body}pooler.")]
     if lost:
         raise ModelError(
             f"{folder}: config.json names a {kind}, and the checkpoint has no weights for {lost[0]!r} "
-            f"({len(lost)} missing): its head was never trained; fine-tune the model for its task first, or name the "
-            "architecture that the weights belong to"
+            f"({len(lost)} missing): "
+            + (
+                "it is not of the head, and no random numbers can stand for it"
+                if new_head
+                else "its head was never trained; fine-tune the model for its task first, or name the "
+                "architecture that the weights belong to; --new-head takes a random one, the same everywhere"
+            )
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.no_targets import said
 from ..scheme.graph import Scheme
 from . import tables
 from .curves import Curve, read_stats
@@ -199,6 +200,8 @@ def _facts(comparison: Comparison, scheme: Scheme | None) -> list[tuple[str, str
             value = scheme.block_levels
         facts.append((text, value))
     facts.append(("Seed", comparison.provenance.get("seed")))
+    if outside := said(comparison.no_targets):
+        facts.append(("Beside the targets", outside))
     return [(text, plain(value)) for text, value in facts]
 
 

@@ -240,7 +240,10 @@ class Ledger(Sides[Known[Spent]]):
 
 
 class Comparison(Record):
-    """The table that answers the question. ``provenance`` is as :mod:`composer.files.records` has it."""
+    """The table that answers the question. ``provenance`` is as :mod:`composer.files.records` has it.
+
+    ``no_targets`` counts the weights that no sparsity speaks of (:mod:`composer.models.no_targets`).
+    """
 
     metric: str | None = None
     rows: Many[Row] = ()
@@ -249,6 +252,7 @@ class Comparison(Record):
     sharing: Many[Shared] = ()
     ledger: Part[Ledger] = Ledger()
     verdict: str | None = None
+    no_targets: dict[str, Any] | None = None
     provenance: Part[dict[str, Any]] = {}
 
     @classmethod

@@ -285,6 +285,10 @@ def load_scheme(path: Path) -> Scheme:
     again = "run `compose generate-scheme` again"
     raw = read_json(path, SchemeError)
     try:
+        if "format" not in raw and "configurations" in raw:
+            raise SchemeError(
+                f"{path}: holds configurations; `compose generate-scheme -c {path}` makes a scheme of them"
+            )
         if raw["format"] != FORMAT:
             raise SchemeError(f"{path}: format is {raw['format']!r}; this version reads {FORMAT}; {again}")
         if not _holds({key: value for key, value in raw.items() if key != "digest"}, raw["digest"]):
@@ -303,7 +307,7 @@ def load_scheme(path: Path) -> Scheme:
             tuple(raw["configurations"]),
         )
     except (KeyError, TypeError, AttributeError) as bad:
-        raise SchemeError(f"{path}: not a scheme ({bad!r} is missing or wrong); {again}") from None
+        raise SchemeError(f"{path}: not a scheme ({bad.args[0]!r} is missing or wrong); {again}") from None
 
 
 def _holds(content: dict[str, Any], digest: Any) -> bool:

@@ -45,13 +45,14 @@ def build_model(
     space.check_output(folder, source)
     inputs, sparsity = start.inputs(space), start.sparsity(space)
     summary = {"configuration": i, "sparsity": sparsity, "from": str(source), "swept": start.sweep is not None}
+    summary["no_targets"] = space.base.no_targets
     if shrink:
         check_form(shrink)
         inputs["shrink"] = shrink
     if is_current(folder, inputs, force=force):
         more = {"shrunk": recorded_result(folder)} if shrink else {}
         return Outcome(folder, False, summary | _disk(folder, source) | more)
-    from ..composing.card import Making, model_card, name_of, read_card_data, write_card
+    from ..composing.card import Making, model_card, read_card_data, write_card
     from ..report.kept import said
     from ..shrinking.kept import kept_units
 
@@ -68,7 +69,7 @@ def build_model(
             masked,
             shrink,
             inputs,
-            name=f"{space.base.folder.name}-{i}",
+            name=f"{space.base.place.name}-{i}",
             making=Making(space.base, "", f"compose build-model -n {i} --shrink", _digest(start), data),
             progress=progress,
             configuration=i,
@@ -82,7 +83,7 @@ def build_model(
         stacks = kept_units(space.base, dict(model.named_parameters()))
         making = Making(space.base, how, f"compose build-model -n {i}", _digest(start), data)
         card = model_card(making, start.root, sparsity, said(stacks))
-        write_card(temporary, card, stacks, f"{name_of(space.base)}, configuration {i}")
+        write_card(temporary, card, stacks, f"{space.base.title}, configuration {i}")
         write_record(temporary, record(inputs, configuration=i, rates=start.rates, recipe=space.resolved()))
     return Outcome(folder, True, summary | _disk(folder, source))
 

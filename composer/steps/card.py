@@ -128,4 +128,4 @@ def _index(model: BaseModel, own: list[dict[str, Any]]) -> dict[str, Any] | None
         for name in [Path(str(result["source"]).partition("[")[0].partition(";")[0]).name or "data"]
         if result["metrics"]
     ]
-    return {"name": model.folder.resolve().name, "results": results} if results else None
+    return {"name": model.title, "results": results} if results else None

@@ -77,6 +77,7 @@ def table_of(space: Workspace, runs: ComparedRuns) -> Comparison:
         sharing=tuple(Shared(level=s.level, blocks=s.blocks, uses=s.uses, saved=s.saved) for s in levels),
         ledger=ledger,
         verdict=verdict_of(rows, ledger),
+        no_targets=space.base.no_targets,
         provenance=_provenance(space),
     )
 

@@ -103,7 +103,7 @@ class ComparedRuns:
     def dense(self) -> Dense:
         """The base model untouched, and fine-tuned for the same steps at the baseline's recipe rate."""
         tuned = self._finetuned("dense", None, None)
-        untouched = self._measured(self.space.base.folder)
+        untouched = self._measured(self.space.base.name)
         if untouched and tuned:  # what the run was validated with before its first step
             untouched = untouched.model_copy(update={"loss": tuned.first_loss})
         return Dense(untouched=untouched, finetuned=tuned)
@@ -201,11 +201,12 @@ class ComparedRuns:
         path = self.space.stats_named(name)
         return tuple((seconds, loss) for seconds, loss in curve_of(path)) if path.is_file() else ()
 
-    def _measured(self, folder: Path) -> Measured | None:
+    def _measured(self, name: str | Path) -> Measured | None:
         """Test metrics of a model; the loss in tables is always the validation loss."""
-        path = self.space.result_file(folder)
+        is_base = name == self.space.base.name
+        path = self.space.result_named("base" if is_base else Path(name).name)
         if self.train:
-            done = evaluate(self.space, [folder], output=path, renew=True, progress=self.progress)
+            done = evaluate(self.space, [name], output=path, renew=True, progress=self.progress)
             result = done.summary["results"][0]
         else:
             result = recorded_result(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def evaluate(
     space = Workspace.of(recipe)
     if output and len(models) > 1:
         raise RecipeError(f"-o/--output: one file for {len(models)} models; give it with one model only")
-    bases = [BaseModel(name) for name in models]
+    bases = [space.model(name) for name in models]
     space.assume_base(bases[0])
     paths = [output] if output else _result_files(space, bases)
     inputs = [_inputs(space, base) for base in bases]
@@ -80,19 +80,18 @@ def _timed(space: Workspace, models: Sequence[str | Path], progress: Progress) -
 
 def _result_files(space: Workspace, bases: Sequence[BaseModel]) -> list[Path]:
     """A file for each model, named after its folder; where files would be called alike, after those above it too."""
-    names = names_apart([base.folder for base in bases], lambda folder: space.result_file(folder).stem)
-    return [space.result_named(names[base.folder]) for base in bases]
+    names = names_apart([base.place for base in bases], [space.result_file(base).stem for base in bases])
+    return [space.result_named(names[base.place]) for base in bases]
 
 
-def names_apart(folders: Sequence[Path], short: Callable[[Path], str]) -> dict[Path, str]:
-    """A name for each folder: the short one, or where those would be alike, with the folders above it."""
-    names = {folder: short(folder) for folder in folders}
-    absolute = {folder: Path(os.path.abspath(folder)) for folder in folders}
-    for depth in range(2, max((len(path.parts) for path in absolute.values()), default=0) + 1):
-        different = {(absolute[folder], name) for folder, name in names.items()}
-        uses = Counter(name for _, name in different)
-        alike = [folder for folder, name in names.items() if uses[name] > 1]
-        names |= {folder: "-".join(absolute[folder].parts[-depth:]).strip(os.sep) for folder in alike}
+def names_apart(places: Sequence[Path], short: Sequence[str]) -> dict[Path, str]:
+    """A name for each place: the short one, or where those would be alike, with the folders above it."""
+    names = dict(zip(places, short, strict=True))
+    whole = {place: Path(os.path.abspath(place)) for place in places}
+    for depth in range(2, max((len(path.parts) for path in whole.values()), default=0) + 1):
+        uses = Counter(name for _, name in {(whole[place], name) for place, name in names.items()})
+        alike = [place for place, name in names.items() if uses[name] > 1]
+        names |= {place: "-".join(whole[place].parts[-depth:]).strip(os.sep) for place in alike}
     return names
 
 
@@ -110,6 +109,7 @@ def _measure(space: Workspace, base: BaseModel, path: Path, inputs: dict[str, An
     result = {
         "model": base.name,
         **measure(model, None if base.export else base.layout, space.task, space.examples("test")),
+        "no_targets": base.no_targets,
     }
     write_json(path, record(inputs, result=result, device=space.device, recipe=space.resolved()))
     return result
@@ -125,7 +125,8 @@ def predict(recipe: Given, model: str | Path, texts: Sequence[str], *, progress:
     """
     from ..tasks import DataOptions, open_task
 
-    space, base = Workspace.of(recipe), BaseModel(model)
+    space = Workspace.of(recipe)
+    base = space.model(model)
     options = DataOptions(**{n: getattr(space.recipe, n) for n in DataOptions.model_fields if n != "data"}, data="demo")
     task = open_task(options, base.folder, base.config, base.task)
     loaded = base.load().to(space.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from ..evaluation.suites.runner import Job, read_samples, run
 from ..evaluation.suites.suite import Asked, Problems, Subject, SuiteOptions, SuiteTask
 from ..files.jsonfile import write_json
 from ..files.records import record
-from ..models.folder import DEMO, BaseModel, demo_folder
+from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .evaluate import names_apart
@@ -66,9 +65,9 @@ def evaluate_suites(
     fitting, notes = fitting_tasks(bases, chosen, asked)
     problems, lacking = load_problems([t for t in chosen if any(t in own for own in fitting.values())], asked, options)
     notes += lacking
-    labels = names_apart([base.folder for base in bases], _short_name)
+    labels = names_apart([base.place for base in bases], [base.place.name for base in bases])
     jobs = [
-        Job(subject, task, problems[task.name], options, folder / labels[base.folder])
+        Job(subject, task, problems[task.name], options, folder / labels[base.place])
         for base in bases
         for subject in [Subject(base, space.device)]
         for task in fitting[base.name]
@@ -79,7 +78,7 @@ def evaluate_suites(
     for note in notes:
         progress.note(note)
     _run(jobs, current, force, progress)
-    named = {base.name: labels[base.folder] for base in bases}
+    named = {base.name: labels[base.place] for base in bases}
     table = side_by_side(jobs, named, list(SUITES.all()))
     inputs = {f"{named[job.subject.base.name]}/{job.task.name}": job.inputs for job in jobs}
     command = shlex.join(evaluate_words(models, suites, tasks, options, folder))
@@ -108,10 +107,6 @@ def _run(jobs: Sequence[Job], current: Sequence[bool], force: bool, progress: Pr
             if all(later.subject is not job.subject for later in jobs[i + 1 :]):
                 job.subject.close()
             bar.advance(f"{job.subject.base.name}: {job.task.name}")
-
-
-def _short_name(folder: Path) -> str:
-    return DEMO if folder == demo_folder() else Path(os.path.abspath(folder)).name
 
 
 def fitting_tasks(

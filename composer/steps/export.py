@@ -50,7 +50,7 @@ def export(
 
     space, base = Workspace.of(recipe), BaseModel(model)
     check_form(base, to)
-    folder = Path(output).expanduser() if output else base.folder.with_name(f"{base.folder.name}-{to}")
+    folder = Path(output).expanduser() if output else base.beside(f"-{to}")
     if folder.resolve() == base.folder.resolve() or folder.resolve() in base.folder.resolve().parents:
         raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
     space.assume_base(base)

@@ -39,23 +39,24 @@ def prune(
     settings = criterion_settings(space, graph, criteria_of(graph, criterion))
     identity = {"name": criterion.name, **settings}
     inputs = {"scheme": graph.digest, "criterion": identity, "dead_columns": r.dead_columns}
+    counts = partial(_counts, space, graph)
     current = current_manifest(library, graph, inputs, force=force)
     if current:
         return Outcome(
-            library.folder, False, {**_counts(current["addresses"], graph), "made": 0, "seconds": current["seconds"]}
+            library.folder, False, {**counts(current["addresses"]), "made": 0, "seconds": current["seconds"]}
         )
     with new_manifest(library, graph, inputs) as manifest:
         stored = set(library.addresses())
         addresses, seconds = _prune(space, graph, criterion, library, settings, progress)
         manifest |= {"addresses": addresses, "seconds": seconds, "recipe": space.resolved()}
     made = len(set(addresses.values()) - stored)
-    return Outcome(library.folder, True, {**_counts(addresses, graph), "made": made, "seconds": seconds})
+    return Outcome(library.folder, True, {**counts(addresses), "made": made, "seconds": seconds})
 
 
-def _counts(addresses: Mapping[str, str], scheme: Scheme) -> dict[str, int]:
-    """Variants of modules, and of the sublayers whose removed heads or neurons pay for others."""
+def _counts(space: Workspace, scheme: Scheme, addresses: Mapping[str, str]) -> dict[str, Any]:
+    """Variants of modules, and of the sublayers whose removed heads or neurons pay for others; what is no target."""
     modules = len(scheme.at("module"))
-    return {"variants": modules, "sublayers": len(addresses) - modules}
+    return {"variants": modules, "sublayers": len(addresses) - modules, "no_targets": space.base.no_targets}
 
 
 def _prune(

@@ -22,6 +22,7 @@ def scheme_summary(scheme: Scheme, base: BaseModel) -> dict[str, Any]:
             for row in scheme.sharing(base.layout)
         ],
         "sparsity": [scheme.sparsity(i, base.layout) for i in range(len(scheme.roots))],
+        "no_targets": base.no_targets,
     }
 
 
@@ -73,8 +74,8 @@ def show_model(recipe: Given, model: Path, *, picture: Path | None = None) -> Ou
         check_suffix(picture)
     loaded = base.load()
     stacks = kept_units(base, dict(loaded.named_parameters()))
-    picture = picture or Workspace.of(recipe).folder / f"{base.folder.resolve().name}-kept.png"
-    draw(stacks, picture, base.folder.resolve().name)
+    picture = picture or Workspace.of(recipe).folder / f"{base.place.name}-kept.png"
+    draw(stacks, picture, base.title)
     parameters = [parameter for _, parameter in loaded.named_parameters()]
     zeros = zeros_per_target(loaded, base.layout)
     summary = {
@@ -82,6 +83,7 @@ def show_model(recipe: Given, model: Path, *, picture: Path | None = None) -> Ou
         "zeros": sum(int((parameter == 0).sum()) for parameter in parameters),
         "bytes": sum(file.stat().st_size for file in base.folder.glob("*.safetensors")),
         "sparsity": sum(zero for zero, _ in zeros.values()) / sum(size for _, size in zeros.values()),
+        "no_targets": base.no_targets,
         "targets": [
             {"path": target.path, "kind": target.kind, "weights": size, "zeros": zero}
             for target in base.layout.targets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -59,7 +58,7 @@ def shrink(
     if not isinstance(model, (str, Path)):
         return _shrink_loaded(model, output, form, targets, force=force, progress=progress)
     base = BaseModel(model)
-    folder = Path(output).expanduser() if output else Path(os.path.abspath(base.folder) + SUFFIX)
+    folder = Path(output).expanduser() if output else base.beside(SUFFIX)
     if folder.resolve() in (base.folder.resolve(), *base.folder.resolve().parents):
         raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
     inputs = {"stage": "shrunk", "model": base.fingerprint, "form": form, "targets": list(targets)}
@@ -149,7 +148,7 @@ def shrink_folder(
             report = replace(written, verification=verify(base.folder, temporary))
             bar.advance("verified")
         small = BaseModel(temporary)
-        stacks, name = stacks_of(report, small.config), name or base.folder.name
+        stacks, name = stacks_of(report, small.config), name or base.title
         above = card_data(base.folder / "README.md")
         kept = {key: value for key, value in above.items() if key not in ("tags", "model-index", "library_name")}
         making = making or Making(base, "", f"compose shrink {name}", data=kept)

@@ -23,7 +23,7 @@ from ..parallel.ranks import is_main_process, wait_for_all
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED
 from ..training.joint import Variant, tune_joint
-from ..training.settings import identity_of
+from ..training.settings import broke_text, identity_of
 from .settings import joint_rates, joint_settings, tried_steps
 
 if TYPE_CHECKING:
@@ -203,6 +203,8 @@ class Joint:
         model = self.space.fresh_model()
         tuned, each = self._tuned(model, self.settings, address_of(lineage)[:12])
         steps = int(tuned.rows[-1]["step"])
+        if tuned.broke is not None:
+            self.progress.note(broke_text("joint tuning", tuned.broke))
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
             stats["configurations"] = self.roots

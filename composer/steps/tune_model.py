@@ -155,6 +155,10 @@ def tune(
             label=label,
             progress=progress,
         )
+    from ..training.settings import broke_text
+
+    if tuned.broke is not None:
+        progress.note(broke_text(label, tuned.broke))
     result = {
         "kind": start.kind,
         "configuration": start.i,
@@ -194,7 +198,7 @@ def _keep(
     folder: Path | None,
 ) -> None:
     """Write the model, where it is wanted, and its table, with the record of both."""
-    from ..composing.card import Making, model_card, name_of, read_card_data, write_card
+    from ..composing.card import Making, model_card, read_card_data, write_card
     from ..report.kept import said
     from ..shrinking.kept import kept_units
 
@@ -207,7 +211,7 @@ def _keep(
             making = Making(space.base, how, start.command, digest, data)
             stacks = kept_units(space.base, dict(model.named_parameters()))
             card = model_card(making, start.root, start.sparsity(space), said(stacks))
-            write_card(temporary, card, stacks, f"{name_of(space.base)}, {start.label}")
+            write_card(temporary, card, stacks, f"{space.base.title}, {start.label}")
             write_record(temporary, content)
         write_csv(csv, tuned.rows)
         write_record(csv, content)

@@ -21,6 +21,7 @@ TASKS: Registry[Callable[[DataOptions, Any, dict[str, Any]], Task]] = Registry(
     {
         "translation": "composer.tasks.translation:TranslationTask",
         "classification": "composer.tasks.classification:ClassificationTask",
+        "multi_label_classification": "composer.tasks.multi_label:MultiLabelTask",
         "language_model": "composer.tasks.language_model:LanguageModelTask",
         "masked_language_model": "composer.tasks.masked_language_model:MaskedLanguageModelTask",
         "question_answering": "composer.tasks.question_answering:QuestionAnsweringTask",

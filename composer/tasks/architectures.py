@@ -10,7 +10,7 @@ from ..errors import DataError
 HEADS: dict[str, tuple[str, ...]] = {
     "ForConditionalGeneration": ("translation", "masked_language_model"),
     "MTModel": ("translation",),
-    "ForSequenceClassification": ("classification",),
+    "ForSequenceClassification": ("classification", "multi_label_classification"),
     "ForCausalLM": ("language_model",),
     "LMHeadModel": ("language_model",),
     "DoubleHeadsModel": ("language_model",),
@@ -20,8 +20,12 @@ HEADS: dict[str, tuple[str, ...]] = {
 """End of an architecture's name -> the tasks that its head can do; the first is what it is for. (BART and its like
 were trained to fill masks too.)"""
 
-OURS = tuple(dict.fromkeys(tasks[0] for tasks in HEADS.values()))
+OURS = tuple(dict.fromkeys([tasks[0] for tasks in HEADS.values()] + [t for tasks in HEADS.values() for t in tasks]))
 """The tasks that this table is about; those of other packages know their models themselves."""
+
+
+OTHER_INPUTS = ("vision_config", "audio_config", "num_mel_bins", "image_size", "patch_size")
+"""Keys of a ``config.json`` whose model reads pictures or sound."""
 
 
 def tasks_of(architecture: str) -> tuple[str, ...]:
@@ -48,7 +52,8 @@ def infer_task(config: dict[str, Any], names: Iterable[str] = OURS) -> str:
     architectures = config.get("architectures") or []
     for architecture in architectures:
         if tasks := tasks_of(architecture):
-            return tasks[0]
+            named = config.get("problem_type")
+            return named if named in tasks else tasks[0]
     named = ", ".join(architectures) or f"none (model_type {config.get('model_type')!r})"
     raise DataError(
         f"the task does not follow from the model's architecture {named}; name it with --task: {', '.join(names)}"
@@ -66,6 +71,9 @@ def check_task(task: str, config: dict[str, Any], where: str) -> None:
     """
     if task not in OURS:
         return
+    if other := next((key for key in OTHER_INPUTS if config.get(key) is not None), None):
+        kind = (config.get("architectures") or [config.get("model_type")])[0]
+        raise DataError(f"{where}/config.json: {kind} does not read texts alone ({other}), and all tasks are of texts")
     architectures = config.get("architectures") or []
     if not architectures:
         raise DataError(

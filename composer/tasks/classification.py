@@ -44,16 +44,18 @@ class ClassificationTask:
 
     Raises:
         DataError: a length that the model cannot take.
-        ModelError: no padding token, fewer than two labels, a head for several labels of a text or for scores.
+        ModelError: no padding token, fewer than two labels, a head for several labels of a text
+            (:mod:`composer.tasks.multi_label`) or for scores.
     """
 
     name = "classification"
     main_metric = "accuracy"
+    problem_types: tuple[str | None, ...] = (None, "single_label_classification")
 
     def __init__(self, options: DataOptions, tokenizer: Any, config: dict[str, Any]) -> None:
         self.options = options
         self.scoring: dict[str, Any] = {}
-        _check_one_label(config)
+        self._check_problem(config)
         self.labels = Labels.of(config)
         self._tokenizer = tokenizer
         self._inputs = [name for name in tokenizer.model_input_names if name != "attention_mask"]
@@ -67,7 +69,8 @@ class ClassificationTask:
         names = [row[-1] for row in read.rows]
         features, cut = self._encode([row[:-1] for row in read.rows])
         for feature, name in zip(features, names, strict=True):
-            feature["labels"] = self.labels.ids[name]
+            if name in self.labels.ids:  # a text with several labels names none of them alone
+                feature["labels"] = self.labels.ids[name]
         return Examples(split, features, names, read.digest, sum(cut), read.source)
 
     def collate(self, features: Sequence[Feature]) -> Batch:
@@ -120,15 +123,18 @@ class ClassificationTask:
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """The likeliest label of each text with its probability: ``positive (0.98)``; a tab parts a pair."""
-        pairs = [tuple(text.split("\t", 1)) for text in texts]
-        features = [feature for pair in pairs for feature in self._encode([pair])[0]]
-        best = self._probabilities(model, features, batch_size).max(dim=1)
+        best = self._probabilities(model, self._features_of(texts), batch_size).max(dim=1)
         answers = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [f"{self.labels.names[i]} ({probability:.2f})" for i, probability in answers]
 
     def chance(self) -> float | None:
         """Loss per example of a uniform guess: log of the number of labels."""
         return math.log(len(self.labels))
+
+    def _features_of(self, texts: Sequence[str]) -> list[Any]:
+        """Features of texts as a user writes them: a tab parts a pair."""
+        pairs = [tuple(text.split("\t", 1)) for text in texts]
+        return [feature for pair in pairs for feature in self._encode([pair])[0]]
 
     def _encode(self, texts: Sequence[Row]) -> tuple[list[Any], list[bool]]:
         """Features of rows that have all one text or all two, and whether each was cut."""
@@ -141,8 +147,12 @@ class ClassificationTask:
         with answering(model):
             for chosen in by_length(lengths, batch_size):
                 batch = to_device_of(model, self.collate([features[i] for i in chosen]))
-                out[chosen] = self._logits(model, batch).softmax(dim=1).cpu()
+                out[chosen] = self._shares(self._logits(model, batch)).cpu()
         return out
+
+    def _shares(self, logits: Tensor) -> Tensor:
+        """Probabilities (batch, labels)."""
+        return logits.softmax(dim=1)
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
         settle_padding(model, self._pad)
@@ -158,11 +168,15 @@ class ClassificationTask:
         *texts, label = (str(name) for name in columns)
         checks = (text_problem(table, text, row) for row in range(len(table)) for text in texts)
         problems = few([problem for problem in checks if problem])
-        names, wrong = self.labels.resolve(table, label)
+        names, wrong = self._resolve(table, label)
         if problems or wrong:
             raise DataError([*problems, *few(wrong)])
         cells = zip(*(table.columns[text] for text in texts), strict=True)
         return [(*(cell or "" for cell in row), name) for row, name in zip(cells, names, strict=True)]
+
+    def _resolve(self, table: Table, column: str) -> tuple[list[str], list[str]]:
+        """The reference of each row, and what is wrong with labels."""
+        return self.labels.resolve(table, column)
 
     def _text_columns(self, table: Table) -> list[str | DataError]:
         """The column of texts, or the two of pairs."""
@@ -178,11 +192,10 @@ class ClassificationTask:
             find_column(table, second, (), "pair"),
         ]
 
-
-def _check_one_label(config: dict[str, Any]) -> None:
-    """Softmax over the labels of a head that was trained with a sigmoid for each would be quietly wrong."""
-    kind = config.get("problem_type")
-    if kind not in (None, "single_label_classification"):
-        raise ModelError(
-            f"config.json: problem_type: got {kind!r}; allowed: single_label_classification (one label for each text)"
-        )
+    def _check_problem(self, config: dict[str, Any]) -> None:
+        """Softmax over the labels of a head that was trained with a sigmoid for each would be quietly wrong."""
+        kind = config.get("problem_type")
+        if kind not in self.problem_types:
+            raise ModelError(
+                f"config.json: problem_type: got {kind!r}; allowed for --task {self.name}: {self.problem_types[-1]}"
+            )

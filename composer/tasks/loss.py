@@ -38,7 +38,10 @@ def loss_and_count(model: nn.Module, task: Task, data: Examples, *, batch_size: 
 
 
 def loss_and_logits(model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
-    """The loss on a batch, what it is a mean over, and the model's logits; None where it has no single ones."""
+    """The loss on a batch, what it is a mean over, and the model's logits; None where it has no single ones.
+
+    The last dimension is of classes of which one is the answer: a task whose logits are not such has ``choices``.
+    """
     seen: list[Any] = []
     handle = model.register_forward_hook(lambda _, __, output: seen.append(output))
     try:
@@ -46,6 +49,7 @@ def loss_and_logits(model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor,
     finally:
         handle.remove()
     output = seen[-1]
-    if isinstance(output, Tensor):
-        return loss, count, output
-    return loss, count, output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    logits = output if isinstance(output, Tensor) else logits
+    choices = getattr(task, "choices", None)
+    return loss, count, choices(logits) if choices and logits is not None else logits

@@ -59,9 +59,22 @@ class ModelTuning:
         return float(self.rows[0]["valid_loss"])
 
     @property
+    def broke(self) -> int | None:
+        """The first step at which the validation loss was no finite number; None for a run that learnt throughout."""
+        return next((int(row["step"]) for row in self.rows if row["valid_loss"] is None), None)
+
+    @property
     def train_seconds(self) -> float:
         """Seconds spent in optimiser steps, validation and checkpoints not counted."""
         return float(self.rows[-1]["train_seconds"])
+
+
+def broke_text(label: str, step: int) -> str:
+    """What a user should know of a run that has diverged."""
+    return (
+        f"{label}: training broke: the loss is no finite number at step {step}; the best weights before it are kept; "
+        "give a lower --learning-rate"
+    )
 
 
 def finite(loss: float | None) -> float | None:

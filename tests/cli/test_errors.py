@@ -19,11 +19,13 @@ from .conftest import Compose, Recorder
 FULL = "cannot be written: the disk is full; finished work is kept"
 
 WRONG = {
+    "assess -m demo": "unknown option '-m': name the model without it, as `compose assess MODEL` "
+    "(see `compose assess --help`)",
     "prun": "unknown command 'prun'; did you mean 'prune'? (see `compose --help`)",
     "prune foo": "unexpected argument 'foo' (see `compose prune --help`)",
     "compare --no-trian": "unknown option '--no-trian'; did you mean '--no-train'? (see `compose compare --help`)",
-    "generate-config --attention 0.25 abc": "--attention: got 'abc'; allowed: a number",
-    "generate-config --linear true": "--linear: got 'true'; allowed: a number",
+    "generate-config --attention 0.25 abc": "--attention: got 'abc'; allowed: numbers, parted by spaces or commas",
+    "generate-config --linear true": "--linear: got 'true'; allowed: numbers, parted by spaces or commas",
     "generate-config --attention": "--attention: nothing given (see `compose generate-config --help`)",
     "generate-config -n 1.5": "-n: got '1.5'; allowed: a whole number",
     "prune --seed null": "--seed: got 'null'; allowed: a whole number",

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,9 +23,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 import composer
+from composer.assess.masks.sources import open_sources
+from composer.composing.card import Making, model_card
 from composer.errors import ModelError, OutputError
 from composer.models.folder import BaseModel
 from composer.models.hub import ALIASES, RECORD, download
+from composer.workspace import Workspace
 from tests.hub_server import Hub, serve
 
 T5 = ALIASES["t5"]
@@ -377,6 +381,7 @@ def test_an_id_stands_for_a_model_in_every_command(
     conf = composer.generate_config(composer.Recipe(model="acme/small", folder=tmp_path / "run")).output
     assert json.loads(conf.read_text())["model"] == "acme/small"
 
+    assert len([line for line in hub.asked if line.startswith("GET /api/models/acme/small")]) == 1
     hub.asked.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert BaseModel("acme/small").load() is not None
@@ -388,6 +393,23 @@ def test_an_id_stands_for_a_model_in_every_command(
         BaseModel("acme/other")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     assert BaseModel("acme/small").folder == base.folder
+
+
+def test_what_is_made_of_a_model_of_the_hub_is_named_by_its_id(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distilbert_folder: Path
+) -> None:
+    hub.folders["acme/small"] = distilbert_folder
+    monkeypatch.chdir(tmp_path)
+    base = BaseModel("acme/small")
+    assert BaseModel(base.folder).title == base.title == "acme/small"  # also by its folder in the cache
+    card = model_card(Making(base, "composed"), None, 0.5)
+    assert "\nbase_model: acme/small\n" in card
+    assert "\n# acme/small, 50.0% of target weights removed\n" in card
+    assert base.beside("-shrunk") == Path("small-shrunk")  # in the working folder
+    space = Workspace(composer.Recipe(model=str(distilbert_folder), folder=tmp_path / "run"))
+    assert space.result_file(base).name == "small.json"
+    with ExitStack() as files:
+        assert [source.name for source in open_sources(["acme/small", "acme/small"], files)] == ["acme/small"] * 2
 
 
 def test_a_path_that_was_misspelt_is_not_asked_for(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

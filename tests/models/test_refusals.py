@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from composer.errors import ModelError
 from composer.models.folder import BaseModel
+from composer.recipe import Recipe
 from composer.tasks import DataOptions, load_tokenizer, open_task
+from composer.workspace import Workspace
 
 Folder = Callable[..., Path]
 
@@ -91,6 +93,56 @@ def test_a_head_that_was_never_trained_is_refused(distilbert_folder: Path, tmp_p
         BaseModel(folder).load()
 
 
+def test_a_new_head_is_the_same_at_every_load_and_another_with_another_seed(
+    distilbert_folder: Path, tmp_path: Path
+) -> None:
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        del weights["classifier.weight"]
+
+    folder = spoilt(distilbert_folder, tmp_path / "m", spoil)
+    first, again, other = (Workspace(Recipe(model=str(folder), new_head=True, seed=seed)).base for seed in (3, 3, 4))
+    heads = []
+    for base in (first, again, other):
+        torch.manual_seed(len(heads))  # whatever was drawn before
+        heads.append(dict(base.load().named_parameters())["classifier.weight"])
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+    assert heads[0].abs().sum() > 0
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    with pytest.raises(ModelError, match=r"^--new-head: .*: the checkpoint has all weights of a DistilBertForSeq"):
+        BaseModel(distilbert_folder, 3).load()
+
+
+def test_weights_of_other_sizes_than_config_json_says_are_named(distilbert_folder: Path, tmp_path: Path) -> None:
+    folder = changed(distilbert_folder, tmp_path / "m", id2label={str(i): f"L{i}" for i in range(5)}, label2id=None)
+    with pytest.raises(ModelError, match=r"'classifier.bias' is \(2,\) in the checkpoint, and \(5,\) by config.json"):
+        BaseModel(folder).load()
+
+
+def test_an_adapter_beside_a_model_is_not_passed_over(distilbert_folder: Path, tmp_path: Path) -> None:
+    folder = changed(distilbert_folder, tmp_path / "m")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"holds a peft adapter \(adapter_config.json\) beside a model"):
+        _ = BaseModel(folder).layout
+
+
+@pytest.mark.parametrize(("file", "says"), [("scheme-1.json", "a library of"), ("0/config.json", "a folder of models")])
+def test_folders_of_a_run_are_said_to_be_what_they_are(file: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(ModelError, match=rf"config\.json: no such file; the folder is {says}"):
+        _ = BaseModel(tmp_path).fingerprint
+
+
+def test_a_new_head_stands_for_nothing_but_the_head(distilbert_folder: Path, tmp_path: Path) -> None:
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        del weights["classifier.weight"], weights["distilbert.embeddings.LayerNorm.weight"]
+
+    folder = spoilt(distilbert_folder, tmp_path / "m", spoil)
+    with pytest.raises(ModelError, match=r"no weights for 'distilbert.embeddings.LayerNorm.weight' .* not of the head"):
+        BaseModel(folder, 0).load()
+
+
 def test_without_an_architecture_the_body_is_what_is_pruned(distilbert_folder: Path, tmp_path: Path) -> None:
     base = BaseModel(changed(distilbert_folder, tmp_path / "m", architectures=None))
     base.load()
@@ -112,8 +164,11 @@ def test_code_of_a_folder_never_runs(distilbert_folder: Path, tmp_path: Path) ->
     assert not ran.exists()
 
 
-def test_several_labels_for_one_text_are_refused_by_name(distilbert_folder: Path, tmp_path: Path) -> None:
+def test_a_head_for_several_labels_is_not_asked_for_one(distilbert_folder: Path, tmp_path: Path) -> None:
     folder = changed(distilbert_folder, tmp_path / "m", problem_type="multi_label_classification")
     base = BaseModel(folder)
-    with pytest.raises(ModelError, match=r"problem_type: got 'multi_label_classification'; allowed: single_label"):
-        open_task(DataOptions(data="none"), base.folder, base.config)
+    assert open_task(DataOptions(data="none"), base.folder, base.config).name == "multi_label_classification"
+    with pytest.raises(
+        ModelError, match=r"got 'multi_label_classification'; allowed for --task classification: single"
+    ):
+        open_task(DataOptions(data="none", task="classification"), base.folder, base.config)

@@ -73,6 +73,7 @@ FILE: dict[str, Any] = {
         "masks": {"criterion": "obs", "same": True},
     },
     "verdict": "Composed models win.",
+    "no_targets": {"weights": 20, "reasons": {"embeddings": 8}},
     "provenance": {"seed": 0, "recipe": {"steps": 4}},
 }
 

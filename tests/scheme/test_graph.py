@@ -266,6 +266,7 @@ def test_a_file_edited_by_hand_is_refused(tmp_path: Path, edit: Callable[[dict[s
         ("3", "not a scheme"),
         ("null", "not a scheme"),
         ("{}", "not a scheme"),
+        ('{"configurations": []}', "holds configurations; `compose generate-scheme -c"),
         ('{"format": 99}', "format is 99"),
         ('{"format": 1, "nodes": [3]}', "not a scheme"),
         ('{"format": 1, "nodes": 3}', "not a scheme"),

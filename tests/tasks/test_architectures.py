@@ -12,8 +12,8 @@ ABLE = {
     "T5ForConditionalGeneration": {"translation", "masked_language_model"},
     "BartForConditionalGeneration": {"translation", "masked_language_model"},
     "MarianMTModel": {"translation"},
-    "BertForSequenceClassification": {"classification"},
-    "GPT2ForSequenceClassification": {"classification"},
+    "BertForSequenceClassification": {"classification", "multi_label_classification"},
+    "GPT2ForSequenceClassification": {"classification", "multi_label_classification"},
     "LlamaForCausalLM": {"language_model"},
     "GPT2LMHeadModel": {"language_model"},
     "GPT2DoubleHeadsModel": {"language_model"},
@@ -24,7 +24,14 @@ ABLE = {
     "BertForTokenClassification": set(),
     "BertForPreTraining": set(),
 }
-OURS = ("translation", "classification", "language_model", "masked_language_model", "question_answering")
+OURS = (
+    "translation",
+    "classification",
+    "multi_label_classification",
+    "language_model",
+    "masked_language_model",
+    "question_answering",
+)
 
 
 @pytest.mark.parametrize("architecture", ABLE)

@@ -262,6 +262,7 @@ def test_a_run_that_diverges_ends_with_its_best_weights_and_empty_losses(toy: To
     start, _ = toy.masked()
     model, _, done = toy.tune(tmp_path, replace(SETTINGS, learning_rate=1e30))
     assert done.rows[-1]["valid_loss"] is None
+    assert done.broke == next(row["step"] for row in done.rows if row["valid_loss"] is None)
     assert math.isfinite(done.best_loss)
     if done.best_step == 0:
         assert same(state(model), state(start))

@@ -12,6 +12,7 @@ from ...errors import LibraryError, ModelError
 from ...library.catalogue import Catalogue
 from ...library.store import Library
 from ...models.folder import BaseModel
+from ...models.hub import names_a_repository
 from ..measure.stored_weights import Weights, layers, numbered
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def open_sources(names: Sequence[str], files: ExitStack) -> list[Source]:
     """
     if len(names) < 2:
         raise ModelError(f"MODEL: got {len(names)}; needed: two or more pruned models to compare")
-    missing = [name for name in names if not Path(name).is_dir()]
+    missing = [name for name in names if not Path(name).is_dir() and not names_a_repository(name)]
     if missing:
         raise ModelError([f"{name}: no such model folder; needed: a pruned model, or a library" for name in missing])
     sorts = [_is_library(Path(name)) for name in names]

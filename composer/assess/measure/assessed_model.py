@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from ...tasks.task import Examples, Task
     from .changed_loss import ChangedLoss
 
-COUNTED = {"classification": "example", "question_answering": "window"}
+COUNTED = {
+    "classification": "example",
+    "multi_label_classification": "example and label",
+    "question_answering": "window",
+}
 """Task -> what its loss is a mean over, where that is not tokens."""
 HEADS = "l1"
 """The criterion of heads, where the one asked for has no scores for them."""
@@ -168,7 +172,8 @@ class AssessedModel:
     def header(self, what: str, **inputs: Any) -> Header:
         """How every file begins."""
         provenance = record({**self.inputs, **inputs}, **self.repeating, recipe=self.space.resolved())
-        return {"what": what, "model": self.space.base.name, "provenance": provenance}
+        base = self.space.base
+        return {"what": what, "model": base.name, "no_targets": base.no_targets, "provenance": provenance}
 
     @property
     def repeating(self) -> dict[str, Any]:

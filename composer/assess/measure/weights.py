@@ -69,6 +69,7 @@ def assess_weights(
     content = {
         "what": "weights",
         "model": base.name,
+        "no_targets": base.no_targets,
         "provenance": dict(provenance or record({"model": base.name})),
         **found,
         "columns": None,

@@ -11,6 +11,7 @@ from typing import Any, cast
 from ...errors import OutputError
 from ...files.jsonfile import read_json
 from ...files.records import changes
+from ...models.no_targets import said
 from ...report.kit import components
 from ...report.kit.components import Section, Tile, amount, dig, number, percent, plain, provenance_facts
 from ...report.kit.labels import short_name
@@ -218,5 +219,7 @@ def _facts(contents: Mapping[str, Row]) -> list[tuple[str, str]]:
         found = next((content[key] for content in contents.values() if content.get(key)), None)
         if found is not None:
             facts.append((text, plain(found)))
+    if outside := said(first.get("no_targets")):
+        facts.append(("Beside the targets", outside))
     data = dig(first, "provenance", "data")
     return facts + ([("Data", plain(data))] if data else [])

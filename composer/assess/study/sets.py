@@ -57,7 +57,7 @@ def calibration_sets(subject: AssessedModel) -> list[CalibrationSet]:
     """
     own = subject.space.recipe.data
     places = list(dict.fromkeys([*([own] if own else []), *subject.settings.calibrations]))
-    names = names_apart([Path(place) for place in places], _short)
+    names = names_apart([Path(place) for place in places], [_short(Path(place)) for place in places])
     return [_set(subject, place, names[Path(place)], own=place == own) for place in places]
 
 

@@ -55,7 +55,7 @@ def side_by_side(jobs: Sequence[Job], labels: Mapping[str, str], suites: Sequenc
 
 def _about(label: str, results: Results) -> dict[str, Any]:
     first = next(result for (model, _), result in results.items() if model == label)
-    return {"folder": first["model"], "sparsity": first["sparsity"]}
+    return {"folder": first["model"], "sparsity": first["sparsity"], "no_targets": first.get("no_targets")}
 
 
 def _pairs(

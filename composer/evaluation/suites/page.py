@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure as Drawing
 
+from ...models.no_targets import said
 from ...report.kit import canvas
 from ...report.kit.canvas import GREY, PALETTE
 from ...report.kit.components import (
@@ -51,7 +52,7 @@ def write_evaluation(folder: Path, content: Row, examples: Sequence[Row], headin
         title="What the models are good for",
         verdict=_verdict(content, models),
         tiles=[Tile(str(len(models)), "models"), Tile(str(len(content["rows"])), "tasks")],
-        facts=[(m["label"], f"{m['folder']}; {percent(m['sparsity'])} of its targets zero") for m in content["models"]],
+        facts=[(m["label"], _about(m)) for m in content["models"]],
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
         command=content["record"].get("command"),
@@ -59,6 +60,12 @@ def write_evaluation(folder: Path, content: Row, examples: Sequence[Row], headin
         recipe="",
     )
     return folder / PAGE
+
+
+def _about(model: Row) -> str:
+    """Folder and sparsity of a model, and how much no sparsity speaks of."""
+    text = f"{model['folder']}; {percent(model['sparsity'])} of its targets zero"
+    return f"{text}; {outside}" if (outside := said(model.get("no_targets"))) else text
 
 
 def _verdict(content: Row, models: Sequence[str]) -> str:

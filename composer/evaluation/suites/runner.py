@@ -119,6 +119,7 @@ def _scored(job: Job, session: Session, samples: Sequence[Sample], seconds: floa
             for measure in job.task.measures_for(job.options)
         ],
         "sparsity": job.subject.sparsity,
+        "no_targets": job.subject.base.no_targets,
         "details": session.details,
         "seconds": seconds,
     }

@@ -125,6 +125,9 @@ def _csv(path: Path) -> Header:
 
 def _read_separated(path: Path, split: Callable[[Path], Header]) -> Table:
     header, body = split(path)
+    if len(header) == 1 and (other := next((mark for mark in ";\t|," if mark in header[0]), None)):
+        wanted = "tabs" if path.suffix == ".tsv" else "commas"
+        raise DataError(f"{path}:1: columns are parted by {wanted}, and here by {other!r}: {header[0]!r}")
     if len(set(header)) < len(header):
         raise DataError(f"{path}:1: a column is named twice: {', '.join(header)}")
     rows = list(body)

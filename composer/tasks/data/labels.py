@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ...errors import ModelError, shown
 from .formats import MISSING, Table
+
+NO_LABEL = "(none)"
+"""What stands for a text that may have several labels and has none."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Labels:
             return text
         if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
             text = str(int(value))
+        text = re.sub(r"\.0+$", "", text)  # as pandas writes integers of a column with gaps
         if text.isascii() and text.isdigit() and int(text) < len(self):
             return self.names[int(text)]
         alike = [name for name in self.names if name.casefold() == text.casefold()]
@@ -85,6 +90,30 @@ class Labels:
         wrong = [self._problem(table, column, row) for row, name in enumerate(names) if name is None]
         return [name or "" for name in names], wrong
 
+    def resolve_several(self, table: Table, column: str) -> tuple[list[str], list[str]]:
+        """Names of each row's labels, by id and parted by commas; and one problem per row that has others.
+
+        A cell is a list of names or ids, or text with names parted by commas, semicolons or bars. Where every cell is a
+        list of 0 and 1 as long as the model has labels, it says yes or no to each.
+        """
+        cells = table.columns[column]
+        said = [self.find(name) for name in table.label_names.get(column, [])]
+        by_name = bool(said) and None not in said
+        flags = all(_is_list(cell) and len(cell) == len(self) and set(cell) <= {0, 1} for cell in cells)
+        rows, wrong = [], []
+        for row, cell in enumerate(cells):
+            if flags:
+                own: list[str | None] = [name for name, is_one in zip(self.names, cell, strict=True) if is_one]
+            else:
+                parts = list(cell) if _is_list(cell) else [p for p in re.split("[,;|]", str(cell or "")) if p.strip()]
+                own = [
+                    said[p] if by_name and isinstance(p, int) and 0 <= p < len(said) else self.find(p) for p in parts
+                ]
+            if cell is MISSING or None in own:
+                wrong.append(self._problem(table, column, row))
+            rows.append(", ".join(name for name in self.names if name in own) or NO_LABEL)
+        return rows, wrong
+
     def _problem(self, table: Table, column: str, row: int) -> str:
         value = table.columns[column][row]
         got = "is missing" if value is MISSING else f"{shown(value)} is no label of the model"
@@ -92,6 +121,10 @@ class Labels:
             got += " (hidden, as in the test splits of GLUE: name a labelled split with test_split)"
         allowed = ", ".join(f"{name} or {i}" for i, name in enumerate(self.names))
         return f"{table.at(row)}: {column} {got}; allowed: {allowed}"
+
+
+def _is_list(cell: Any) -> bool:
+    return isinstance(cell, (list, tuple))
 
 
 def _has_decimals(value: Any) -> bool:

@@ -91,5 +91,5 @@ class DataOptions(BaseModel):
     test_split: str | None = None
     """Name of the test split (``test_2016_flickr``); None takes the alphabetically first ``test*``."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Draws the training sample, and the held-out validation rows where the data has no validation split."""

@@ -71,7 +71,9 @@ class FolderSource:
     def listing(self) -> str:
         shown = list(self._files)[:12]
         rest = len(self._files) - len(shown)
-        return f"files there: {', '.join(shown) or 'none'}" + (f" and {rest} more" if rest else "")
+        packed = any(name.endswith((".gz", ".zip", ".zst", ".bz2", ".xz")) for name in self._files)
+        found = f"files there: {', '.join(shown) or 'none'}" + (f" and {rest} more" if rest else "")
+        return f"{found}; unpack what is packed" if packed else found
 
     def read(self, name: str) -> Table:
         parallel = {language: f"{name}.{language}" for language in self._languages or ()}
@@ -189,7 +191,9 @@ def open_source(options: DataOptions, *, parallel: bool = False, texts: bool = F
     if folder.is_dir():
         wants_tables = options.source_column is not None or options.target_column is not None
         languages = (options.source_lang, options.target_lang) if parallel and not wants_tables else None
-        return FolderSource(folder, languages, texts=texts)
+        source = FolderSource(folder, languages, texts=texts)
+        inner = folder / "data"  # where repositories of the hub keep their tables
+        return source if source.names() or not inner.is_dir() else FolderSource(inner, languages, texts=texts)
     if folder.exists():
         raise DataError(f"data: {data!r} is a file, expected is the folder that holds it")
     if not HUB_NAME.fullmatch(data) or (os.sep in data and folder.parent.is_dir()):

@@ -36,6 +36,8 @@ METRICS = {
         Metric("chrf", "chrF", "points"),
         Metric("accuracy", "accuracy", "share right", fraction=True),
         Metric("f1", "F1", fraction=True),
+        Metric("f1_micro", "F1, micro", fraction=True),
+        Metric("f1_macro", "F1, macro", fraction=True),
         Metric("matthews", "Matthews correlation", fraction=True),
         Metric("pearson", "Pearson correlation", fraction=True),
         Metric("spearman", "Spearman correlation", fraction=True),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...progress import Progress
 from ...tensors.batches import batch_indices, in_order
+from ..settings import broke_text, finite
 from ..work import BlockWaves, Work
 from .trainer import BlockSettings, BlockTrainer, Job, Look, Run, Tuned
 
@@ -71,6 +72,8 @@ class Stepping(BlockTrainer):
                     for learner in live:
                         learner.active = learner.active and step < settings.steps
                         if not learner.active:
+                            if learner.looks[-1].valid_loss is None:
+                                progress.note(broke_text(learner.job.name, step))
                             yield learner.job, Tuned(learner.best_weights, learner.looks)
                 bar.advance(f"{len(live)} of {len(jobs)} still learning")
 
@@ -154,8 +157,8 @@ def _judge(learner: _Learner, error: float, patience: int, **place: Any) -> None
     learner.errors.clear()
     learner.looks.append(
         Look(
-            train_loss=train,
-            valid_loss=error,
+            train_loss=finite(train),
+            valid_loss=finite(error),
             train_seconds=learner.train_seconds,
             valid_seconds=learner.valid_seconds,
             **place,

@@ -474,6 +474,15 @@ def test_a_block_that_gets_worse_stays_as_it_was_and_stops_early(t5: Place, tmp_
     assert all(torch.equal(weights[name], start[name]) for name in weights)
 
 
+def test_a_block_that_diverges_stays_as_it_was_and_its_loss_is_empty(t5: Place, tmp_path: Path) -> None:
+    scheme = t5.scheme({"encoder.block.0.layer.1.*": 0.01}, levels=("sublayer",))
+    result, tuned, _ = t5.tune(scheme, tmp_path, settings=replace(SETTINGS, learning_rate=1e30, steps=8))
+    (node,) = trained(scheme, t5)
+    rows = tuned.stats(result.addresses[node.hash])["rows"]
+    assert rows[0]["valid_loss"] is not None
+    assert rows[-1]["valid_loss"] is None
+
+
 def test_an_attention_leaf_is_stored_as_it_was_pruned(t5: Place, tmp_path: Path) -> None:
     scheme = t5.scheme(A)
     result, tuned, addresses = t5.tune(scheme, tmp_path)
