@@ -111,6 +111,11 @@ def call(argv: Sequence[str]) -> int:
     from .console import error_lines, help_console, plain_line
 
     words = [word for word in argv if not word.startswith("-")]
+    if not _is_somewhere():
+        error_lines(["the current folder does not exist any more; go to one that does"])
+        return 2
+    if words[:1] != ["predict"]:  # its words may be texts
+        argv = [_at_home(word) for word in argv]
     try:
         build_app(*words)(
             list(argv),
@@ -142,6 +147,25 @@ def call(argv: Sequence[str]) -> int:
         _drop_output()
         error_lines([problem])
         return 2
+
+
+def _is_somewhere() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
+
+
+def _at_home(word: str) -> str:
+    """A path with ``~`` as a shell would have read it: shells leave it alone in quotes and behind ``=``.
+
+    >>> _at_home("--recipe=~/a.yaml").startswith("--recipe=~"), _at_home("a~b")
+    (False, 'a~b')
+    """
+    option, is_given, value = word.partition("=")
+    if option.startswith("-") and is_given:
+        return f"{option}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
 
 
 def _asked(words: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -170,3 +170,20 @@ def test_an_output_that_is_up_to_date_is_no_error(compose: Compose, recorder: Re
         recorder.outcomes[name] = Outcome(outcome.output, False, outcome.summary)
         result = compose(*words)
         assert (result.status, result.out) == (0, f"{outcome.output} is up to date\n")
+
+
+def test_a_home_folder_in_quotes_is_found(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert compose("generate-config", "-m", "demo", "-o", "~/conf.json").status == 0
+    assert (tmp_path / "home" / "conf.json").is_file()
+
+
+def test_a_folder_that_was_removed_is_named(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = compose("generate-config", "-m", "demo")
+    assert (result.status, result.err) == (
+        2,
+        "error: the current folder does not exist any more; go to one that does\n",
+    )
