@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from ..files.jsonfile import read_json
 from ..files.safetensors import fingerprint, tensor_entries, weight_files
 from ..scheme.layout import Layout, Projection
@@ -78,6 +78,9 @@ class BaseModel:
         config = read_json(path, ModelError)
         if not isinstance(config, dict):
             raise ModelError(f"{path}: not a model configuration: an object is needed")
+        named = config.get("architectures")
+        if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+            raise ModelError(f"{path}: architectures: got {shown(named)}; allowed: a list of one name")
         check_is_dense(config, str(path))
         return with_shapes(config, str(path))
 

@@ -119,6 +119,12 @@ def test_weights_of_other_sizes_than_config_json_says_are_named(distilbert_folde
         BaseModel(folder).load()
 
 
+def test_an_architecture_that_is_no_list_is_named(distilbert_folder: Path, tmp_path: Path) -> None:
+    folder = changed(distilbert_folder, tmp_path / "m", architectures="BertModel")
+    with pytest.raises(ModelError, match=r"config\.json: architectures: got 'BertModel'; allowed: a list of one name"):
+        _ = BaseModel(folder).config
+
+
 def test_an_adapter_beside_a_model_is_not_passed_over(distilbert_folder: Path, tmp_path: Path) -> None:
     folder = changed(distilbert_folder, tmp_path / "m")
     (folder / "adapter_config.json").write_text("{}")
