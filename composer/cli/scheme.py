@@ -103,11 +103,13 @@ def show(
         compose show conf_prune.json -o scheme.svg
         compose show models/2
     """
+    from composer.models.hub import names_a_repository
     from composer.steps.show import show_model, show_scheme
 
     with session(common) as (recipe, console):
         path = Path(what) if what else recipe.folder / "conf_prune.json"
-        if path.is_dir() or (what == "demo" and not path.exists()):
+        elsewhere = what and not path.exists() and (what == "demo" or names_a_repository(what))
+        if path.is_dir() or elsewhere:
             outcome = show_model(recipe, path, picture=output)
             console.show(outcome, tables.model(outcome))
         else:
