@@ -52,7 +52,7 @@ def merge(
         OutputError: the output exists and was made from other inputs.
     """
     space, base, source = Workspace.of(recipe), BaseModel(into), Path(adapter).expanduser()
-    folder = Path(output).expanduser() if output else base.folder.with_name(f"{base.folder.name}-merged")
+    folder = Path(output).expanduser() if output else base.beside("-merged")
     if folder.resolve() in (base.folder.resolve(), source.resolve()):
         raise OutputError(f"-o/--output: {folder}: is read by this command; name another folder")
     described = _described(source)

@@ -99,7 +99,7 @@ def finetune_folder(
     given = Workspace.of(recipe).recipe
     space = Workspace(given.model_copy(update={"model": str(model)}))
     base = space.base
-    folder = output or base.folder.with_name(f"{base.folder.name}-finetuned")
+    folder = output or base.beside("-finetuned")
     if folder.resolve() == base.folder.resolve():
         raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
     space.check_output(folder)
