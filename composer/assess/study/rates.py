@@ -7,6 +7,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ...report.kit import canvas
 from ...report.kit.canvas import INK, MARKERS, PALETTE
@@ -74,9 +75,12 @@ def _draw(axes: Axes, content: StudyFile, task: StudyTask, sets: list[str], ways
     metric = metric_of(task["measure"])
     if task["measure"] == "perplexity":
         axes.set_yscale("log")
+        for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            axis_formatter(StrMethodFormatter("{x:g}"))  # plain numbers: the usual ones are formulas
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.set_title(f"{task['heading']}: {metric.label}", fontsize=8.5, loc="left")
     axes.set_xlabel("rate (%)", fontsize=8)
-    axes.tick_params(labelsize=7.5)
+    axes.tick_params(labelsize=7.5, which="both")
 
 
 def _handles(sets: list[str], ways: list[tuple[str, str]]) -> list[Line2D]:
