@@ -167,7 +167,7 @@ def show_equality(rows: list[dict[str, Any]]) -> None:
 
 
 BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-TRIES = 3
+TRIES = 5
 
 CHILD = """
 import json, sys, time

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import SEEK_END
 from math import prod
@@ -160,13 +162,15 @@ def file_entries(file: Path) -> list[TensorEntry]:
 
 
 def write_tensors(
-    path: Path, heads: Mapping[str, tuple[str, tuple[int, ...]]], data: Iterable[Iterable[bytes | memoryview]]
+    path: Path,
+    heads: Mapping[str, tuple[str, tuple[int, ...]]],
+    data: Iterable[TensorEntry | bytes | memoryview],
 ) -> int:
-    """Write a safetensors file piece by piece, so that no more than a piece is ever in memory.
+    """Write a safetensors file tensor by tensor, so that no more than one is ever in memory.
 
     Args:
         heads: name -> (dtype, shape) of each tensor, dtypes as safetensors writes them.
-        data: the bytes of each tensor, in the same order, in pieces of any length.
+        data: the bytes of each tensor, in the same order; or the tensor of another file that is copied.
 
     Returns:
         How many bytes the tensors have.
@@ -181,17 +185,24 @@ def write_tensors(
     head += b" " * (-len(head) % 8)  # tensors begin at a multiple of 8
     with path.open("wb") as file:
         file.write(len(head).to_bytes(8, "little") + head)
-        for name, pieces in zip(heads, data, strict=True):
-            written = sum(file.write(piece) for piece in pieces)
+        for name, given in zip(heads, data, strict=True):
+            written = _copy(given, file) if isinstance(given, TensorEntry) else file.write(given)
             stated = content[name]["data_offsets"]
             if written != stated[1] - stated[0]:
                 raise ValueError(f"{path}: {name}: {written} bytes, and not {stated[1] - stated[0]}")
     return start
 
 
-def tensor_bytes(entry: TensorEntry, piece: int = 1 << 23) -> Iterator[bytes]:
-    """The bytes of a stored tensor, in pieces."""
-    with entry.file.open("rb") as file:
-        file.seek(entry.start)
-        for start in range(entry.start, entry.stop, piece):
-            yield file.read(min(piece, entry.stop - start))
+def _copy(entry: TensorEntry, file: BinaryIO, piece: int = 1 << 23) -> int:
+    """Append a stored tensor to an open file; where the system can, its bytes never come into this process."""
+    length = entry.stop - entry.start
+    with entry.file.open("rb") as source:
+        if sys.platform == "linux":
+            file.flush()
+            done, sent = 0, 1
+            while sent and done < length:
+                sent = os.sendfile(file.fileno(), source.fileno(), entry.start + done, length - done)
+                done += sent
+            return done
+        source.seek(entry.start)
+        return sum(file.write(source.read(min(piece, length - start))) for start in range(0, length, piece))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..files.jsonfile import read_json, write_json
-from ..files.safetensors import TensorEntry, tensor_bytes, tensor_entries, weight_files, write_tensors
+from ..files.safetensors import TensorEntry, tensor_entries, weight_files, write_tensors
 
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 """Dtypes of 16 bits, by what a file's head calls them."""
@@ -64,11 +64,10 @@ def _rewrite(file: Path, entries: list[TensorEntry], wanted: Mapping[str, str]) 
     beside.replace(file)
 
 
-def _data(entry: TensorEntry, dtype: str) -> Iterator[bytes | memoryview]:
+def _data(entry: TensorEntry, dtype: str) -> TensorEntry | memoryview:
     if dtype == entry.dtype:
-        yield from tensor_bytes(entry)
-    else:
-        yield rounded(_read(entry), HALVES[dtype]).view(-1).view(torch.uint8).numpy().data
+        return entry
+    return memoryview(rounded(_read(entry), HALVES[dtype]).view(-1).view(torch.uint8).numpy())
 
 
 def rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:

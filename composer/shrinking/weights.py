@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..files.jsonfile import write_json
-from ..files.safetensors import TensorEntry, tensor_bytes, tensor_entries, write_tensors
+from ..files.safetensors import TensorEntry, tensor_entries, write_tensors
 from .units import Units
 from .zeros import Found
 
@@ -181,13 +181,12 @@ def _head(entry: TensorEntry, cut: Cut | None) -> tuple[str, tuple[int, ...]]:
     return dtype, cut.shape(entry) if cut else entry.shape
 
 
-def _data(weights: Weights, entry: TensorEntry, cuts: Cuts, written: Written) -> Iterator[bytes | memoryview]:
+def _data(weights: Weights, entry: TensorEntry, cuts: Cuts, written: Written) -> TensorEntry | memoryview:
     cut, counted = cuts.by_name.get(entry.name), entry.name in cuts.counted
     if cut is None and not counted:
-        yield from tensor_bytes(entry)
-        return
+        return entry
     tensor = weights.mapped(entry.name)
     tensor = cut.of(tensor) if cut else tensor.contiguous()
     if counted:
         written.zeros[entry.name] = tensor.numel() - int(torch.count_nonzero(tensor))
-    yield tensor.view(-1).view(torch.uint8).numpy().data
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy())
