@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OutputError
 from ..files.records import RECORD, record, write_record
-from ..models.exports import RUNTIMES, TRANSLATOR, Form, check_packages
+from ..models.exports import DECODER, ENCODER, RUNTIMES, TRANSLATOR, Form, check_packages
 from ..models.folder import BaseModel
 from ..models.shapes import KEY
 from .llama_cpp import FILE, check_gguf, write_gguf
@@ -51,10 +51,6 @@ def check_form(base: BaseModel, form: Form) -> None:
             )
     elif form == "gguf":
         check_gguf(base)
-    elif translates and "Classification" not in architecture:
-        raise OutputError(
-            f"--to: got {form}, which is one graph; a model that translates searches: use ct2 or ct2-int8"
-        )
     if base.storage.library != "transformers":
         raise OutputError(f"{base.name}: is a model of {base.storage.library}; models of transformers can be exported")
     check_packages(form)
@@ -83,18 +79,32 @@ def convert(base: BaseModel, form: Form, folder: Path) -> nn.Module:
 
 
 def _graph(base: BaseModel, model: Any, form: Form, folder: Path) -> None:
-    """One graph with logits, for any batch size and length."""
+    """One graph with logits, for any batch size and length; of a translator two, for encoder and decoder."""
     inputs = dict(_sample(base))
+    if not (base.config.get("is_encoder_decoder") and model.can_generate()):
+        _exported(model, inputs, form).save_pretrained(folder)
+        return
+    import torch
+
+    given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        states = model.get_encoder()(**given).last_hidden_state
+    # Of a single token the length would be taken for a constant.
+    step = {"decoder_input_ids": given["input_ids"][:, :3].contiguous(), "attention_mask": given["attention_mask"]}
+    _exported(model.get_encoder(), given, form).save_pretrained(folder / ENCODER)
+    _exported(model, {**step, "encoder_outputs": (states,)}, form).save_pretrained(folder / DECODER)
+
+
+def _exported(model: Any, inputs: dict[str, Any], form: Form) -> Any:
+    """What transformers' exporter makes of a model that is called like this."""
     if form == "openvino":
         from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 
-        exported = OpenVINOExporter().export(model, inputs, config=OpenVINOConfig(dynamic=True))
-    else:
-        from transformers.exporters import OnnxConfig, OnnxExporter
+        return OpenVINOExporter().export(model, inputs, config=OpenVINOConfig(dynamic=True))
+    from transformers.exporters import OnnxConfig, OnnxExporter
 
-        config = OnnxConfig(dynamic=True, quantizer=_int8() if RUNTIMES[form].int8 else None)
-        exported = OnnxExporter().export(model, inputs, config=config)
-    exported.save_pretrained(folder)
+    config = OnnxConfig(dynamic=True, quantizer=_int8() if RUNTIMES[form].int8 else None)
+    return OnnxExporter().export(model, inputs, config=config)
 
 
 def _gguf(base: BaseModel, model: Any, _: Form, folder: Path) -> None:

@@ -49,6 +49,8 @@ RUNTIMES: Mapping[Form, Runtime] = {
 """The forms that a model can be exported to."""
 
 
+ENCODER, DECODER = "encoder", "decoder"
+"""Folders inside an export that hold the graphs of a translator."""
 TRANSLATOR = "ctranslate2"
 """Folder inside an export that CTranslate2 reads."""
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 from transformers.modeling_outputs import ModelOutput
 
 from ..errors import ModelError
-from .exports import TRANSLATOR, Export, check_packages
+from .exports import DECODER, TRANSLATOR, Export, check_packages
 
 
 class Exported(nn.Module, ABC):
@@ -56,11 +56,16 @@ class Exported(nn.Module, ABC):
 class Graph(Exported):
     """One graph that transformers' own runners load."""
 
-    def __init__(self, folder: Path, export: Export, **options: Any) -> None:
+    def __init__(self, folder: Path, export: Export) -> None:
         super().__init__(folder, export)
         from transformers.exporters import ExportedModel
 
-        self._program = ExportedModel.from_pretrained(folder, device="cpu", **options)
+        self._program = ExportedModel.from_pretrained(folder, device="cpu", **self.options())
+
+    @staticmethod
+    @abstractmethod
+    def options() -> dict[str, Any]:
+        """What the runner of this runtime is told."""
 
     def forward(self, **inputs: Any) -> Any:
         """What the model of transformers gives; the loss is left to the task."""
@@ -70,27 +75,33 @@ class Graph(Exported):
 class OnnxModel(Graph):
     """One graph in ONNX Runtime."""
 
-    def __init__(self, folder: Path, export: Export) -> None:
+    @staticmethod
+    def options() -> dict[str, Any]:
+        """How it is run."""
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
-        super().__init__(folder, export, session_options=options)
+        # What it fuses beyond that is slower for one thread: a fifth, in 32 and in 8 bits (docs/speed.md).
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        return {"session_options": options}
 
 
 class OpenVinoModel(Graph):
     """One graph in OpenVINO."""
 
-    def __init__(self, folder: Path, export: Export) -> None:
+    @staticmethod
+    def options() -> dict[str, Any]:
+        """How it is run."""
         # Left to itself it computes in 16 bits where it thinks that is faster: logits then differ by a hundredth.
         config = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        super().__init__(folder, export, config=config)
+        return {"config": config}
 
 
 class TranslateModel(Exported):
@@ -176,8 +187,15 @@ def load_export(folder: Path, export: Export) -> Exported:
     if not export.runtime.runs:
         raise ModelError(f"{folder}: {export.can}, and nothing here does; name the model that it was made from")
     kinds: dict[str, type[Any]] = {kind.__name__: kind for kind in (OnnxModel, OpenVinoModel, TranslateModel)}
+    kind = kinds[export.runtime.runs]
     try:
-        loaded: Exported = kinds[export.runtime.runs](folder, export)
+        loaded: Exported
+        if (folder / DECODER).is_dir():
+            from .two_graphs import TwoGraphs
+
+            loaded = TwoGraphs(folder, export, kind.options())
+        else:
+            loaded = kind(folder, export)
     except (OSError, ValueError, RuntimeError, KeyError) as bad:
         raise ModelError(f"{folder}: {export.runtime.title} cannot load it: {str(bad).splitlines()[0]}") from bad
     return loaded.eval()
