@@ -49,6 +49,8 @@ def check_form(base: BaseModel, form: Form) -> None:
                 f"--to: got {form}, which takes the same heads in every layer of a stack, and {base.name} has others; "
                 "shrink its neurons only (any number in each layer), or with --form padded"
             )
+    elif form == "openvino" and translates and "Classification" not in architecture:
+        raise OutputError(f"--to: got {form}, which crashes on models that translate; use onnx, ct2 or ct2-int8")
     elif form == "gguf":
         check_gguf(base)
     if base.storage.library != "transformers":

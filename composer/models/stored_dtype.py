@@ -67,7 +67,7 @@ def _rewrite(file: Path, entries: list[TensorEntry], wanted: Mapping[str, str]) 
 def _data(entry: TensorEntry, dtype: str) -> TensorEntry | memoryview:
     if dtype == entry.dtype:
         return entry
-    return memoryview(rounded(_read(entry), HALVES[dtype]).view(-1).view(torch.uint8).numpy())
+    return rounded(_read(entry), HALVES[dtype]).view(-1).view(torch.uint8).numpy().data
 
 
 def rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:

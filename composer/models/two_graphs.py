@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from transformers import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from .exported import Exported
 from .exports import DECODER, ENCODER, Export
-from .runtimes import Exported
 
 
 class Encoder(nn.Module):
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         return BaseModelOutput(last_hidden_state=_first(self._program(input_ids=input_ids, attention_mask=mask)))
 
 
-class TwoGraphs(Exported, GenerationMixin):  # type: ignore[misc]
+class TwoGraphs(Exported, GenerationMixin):
     """A translator whose encoder and decoder are graphs."""
 
     main_input_name = "input_ids"
@@ -103,7 +103,7 @@ class TwoGraphs(Exported, GenerationMixin):  # type: ignore[misc]
         given = {"decoder_input_ids": decoder_input_ids.contiguous(), "attention_mask": mask.long().contiguous()}
         logits: Tensor = self._decoder(encoder_outputs=(states.contiguous(),), **given)["logits"]
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states)  # type: ignore[arg-type]
+        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states)
 
     def _shifted(self, labels: Tensor) -> Tensor:
         """What a decoder reads to be asked for ``labels``: a token that begins, then all of them but the last."""

@@ -189,4 +189,4 @@ def _data(weights: Weights, entry: TensorEntry, cuts: Cuts, written: Written) ->
     tensor = cut.of(tensor) if cut else tensor.contiguous()
     if counted:
         written.zeros[entry.name] = tensor.numel() - int(torch.count_nonzero(tensor))
-    return memoryview(tensor.view(-1).view(torch.uint8).numpy())
+    return tensor.view(-1).view(torch.uint8).numpy().data

@@ -117,7 +117,7 @@ def write_masks(subject: AssessedModel, path: Path, masks: Mapping[str, Tensor],
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         heads = {name: ("U8", bits.shape) for name, bits in packed.items()}
-        write_tensors(temporary, heads, ([bits.tobytes()] for bits in packed.values()))
+        write_tensors(temporary, heads, (bits.tobytes() for bits in packed.values()))
     write_record(path, record(inputs))
 
 
