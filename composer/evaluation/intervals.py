@@ -12,14 +12,14 @@ from ..tasks.task import Score, Task
 from .uncertainty import Measure, estimate
 
 
-def intervals_of(score: Score, task: Task) -> dict[str, tuple[float, float]]:
+def intervals_of(score: Score, task: Task) -> dict[str, list[float]]:
     """Metric -> ends of its 95 % interval, of those whose value can be had from the examples.
 
     Shares of right answers have Wilson's, all others the bootstrap's percentiles (:mod:`.uncertainty`).
     """
     if not score.samples:
         return {}
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, list[float]] = {}
     for measure in _measures(score.samples, task):
         value = score.metrics.get(measure.name)
         if value is None:
@@ -27,7 +27,7 @@ def intervals_of(score: Score, task: Task) -> dict[str, tuple[float, float]]:
         said = estimate(measure, score.samples)
         # A task of another package may mean another thing by the same name: then the values differ.
         if said.low is not None and said.high is not None and math.isclose(said.value, value, abs_tol=1e-6):
-            found[measure.name] = said.low, said.high
+            found[measure.name] = [said.low, said.high]
     return found
 
 
