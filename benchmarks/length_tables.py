@@ -91,7 +91,9 @@ def _show_length(
         f"loss / metric at the end: {ends}\n"
     )
     gaps = " | ".join(f"loss, metric of {i}: less alone" for i in sorted(side.runs))
-    print(f"| joint steps | share | rate | {gaps} | at loss | at metric | alone | ours | less work | with searches |")
+    print(
+        f"| joint steps | share | rate | {gaps} | at loss | at metric | baselines | composed | less work | with searches |"
+    )
     print(f"|---|---|---|{'---|' * len(side.runs)}---|---|---|---|---|---|")
     for (steps, _), (made, search) in joint.items():
         print(_line(question, length, side, made, search, steps, n))
@@ -99,24 +101,29 @@ def _show_length(
 
 def _line(question: str, length: int, side: Side, made: Row, search: float, steps: int, n: int) -> str:
     """One joint phase against the baselines of a length; no ratio where some model is still above its baseline."""
-    gaps = {
-        i: (made["loss"][i] - row["loss"], made["metric"][i] - row["metric"]) for i, row in sorted(side.runs.items())
-    }
+    gaps = {i: (made["loss"][i] - row["loss"], _metric_gap(made, row, i)) for i, row in sorted(side.runs.items())}
     theirs = n * side.each
     ours = seconds(made, "block_seconds") + seconds(made, "joint_seconds")
     if question == "B":
         theirs += seconds(next(iter(side.runs.values())), "prune_seconds")
         ours += seconds(made, "prune_seconds")
-    there = [sum(gap[0] <= 0 for gap in gaps.values()), sum(gap[1] >= 0 for gap in gaps.values())]
-    whole = there[0] == len(gaps)
+    losses, metrics = [loss for loss, _ in gaps.values()], [gap for _, gap in gaps.values() if gap is not None]
+    there = [(sum(gap <= 0 for gap in losses), len(losses)), (sum(gap >= 0 for gap in metrics), len(metrics))]
+    whole = there[0][0] == len(gaps)
     ratios = [f"{theirs / ours:.1f}x", f"{(theirs + side.search) / (ours + search):.1f}x"] if whole else ["–", "–"]
-    each = " | ".join(f"{loss:+.3f}, {metric:+.3g}" for loss, metric in gaps.values())
-    counts = " | ".join(f"{count} of {len(gaps)}" for count in there)
+    each = " | ".join(f"{loss:+.3f}, {'–' if gap is None else f'{gap:+.2g}'}" for loss, gap in gaps.values())
+    counts = " | ".join(f"{count} of {known}" for count, known in there)
     rate = f"{made['learning_rate']:g}" if steps else "–"
     return (
         f"| {steps} | {steps / length:.2f} | {rate} | {each} | {counts} | {theirs:.0f} | {ours:.0f} "
         f"| {ratios[0]} | {ratios[1]} |"
     )
+
+
+def _metric_gap(made: Row, row: Row, i: int) -> float | None:
+    """By how much the metric of configuration ``i`` is above its baseline's; None where other examples were used."""
+    same = made.get("tested") == row.get("tested")
+    return float(made["metric"][i] - row["metric"]) if same else None
 
 
 def draw(
