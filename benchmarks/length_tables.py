@@ -91,9 +91,8 @@ def _show_length(
         f"loss / metric at the end: {ends}\n"
     )
     gaps = " | ".join(f"loss, metric of {i}: less alone" for i in sorted(side.runs))
-    print(
-        f"| joint steps | share | rate | {gaps} | at loss | at metric | baselines | composed | less work | with searches |"
-    )
+    counts = "at loss | at metric | baselines | composed | less work | with searches"
+    print(f"| joint steps | share | rate | {gaps} | {counts} |")
     print(f"|---|---|---|{'---|' * len(side.runs)}---|---|---|---|---|---|")
     for (steps, _), (made, search) in joint.items():
         print(_line(question, length, side, made, search, steps, n))
