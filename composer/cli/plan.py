@@ -94,7 +94,7 @@ def plan(
     either side. After joint tuning of enough steps composed models are taken
     to need no step of their own. How many are enough was measured on a small
     T5, and depends on the baselines' length: as many as one baseline has up
-    to 120 steps, twice as many from 900 on, an epoch.
+    to 120 steps, one and a half times as many from 300 on.
 
     Example
 
