@@ -22,7 +22,7 @@ from ..library.store import address_of
 from ..parallel.ranks import is_main_process, wait_for_all
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED
-from ..training.joint import Variant, tune_joint
+from ..training.joint import MOST, Variant, tune_joint, turns
 from ..training.settings import broke_text, identity_of
 from .settings import joint_rates, joint_settings, tried_steps
 
@@ -52,6 +52,7 @@ class Joint:
         order = sorted(range(len(roots)), key=roots.__getitem__)
         self.roots = [roots[i] for i in order]
         self.names = [[node.hash for node in cover(self.scheme, i, self.addresses)] for i in order]
+        self.times = turns([self.scheme.sparsity(i, phase.space.base.layout) for i in order])
         self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
@@ -128,6 +129,7 @@ class Joint:
             "configurations": configurations,
             "start": start,
             "settings": {**identity_of(self.settings), "patience": self.space.recipe.block.patience},
+            "most_turns": MOST,
             "data": data,
         }
 
@@ -237,6 +239,7 @@ class Joint:
             settings,
             patience=space.recipe.block.patience,
             work=work,
+            times=self.times,
             answers=space.answers(settings.distill),
             progress=self.progress,
         )

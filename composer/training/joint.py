@@ -2,7 +2,7 @@
 
 One set of tensors ``θ``, that of the base model, is shared by all configurations and rates. A block's variant is
 ``(θ + Δ) ∘ M``, with its mask ``M`` and a fixed offset ``Δ``: what the closed forms changed in it (zero without
-them). Each step draws a configuration, balanced and seeded, composes it from the variants as they are, takes the task's
+them). Each step draws a configuration, by seed and the more often the more it lacks, composes it from the variants as they are, takes the task's
 loss and moves ``θ``: what a variant learns serves every configuration that has it, and all other rates of its module
 too, as in slimmable and once-for-all networks (Yu et al. 2019; Cai et al. 2020). What the scheme leaves dense is part
 of ``θ``. Under a launcher every process draws a configuration of its own, and gradients are averaged.
@@ -64,6 +64,8 @@ class Variant:
         return composed
 
 
+MOST = 4
+"""So many times as often as the one that keeps most any configuration is drawn at most."""
 Configuration = Sequence[Variant]
 """The variants that a configuration is composed from; everything else in it is ``θ``."""
 
@@ -82,8 +84,26 @@ def put_on(parameters: Mapping[str, Tensor], configuration: Configuration) -> di
     return before
 
 
+def turns(sparsities: Sequence[float]) -> list[int]:
+    """How often each configuration is drawn while the one that keeps most is drawn once.
+
+    In proportion to what it lacks over what it keeps, at most :data:`MOST` times: at an epoch's length configurations
+    that lack much are the last to reach what they reach alone, and those that lack little are there long before
+    (docs/decisions.md).
+
+    Args:
+        sparsities: share of the target weights that each configuration removes.
+
+    >>> turns([0.5, 0.64, 0.78, 0.5, 0.99])
+    [1, 2, 4, 1, 4]
+    """
+    lacks = [sparsity / (1 - sparsity) if sparsity < 1 else float("inf") for sparsity in sparsities]
+    least = min(lacks)
+    return [1 if lack == least else max(1, round(min(MOST, lack / least if least else MOST))) for lack in lacks]
+
+
 def drawn(configurations: int, seed: int, step: int, rank: int = 0, size: int = 1) -> int:
-    """Which configuration process ``rank`` of ``size`` learns in ``step``: each once in a seeded order, then again.
+    """Which of so many turns process ``rank`` of ``size`` takes in ``step``: each once in a seeded order, then again.
 
     It follows from its arguments alone, so a resumed run needs no state to draw as it would have drawn, and processes
     draw different ones without a word: together they go through one order, ``size`` places in each step.
@@ -104,6 +124,7 @@ def tune_joint(
     *,
     patience: int,
     work: Path,
+    times: Sequence[int] | None = None,
     answers: Answers | None = None,
     progress: Progress = SILENT,
 ) -> tuple[ModelTuning, list[dict[str, Any]]]:
@@ -115,6 +136,7 @@ def tune_joint(
         settings: ``steps`` counts joint steps in all.
         patience: stop after so many evaluations without a lower mean loss.
         work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
+        times: how often each configuration is drawn in one round of all (:func:`turns`); once without.
         answers: the base model's answers, to be learnt beside the labels.
 
     Returns:
@@ -122,7 +144,7 @@ def tune_joint(
         the mean over the configuration's steps since the row before, in all processes; None without such a step).
     """
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
-        hooks = JointHooks(task, valid, configurations, settings, patience, work, bar)
+        hooks = JointHooks(task, valid, configurations, settings, patience, work, bar, times)
         with learning(model, settings.train), hooks.masked(model):
             tuned = train_whole(model, task, train, hooks, answers)
         return tuned, hooks.extra["each"]
@@ -140,8 +162,10 @@ class JointHooks(TrainingHooks):
         patience: int,
         work: Path,
         bar: Bar,
+        times: Sequence[int] | None = None,
     ) -> None:
         super().__init__(settings, work, bar, patience=patience)
+        self._round = [number for number, often in enumerate(times or [1] * len(configurations)) for _ in range(often)]
         self.task, self.valid, self.configurations = task, valid, configurations
         self.extra: dict[str, Any] = {"each": []}
         self._drawn: list[int] = []
@@ -173,7 +197,7 @@ class JointHooks(TrainingHooks):
         The model then computes with ``(θ + Δ) ∘ M`` in the place of ``θ``. A gradient with respect to that, masked by
         ``M``, is the one with respect to ``θ``: what is added does not change it.
         """
-        number = drawn(len(self.configurations), self.settings.seed, step, *rank_and_size())
+        number = self._round[drawn(len(self._round), self.settings.seed, step, *rank_and_size())]
         self._drawn.append(number)
         configuration = self.configurations[number]
         self._masks = {name: mask for variant in configuration for name, mask in variant.masks.items()}

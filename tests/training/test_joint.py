@@ -23,7 +23,7 @@ from composer.tasks import DataOptions, Task, open_task
 from composer.tensors.parameters import set_values
 from composer.training.distillation import Answers, divergence
 from composer.training.hooks import TrainingHooks
-from composer.training.joint import Variant, drawn, put_on, tune_joint
+from composer.training.joint import MOST, Variant, drawn, put_on, tune_joint, turns
 from composer.training.settings import ModelSettings, ModelTuning
 from tests.reference.progress import EveryStep, killed_at
 
@@ -142,6 +142,7 @@ class Toy:
         configurations: int = 3,
         patience: int = 99,
         share: float = 0.0,
+        times: Sequence[int] | None = None,
         progress: Progress = SILENT,
     ) -> tuple[nn.Module, ModelTuning, list[dict[str, Any]]]:
         model, task = model or self.base.load(), task or self.task
@@ -155,6 +156,7 @@ class Toy:
             settings,
             patience=patience,
             work=work,
+            times=times,
             answers=Answers(self.base.load(), task, share) if share else None,
             progress=progress,
         )
@@ -276,7 +278,33 @@ def test_the_order_of_draws_changes_with_the_seed_and_with_the_round() -> None:
     assert len(rounds) > 3
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_what_lacks_more_is_drawn_no_less_often_and_nothing_is_left_out(sparsities: list[float]) -> None:
+    often = turns(sparsities)
+    assert min(often) == 1 and max(often) <= MOST
+    pairs = sorted(zip(sparsities, often, strict=True))
+    assert [count for _, count in pairs] == sorted(often)
+
+
+def test_configurations_of_one_size_take_turns_alike_and_others_by_what_they_lack_over_what_they_keep() -> None:
+    assert turns([0.6, 0.6, 0.6]) == [1, 1, 1]
+    assert turns([1 / 2, 2 / 3, 3 / 4]) == [1, 2, 3]
+    assert turns([0.0, 0.1, 1.0]) == [1, MOST, MOST]
+
+
 # Steps ------------------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_that_has_more_turns_learns_in_more_steps(toy: Toy, tmp_path: Path) -> None:
+    task, seen = toy.watched()
+    toy.tune(tmp_path, replace(SETTINGS, steps=6, evaluations=1), task=task, times=[1, 3, 2])
+
+    def fits(composed: Mapping[str, Tensor], number: int) -> bool:
+        masks = [item for variant in toy.configurations[number] for item in variant.masks.items()]
+        return all(torch.equal(composed[name] != 0, mask & (composed[name] != 0)) for name, mask in masks)
+
+    learnt = [[number for number in range(3) if fits(composed, number)] for _, composed in seen.training]
+    assert sorted(learnt) == [[0], [1], [1], [1], [2], [2]]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
