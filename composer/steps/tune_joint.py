@@ -22,7 +22,8 @@ from ..library.store import address_of
 from ..parallel.ranks import is_main_process, wait_for_all
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED
-from ..training.joint import MOST, Variant, tune_joint, turns
+from ..training.joint import Variant, tune_joint
+from ..training.length import most_turns, turns
 from ..training.settings import broke_text, identity_of
 from .settings import joint_rates, joint_settings, tried_steps
 
@@ -52,7 +53,9 @@ class Joint:
         order = sorted(range(len(roots)), key=roots.__getitem__)
         self.roots = [roots[i] for i in order]
         self.names = [[node.hash for node in cover(self.scheme, i, self.addresses)] for i in order]
-        self.times = turns([self.scheme.sparsity(i, phase.space.base.layout) for i in order])
+        sparsities = [self.scheme.sparsity(i, phase.space.base.layout) for i in order]
+        self.most_turns = most_turns(self.settings.steps)
+        self.times = turns(self.most_turns, sparsities)
         self.blocks = list(dict.fromkeys(name for names in self.names for name in names))
 
     def run(self) -> tuple[dict[str, str], dict[str, Any]]:
@@ -129,8 +132,9 @@ class Joint:
             "configurations": configurations,
             "start": start,
             "settings": {**identity_of(self.settings), "patience": self.space.recipe.block.patience},
-            "most_turns": MOST,
             "data": data,
+            # Left out where all take turns alike, so that addresses stay those of before there were others.
+            **({"most_turns": self.most_turns} if self.most_turns > 1 else {}),
         }
 
     def _search(self) -> list[dict[str, Any]]:

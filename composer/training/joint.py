@@ -2,9 +2,10 @@
 
 One set of tensors ``θ``, that of the base model, is shared by all configurations and rates. A block's variant is
 ``(θ + Δ) ∘ M``, with its mask ``M`` and a fixed offset ``Δ``: what the closed forms changed in it (zero without
-them). Each step draws a configuration, by seed and the more often the more it lacks, composes it from the variants as they are, takes the task's
-loss and moves ``θ``: what a variant learns serves every configuration that has it, and all other rates of its module
-too, as in slimmable and once-for-all networks (Yu et al. 2019; Cai et al. 2020). What the scheme leaves dense is part
+them). Each step draws a configuration (in seeded rounds of all; in long phases those that lack much take several turns
+in each, :func:`.turns`), composes it from the variants as they are, takes the task's loss and moves ``θ``: what a
+variant learns serves every configuration that has it, and all other rates of its module too, as in slimmable and
+once-for-all networks (Yu et al. 2019; Cai et al. 2020). What the scheme leaves dense is part
 of ``θ``. Under a launcher every process draws a configuration of its own, and gradients are averaged.
 """
 
@@ -64,8 +65,6 @@ class Variant:
         return composed
 
 
-MOST = 4
-"""So many times as often as the one that keeps most any configuration is drawn at most."""
 Configuration = Sequence[Variant]
 """The variants that a configuration is composed from; everything else in it is ``θ``."""
 
@@ -82,24 +81,6 @@ def put_on(parameters: Mapping[str, Tensor], configuration: Configuration) -> di
             if name in variant.masks:
                 parameters[name].masked_fill_(~variant.masks[name], 0.0)
     return before
-
-
-def turns(sparsities: Sequence[float]) -> list[int]:
-    """How often each configuration is drawn while the one that keeps most is drawn once.
-
-    In proportion to what it lacks over what it keeps, at most :data:`MOST` times: at an epoch's length configurations
-    that lack much are the last to reach what they reach alone, and those that lack little are there long before
-    (docs/decisions.md).
-
-    Args:
-        sparsities: share of the target weights that each configuration removes.
-
-    >>> turns([0.5, 0.64, 0.78, 0.5, 0.99])
-    [1, 2, 4, 1, 4]
-    """
-    lacks = [sparsity / (1 - sparsity) if sparsity < 1 else float("inf") for sparsity in sparsities]
-    least = min(lacks)
-    return [1 if lack == least else max(1, round(min(MOST, lack / least if least else MOST))) for lack in lacks]
 
 
 def drawn(configurations: int, seed: int, step: int, rank: int = 0, size: int = 1) -> int:
@@ -136,7 +117,7 @@ def tune_joint(
         settings: ``steps`` counts joint steps in all.
         patience: stop after so many evaluations without a lower mean loss.
         work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
-        times: how often each configuration is drawn in one round of all (:func:`turns`); once without.
+        times: how often each configuration is drawn in one round of all (:func:`.turns`); once without.
         answers: the base model's answers, to be learnt beside the labels.
 
     Returns:

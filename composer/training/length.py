@@ -1,7 +1,11 @@
-"""How many joint steps a length wants, so that composed models need no step of their own to be at their baselines."""
+"""What a length wants of joint tuning, so that composed models need no step of their own to be at their baselines.
+
+How many joint steps, and how much more often than others the configurations are drawn that lack much.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import log
 
 import numpy as np
@@ -14,6 +18,14 @@ and at 900 steps as many are too few; 1.25 times leave most models just above th
 """
 
 
+TURNS = {120: 1.0, 1350: 4.0}
+"""Joint steps -> how many times as often as the configuration that keeps most any is drawn at most.
+
+Measured as :data:`ENOUGH` is. In a long phase the configurations that lack much are the last to reach their baselines,
+and the others are there long before; in a short one equal turns brought all eight there, unequal ones seven.
+"""
+
+
 def enough(steps: int) -> float:
     """How many times the steps of one baseline joint tuning wants at this length.
 
@@ -22,7 +34,36 @@ def enough(steps: int) -> float:
     >>> [round(enough(steps), 2) for steps in (60, 120, 200, 300, 5000)]
     [1.0, 1.0, 1.28, 1.5, 1.5]
     """
-    return float(np.interp(log(max(steps, 1)), [log(length) for length in ENOUGH], list(ENOUGH.values())))
+    return _at(steps, ENOUGH)
+
+
+def most_turns(steps: int) -> float:
+    """How many times as often as another any configuration may be drawn in a joint phase of ``steps``.
+
+    >>> [round(most_turns(steps), 1) for steps in (120, 300, 1350, 9000)]
+    [1.0, 2.1, 4.0, 4.0]
+    """
+    return _at(steps, TURNS)
+
+
+def turns(most: float, sparsities: Sequence[float]) -> list[int]:
+    """How often each configuration is drawn in one round: the one that keeps most once, no other over ``most`` times.
+
+    In proportion to what they lack over what they keep.
+
+    Args:
+        sparsities: share of the target weights that each configuration removes.
+
+    >>> turns(4.0, [0.5, 0.64, 0.78, 0.5, 0.99]), turns(1.0, [0.5, 0.64, 0.78])
+    ([1, 2, 4, 1, 4], [1, 1, 1])
+    """
+    lacks = [sparsity / (1 - sparsity) if sparsity < 1 else float("inf") for sparsity in sparsities]
+    least = min(lacks)
+    return [1 if lack == least else max(1, round(min(most, lack / least if least else most))) for lack in lacks]
+
+
+def _at(steps: int, known: Mapping[int, float]) -> float:
+    return float(np.interp(log(max(steps, 1)), [log(length) for length in known], list(known.values())))
 
 
 def joint_steps(steps: int, times: float | None) -> int:

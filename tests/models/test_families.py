@@ -298,5 +298,5 @@ def test_weights_without_a_target_are_refused(copied: Path) -> None:
 def test_weights_of_other_sizes_than_the_configuration_are_refused(copied: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "hidden_dim": 48}))
-    with pytest.raises(ModelError, match=r"^[^\n]*cannot be loaded[^\n]*$"):
+    with pytest.raises(ModelError, match=r"^[^\n]*config.json and the weights do not belong together[^\n]*$"):
         BaseModel(copied).load()

@@ -23,7 +23,7 @@ from composer.tasks import DataOptions, Task, open_task
 from composer.tensors.parameters import set_values
 from composer.training.distillation import Answers, divergence
 from composer.training.hooks import TrainingHooks
-from composer.training.joint import MOST, Variant, drawn, put_on, tune_joint, turns
+from composer.training.joint import Variant, drawn, put_on, tune_joint
 from composer.training.settings import ModelSettings, ModelTuning
 from tests.reference.progress import EveryStep, killed_at
 
@@ -276,20 +276,6 @@ def test_the_order_of_draws_changes_with_the_seed_and_with_the_round() -> None:
     rounds = {tuple(drawn(5, 0, 5 * k + step) for step in range(5)) for k in range(6)}
     assert len(orders) > 3
     assert len(rounds) > 3
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_what_lacks_more_is_drawn_no_less_often_and_nothing_is_left_out(sparsities: list[float]) -> None:
-    often = turns(sparsities)
-    assert min(often) == 1 and max(often) <= MOST
-    pairs = sorted(zip(sparsities, often, strict=True))
-    assert [count for _, count in pairs] == sorted(often)
-
-
-def test_configurations_of_one_size_take_turns_alike_and_others_by_what_they_lack_over_what_they_keep() -> None:
-    assert turns([0.6, 0.6, 0.6]) == [1, 1, 1]
-    assert turns([1 / 2, 2 / 3, 3 / 4]) == [1, 2, 3]
-    assert turns([0.0, 0.1, 1.0]) == [1, MOST, MOST]
 
 
 # Steps ------------------------------------------------------------------------------------------------------
