@@ -112,17 +112,18 @@ def test_places(tmp_path: Path) -> None:
 
 def test_results_are_named_after_the_models(t5_folder: Path, tmp_path: Path) -> None:
     space = Workspace(recipe(tmp_path, model=str(t5_folder)))
-    assert space.result_file(tmp_path / "models" / "2-finetuned") == tmp_path / "results" / "2-finetuned.json"
-    assert space.result_file(t5_folder) == tmp_path / "results" / "base.json"
+    tuned = shutil.copytree(t5_folder, tmp_path / "models" / "2-finetuned")
+    assert space.result_file(BaseModel(tuned)) == tmp_path / "results" / "2-finetuned.json"
+    assert space.result_file(BaseModel(t5_folder)) == tmp_path / "results" / "base.json"
 
 
 def test_the_result_of_the_current_folder_has_a_name(
     t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "2-finetuned").mkdir()
+    shutil.copytree(t5_folder, tmp_path / "2-finetuned")
     monkeypatch.chdir(tmp_path / "2-finetuned")
     space = Workspace(recipe(tmp_path, model=str(t5_folder)))
-    assert space.result_file(Path()) == tmp_path / "results" / "2-finetuned.json"
+    assert space.result_file(BaseModel(Path())) == tmp_path / "results" / "2-finetuned.json"
 
 
 def test_the_recipes_model_wins_over_the_one_in_the_configurations(

@@ -108,8 +108,8 @@ def show(
 
     with session(common) as (recipe, console):
         path = Path(what) if what else recipe.folder / "conf_prune.json"
-        elsewhere = what and not path.exists() and (what == "demo" or names_a_repository(what))
-        if path.is_dir() or elsewhere:
+        elsewhere = what == "demo" or (what and path.suffix != ".json" and names_a_repository(what))
+        if path.is_dir() or (elsewhere and not path.exists()):
             outcome = show_model(recipe, path, picture=output)
             console.show(outcome, tables.model(outcome))
         else:

@@ -298,7 +298,7 @@ def test_what_cannot_be_calibrated_layer_by_layer_is_refused(place: Callable[...
             composer.prune(at.recipe, output=at.folder / str(i))
 
 
-SUMMED = {"l1", "l2", "random", "taylor"}
+SUMMED = {"l1", "l2", "movement", "random", "taylor"}
 """Criteria of single weights that are summed over any unit."""
 TOGETHER = {
     "unstructured": SUMMED | {"wanda", "sparsegpt", "obs"},

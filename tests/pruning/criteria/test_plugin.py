@@ -133,9 +133,10 @@ def test_one_that_moves_weights_has_only_to_prune(recipe: composer.Recipe) -> No
 def test_it_is_assessed(recipe: composer.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("composer.assess.pages.page.write_page", lambda *_, **__: None)
     given = recipe.model_copy(update={"targets": ["*.0.*"]})
-    settings = Settings(rates=(0.5,), criteria=("loud", "doubling"), heads=False, scored=4, sparsity=0.3)
+    parts = ("weights", "sensitivity", "curves", "proposal")
+    settings = Settings(rates=(0.5,), criteria=("loud", "doubling"), heads=False, scored=4, sparsity=0.3, parts=parts)
     told = assess(given, settings, tmp_path / "assessment")
-    assert told.summary["parts"] == ["weights", "sensitivity", "curves", "proposal"]
+    assert told.summary["parts"] == list(parts)
     rows = read_json(tmp_path / "assessment" / "curves.json")["rows"]
     assert {(row["criterion"], row["repaired"]) for row in rows} == {
         (criterion, repaired) for criterion in ("loud", "doubling") for repaired in (False, True)
