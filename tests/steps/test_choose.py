@@ -91,6 +91,8 @@ def test_a_model_is_as_fast_as_was_wished_and_what_was_measured_is_kept(
         assert 1 / row["left"]["seconds"] >= row["wish"]["speedup"] * (1 - 1e-9)
         assert row["faster"]["value"] == pytest.approx(1 / row["left"]["seconds"], rel=0.05)
         assert row["faster"]["high"] >= row["wish"]["speedup"]
+        if row["uniform"]["faster"]["high"] >= row["wish"]["speedup"]:
+            assert row["measured"]["loss"] <= row["uniform"]["measured"]["loss"]
     assert first.summary["times"]["fit"] < 0.01
     assert "choices have a lower loss" in (tmp_path / "choice.html").read_text("utf-8")
     assert (tmp_path / "choice.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,114 @@
+"""What is measured of a base model and of choices of `compose choose`, each kept in a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..choosing.choice import CRITERION, Choice, Measured
+from ..errors import ConfigError
+from ..files.journal import Journal
+from ..progress import Progress
+from ..scheme.configurations import Assignment
+from ..shrinking.units import Units, units_of
+from ..workspace import Workspace
+from .part_times import setting_of, timer
+
+
+class Measures:
+    """Measurements of one base model. A call that was killed, or with other wishes, finds those that were made.
+
+    Args:
+        folder: where the journal lies.
+    """
+
+    def __init__(self, space: Workspace, folder: Path, *, force: bool, progress: Progress) -> None:
+        self.space, self.progress = space, progress
+        self.units = _units(space)
+        self.setting = setting_of(space)
+        self.journal = Journal(folder, "choose", self.inputs, force=force)
+        self._models: Any = None
+
+    def parts(self) -> Measured:
+        """What every attention and feed-forward costs the loss at every width."""
+        return Measured(**self.journal.row(("measured",), self._rises))
+
+    def fitness(self, assigned: Assignment, widths: Sequence[int], count: int) -> float:
+        """How far a candidate's answers are from the base model's on the first ``count`` calibration examples."""
+        key = ("fitness", count, list(widths))
+        return float(self.journal.row(key, lambda: {"value": self.models.divergence(assigned, count)})["value"])
+
+    def faster(self, choices: Sequence[Choice]) -> list[dict[str, Any]]:
+        """How many times as fast as the base model each is; all are timed in turn."""
+        kept = [dict(choice.kept) for choice in choices]
+        key = ("faster", asdict(self.setting), kept)
+        return list(self.journal.row(key, lambda: {"faster": self._timed(kept)})["faster"])
+
+    def _timed(self, kept: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:
+        from ..timing.statistics import Ratio
+
+        whole = {units.path: units.count for units in self.units}
+        spent = timer(self.space, self.units, self.setting).measure([whole, *kept], self.progress)
+        return [asdict(Ratio.of(spent[0], own)) for own in spent[1:]]
+
+    def loss(self, assigned: Assignment) -> dict[str, float]:
+        """Loss and metric on the validation split, pruned and repaired in closed form."""
+        key = ("loss", {path: str(said) for path, said in sorted(assigned.items())})
+        return self.journal.row(key, lambda: self.models.loss(assigned, self.space.examples("valid")))
+
+    @property
+    def models(self) -> Any:
+        """Configurations of the base model; the moments are gathered once, when they are first needed."""
+        if self._models is None:
+            from ..composing.candidates import Candidates
+
+            space, model = self.space, self.space.fresh_model()
+            calibration = space.calibrated(model, space.base.layout, progress=self.progress)
+            r = space.recipe
+            how: dict[str, Any] = {"damping": r.block.damping, "seed": r.seed, "dead_columns": r.dead_columns}
+            self._models = Candidates(model, space.task, calibration, CRITERION, **how)
+        return self._models
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What shapes the table and the losses."""
+        space = self.space
+        return {
+            "version": __version__,
+            "base": space.base.fingerprint,
+            "task": {"name": space.task.name, **space.task.scoring},
+            "calibration": space.sample_identity(),
+            "valid": space.examples("valid").digest,
+            "damping": space.recipe.block.damping,
+            "device": space.device,
+        }
+
+    def _rises(self) -> dict[str, Any]:
+        from ..calibration.rises import rises_by_width
+
+        space = self.space
+        model = space.fresh_model()
+        calibration = space.calibrated(model, space.base.layout, progress=self.progress)
+        rises, lengths = rises_by_width(
+            model, space.task, calibration, self.units, damping=space.recipe.block.damping, progress=self.progress
+        )
+        return {
+            "rises": rises,
+            "lengths": lengths,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "stored": space.base.bytes,
+            "written": round(space.base.bytes / space.base.parameters),
+        }
+
+
+def _units(space: Workspace) -> list[Units]:
+    units = list(units_of(space.base.layout))
+    if not units:
+        raise ConfigError(
+            f"{space.base.name}: no attention and no feed-forward is known in a {space.base.layout.family} model, "
+            "so there is nothing to choose; give rates with generate-config --targets"
+        )
+    return units
