@@ -209,7 +209,7 @@ def test_data_options_are_part_of_the_recipe() -> None:
     ("block", "one", "together"),
     [
         ({}, 60, 60),
-        ({}, 900, 1800),
+        ({}, 900, 1350),
         ({"times": 1}, 900, 900),
         ({"times": 0.1}, 3, 1),
         ({"steps": 7, "times": 3}, 900, 7),

@@ -90,7 +90,7 @@ def test_the_share_is_given_or_measured_or_assumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "together", "value"),
-    [(60, 60, LEARNT), (300, 299, ASSUMED), (900, 1799, ASSUMED), (900, 1800, LEARNT), (5000, 10000, LEARNT)],
+    [(60, 60, LEARNT), (300, 299, ASSUMED), (900, 1349, ASSUMED), (900, 1350, LEARNT), (5000, 7500, LEARNT)],
 )
 def test_enough_joint_steps_depend_on_the_length(steps: int, together: int, value: float, tmp_path: Path) -> None:
     share = Share.of(None, tmp_path / "none.json", steps=steps, together=together)
