@@ -44,7 +44,7 @@ def infer_task(config: dict[str, Any], names: Iterable[str] = OURS) -> str:
     'translation'
 
     Args:
-        names: the tasks there are, for the message.
+        names: the tasks there are; those of other packages are named in the message.
 
     Raises:
         DataError: the architecture is missing or fits no task.
@@ -54,10 +54,26 @@ def infer_task(config: dict[str, Any], names: Iterable[str] = OURS) -> str:
         if tasks := tasks_of(architecture):
             named = config.get("problem_type")
             return named if named in tasks else tasks[0]
-    named = ", ".join(architectures) or f"none (model_type {config.get('model_type')!r})"
-    raise DataError(
-        f"the task does not follow from the model's architecture {named}; name it with --task: {', '.join(names)}"
-    )
+    raise DataError(_no_task(config, [name for name in names if name not in OURS]))
+
+
+def _no_task(config: dict[str, Any], others: list[str]) -> str:
+    """Why no task follows, and what can be done: a name of ours would only be refused after (:func:`check_task`)."""
+    architectures = config.get("architectures") or []
+    if not architectures:
+        named, why = f"none (model_type {config.get('model_type')!r})", "add the key 'architectures' to its config.json"
+    elif other := _other_input(config):
+        named, why = ", ".join(architectures), f"it does not read texts alone ({other}), and all tasks are of texts"
+    else:
+        named = ", ".join(architectures)
+        why = "it has no head that a task is about (show, prune --criterion l1 and build-model need none)"
+    plugins = f"; tasks of other packages, to name with --task: {', '.join(others)}" if others else ""
+    return f"the task does not follow from the model's architecture {named}: {why}{plugins}"
+
+
+def _other_input(config: dict[str, Any]) -> str | None:
+    """The key that says that a model reads pictures or sound."""
+    return next((key for key in OTHER_INPUTS if config.get(key) is not None), None)
 
 
 def check_task(task: str, config: dict[str, Any], where: str) -> None:
@@ -71,7 +87,7 @@ def check_task(task: str, config: dict[str, Any], where: str) -> None:
     """
     if task not in OURS:
         return
-    if other := next((key for key in OTHER_INPUTS if config.get(key) is not None), None):
+    if other := _other_input(config):
         kind = (config.get("architectures") or [config.get("model_type")])[0]
         raise DataError(f"{where}/config.json: {kind} does not read texts alone ({other}), and all tasks are of texts")
     architectures = config.get("architectures") or []

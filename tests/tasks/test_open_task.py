@@ -27,10 +27,26 @@ def test_the_architecture_implies_the_task(architecture: str, task: str) -> None
     assert infer_task({"architectures": [architecture]}) == task
 
 
-@pytest.mark.parametrize("config", [{"architectures": ["GPT2Model"]}, {"model_type": "t5"}, {}])
-def test_otherwise_the_task_is_asked_for(config: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"name it with --task: translation, classification"):
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"architectures": ["GPT2Model"]}, r"GPT2Model: it has no head that a task is about"),
+        (
+            {"architectures": ["ViTForImageClassification"], "image_size": 8},
+            r"does not read texts alone \(image_size\)",
+        ),
+        ({"model_type": "t5"}, r"none \(model_type 't5'\): add the key 'architectures'"),
+        ({}, r"add the key 'architectures' to its config.json$"),
+    ],
+)
+def test_without_a_task_it_is_said_why(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
         infer_task(config)
+
+
+def test_only_tasks_of_other_packages_are_worth_a_try() -> None:
+    with pytest.raises(DataError, match=r"tasks of other packages, to name with --task: tagging$"):
+        infer_task({"architectures": ["BertForTokenClassification"]}, ["translation", "tagging"])
 
 
 def test_every_task_in_the_table_exists() -> None:
