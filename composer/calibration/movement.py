@@ -25,8 +25,9 @@ from ..progress import SILENT, Progress
 from ..scheme.shapes import Shape, default_shape
 from ..tensors.batches import batch_indices
 from ..tensors.forward import to_device_of
-from ..tensors.learnt_scores import LearntScores
+from ..tensors.learnt_scores import REFRESHED, WARM_UP, LearntScores, risen
 from ..tensors.mask_holder import MaskHolder
+from ..tensors.masks import mask_gradients
 from ..tensors.parameters import set_values
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from ..scheme.layout import Layout, Projection, Target
     from ..tasks.task import Examples, Task
 
-WARM_UP, COOL_DOWN = 0.1, 0.3
-"""Shares of the steps before anything is masked, and at the full rate."""
-REFRESHED = 64
-"""How often masks follow the scores: ranking millions of weights in each step would cost more than the step."""
 CLIP = 1.0
 
 Units = Literal["default", "structured"]
@@ -67,10 +64,8 @@ class MovementSettings:
 
 
 def scheduled(step: int, settings: MovementSettings) -> float:
-    """The share that is masked in ``step``: cubic between warm-up and cool-down."""
-    first, last = WARM_UP * settings.steps, (1 - COOL_DOWN) * settings.steps
-    way = min(1.0, max(0.0, (step - first) / max(1.0, last - first)))
-    return settings.rate * (1 - (1 - way) ** 3)
+    """The share that is masked in ``step``."""
+    return settings.rate * risen(step / settings.steps)
 
 
 def learn_movement(
@@ -126,10 +121,7 @@ class _Run:
             gradient = self.parameters[name].grad
             if gradient is not None:
                 self.scores.learn(name, gradient, before[name])
-        for name, mask in self.holder.masks.items():
-            gradient = self.parameters[name].grad
-            if gradient is not None:
-                gradient.masked_fill_(~mask, 0.0)
+        mask_gradients(self.parameters, self.holder.masks)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         self.optimizer.step()
         return float(loss.detach())

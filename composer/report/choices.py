@@ -28,14 +28,11 @@ CLOCK = "How many times as fast the table of seconds said, and the clock. On the
 
 def draw(told: Told, output: Path) -> None:
     """What each layer keeps, and beside it the losses where they were measured; PNG or SVG by suffix."""
-    figures = [figure for figure in (kept_figure, curve_figure) if figure is kept_figure or told["dense"]]
     with canvas.style():
         rows, columns = _shape(told)
-        tall = max(2.6, 0.9 + 0.95 * rows)
-        made = Drawing(figsize=(1.3 + 1.75 * columns + (4.2 if told["dense"] else 0), tall), layout="constrained")
-        parts = made.subfigures(
-            1, len(figures), width_ratios=[1.3 + 1.75 * columns, 4.2][: len(figures)], squeeze=False
-        )
+        widths = [1.3 + 1.75 * columns, *([4.2] if told["dense"] else [])]
+        made = Drawing(figsize=(sum(widths), max(2.6, 0.9 + 0.95 * rows)), layout="constrained")
+        parts = made.subfigures(1, len(widths), width_ratios=widths, squeeze=False)
         _kept(parts[0, 0], told)
         if told["dense"]:
             _curve(parts[0, 1], told)

@@ -153,9 +153,10 @@ class _Chooser:
         if not self.measure:
             return choice
         even = self._uniform(wish, choice)
-        if wish.timed and self.measures.faster([even])[0]["high"] < self._wanted(wish):
+        if self._loss(even) >= self._loss(choice):
             return choice
-        return even if self._loss(even) < self._loss(choice) else choice
+        slow = wish.timed and self.measures.faster([even])[0]["high"] < self._wanted(wish)
+        return choice if slow else even
 
     def searched(self, asked: Sequence[Wish], choices: Sequence[Choice]) -> list[Choice]:
         """The choices after the search that the recipe asks for; the validation split decides between before and after.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, OutputError
 from ..files.atomic import new_folder
 from ..files.jsonfile import read_json
-from ..files.records import RECORD, is_current, record, recorded_inputs, recorded_result, write_record
+from ..files.records import RECORD, is_current, record, recorded_result, write_record
 from ..files.safetensors import file_entries
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
@@ -116,8 +116,7 @@ def _above(base: BaseModel) -> dict[str, Any]:
     """The fingerprint of the model that this one was made from, if its record has it."""
     path = base.folder / RECORD
     content = read_json(path, OutputError) if path.is_file() else {}
-    made = recorded_inputs(path) if path.is_file() else None
-    found = content.get("base") or (made or {}).get("base")
+    found = content.get("base") or content.get("inputs", {}).get("base")
     return {"base": found} if found else {}
 
 

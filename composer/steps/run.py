@@ -54,7 +54,7 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
         RecipeError: wishes and rates in one recipe.
     """
     space = Workspace.of(recipe)
-    wished = space.recipe.wishes_anything and not space.recipe.config
+    wished = _is_wished(space.recipe)
     if wished and (both := sorted(RATE_FIELDS & space.recipe.model_fields_set)):
         raise RecipeError(f"{both[0].replace('_', '-')}: not together with wishes, which say what goes; leave one out")
     space.folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +76,14 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     return replace(compared, summary={**compared.summary, "shrunk": small})
 
 
+def _is_wished(recipe: Recipe) -> bool:
+    """Whether configurations are chosen by wishes; a file of configurations wins over them."""
+    return recipe.wishes_anything and not recipe.config
+
+
 def _shrinks(recipe: Recipe) -> bool:
     """Whether models end really smaller: who wishes for speed or size wants that, unless the recipe says no."""
-    return recipe.shrink or (recipe.wishes_anything and not recipe.config and "shrink" not in recipe.model_fields_set)
+    return recipe.shrink or (_is_wished(recipe) and "shrink" not in recipe.model_fields_set)
 
 
 def plan(recipe: Given) -> list[dict[str, Any]]:
@@ -86,7 +91,7 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
     space = Workspace.of(recipe)
     n = len(space.scheme().roots) if space.conf_prune.is_file() else "all"
     composed = space.built_model(n - 1 if isinstance(n, int) else 0)
-    wished = space.recipe.wishes_anything and not space.recipe.config
+    wished = _is_wished(space.recipe)
     rows = [
         ("choose", f"heads and neurons for every wish, {space.conf}", space.conf)
         if wished

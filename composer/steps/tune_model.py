@@ -133,6 +133,7 @@ def tune(
     """Train the model that ``start`` makes, and keep it where a folder is given, with its table."""
     from ..parallel.ranks import is_main_process
     from ..training.model import tune_model
+    from ..training.settings import broke_text
 
     began = time.perf_counter()
     model, masks, sweeping = start.model(space, progress)
@@ -155,8 +156,6 @@ def tune(
             label=label,
             progress=progress,
         )
-    from ..training.settings import broke_text
-
     if tuned.broke is not None:
         progress.note(broke_text(label, tuned.broke))
     result = {

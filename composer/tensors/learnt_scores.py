@@ -12,6 +12,21 @@ from ..scheme.shapes import Shape
 from .masks import expand
 from .ranking import Keep, spread, totals
 
+WARM_UP, COOL_DOWN = 0.1, 0.3
+"""Shares of a training before anything is masked, and at the full rate."""
+REFRESHED = 64
+"""How often in a training masks follow the scores: ranking millions of weights costs more than a step."""
+
+
+def risen(way: float, warm_up: float = WARM_UP, cool_down: float = COOL_DOWN) -> float:
+    """The part of the final rate that is masked after ``way`` (0 to 1) of a training: cubic (Zhu and Gupta 2017).
+
+    >>> risen(0.0, 0.0, 0.5), risen(0.25, 0.0, 0.5), risen(0.5, 0.0, 0.5)
+    (0.0, 0.875, 1.0)
+    """
+    between = (way - warm_up) / max(1e-9, 1 - warm_up - cool_down)
+    return 1 - (1 - min(1.0, max(0.0, between))) ** 3
+
 
 class LearntScores:
     """A score for every weight of some parts of a model, 0 at first.

@@ -73,6 +73,14 @@ def gradient_masker(mask: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda gradient: gradient.masked_fill(gone, 0.0)
 
 
+def mask_gradients(parameters: Mapping[str, Tensor], masks: Masks) -> None:
+    """Set the gradients that there are of removed weights to exactly 0, in place."""
+    for name, mask in masks.items():
+        gradient = parameters[name].grad
+        if gradient is not None:
+            gradient.masked_fill_(~mask, 0.0)
+
+
 def zeros_as_masks(parameters: Mapping[str, Tensor], targets: Iterable[Target]) -> dict[str, Tensor]:
     """Keep-masks of the zeros that there are: by name, of parameters of these targets that have any.
 

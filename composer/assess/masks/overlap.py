@@ -107,7 +107,7 @@ def _pair(a: str, b: str, rows: list[TargetOverlap]) -> PairOverlap:
         {"layer": layer, **_sums([row for row in rows if row["layer"] == layer])}
         for layer in dict.fromkeys(row["layer"] for row in rows)
     ]
-    counts = _counts(rows)
+    counts = added(rows)
     alike = likeness(counts)
     return {
         "a": a,
@@ -121,11 +121,12 @@ def _pair(a: str, b: str, rows: list[TargetOverlap]) -> PairOverlap:
 
 
 def _sums(rows: Sequence[TargetOverlap]) -> Overlap:
-    counts = _counts(rows)
+    counts = added(rows)
     return {**counts, **likeness(counts)}
 
 
-def _counts(rows: Sequence[TargetOverlap]) -> Counts:
+def added(rows: Sequence[Counts]) -> Counts:
+    """The counts of several targets together."""
     return {
         "removed_a": sum(row["removed_a"] for row in rows),
         "removed_b": sum(row["removed_b"] for row in rows),

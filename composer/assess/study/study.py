@@ -25,8 +25,8 @@ from ...files.jsonfile import write_json
 from ...files.records import record
 from ...files.stats import write_csv
 from ...steps.evaluate_suites import fitting_tasks, load_problems
-from ..masks.contents import Counts, LayerOverlap
-from ..masks.overlap import likeness
+from ..masks.contents import LayerOverlap
+from ..masks.overlap import added, likeness
 from ..measure.assessed_model import AssessedModel
 from ..measure.stored_weights import layers
 from .best import cells, columns
@@ -201,20 +201,11 @@ def _overlaps(study: Study, way: Way) -> list[MaskPair]:
         }
         by_layer: list[LayerOverlap] = []
         for layer in dict.fromkeys(places[path][0] for path in rows):
-            own = _added([counts for path, counts in rows.items() if places[path][0] == layer])
+            own = added([counts for path, counts in rows.items() if places[path][0] == layer])
             by_layer.append({"layer": layer, **own, **likeness(own)})
-        whole = _added(list(rows.values()))
+        whole = added(list(rows.values()))
         found.append({"a": a.name, "b": b.name, **whole, **likeness(whole), "layers": by_layer})
     return found
-
-
-def _added(rows: Sequence[Counts]) -> Counts:
-    return {
-        "removed_a": sum(row["removed_a"] for row in rows),
-        "removed_b": sum(row["removed_b"] for row in rows),
-        "both": sum(row["both"] for row in rows),
-        "total": sum(row["total"] for row in rows),
-    }
 
 
 def _rows(content: StudyFile) -> list[dict[str, Any]]:

@@ -51,10 +51,7 @@ class Distill(Stepping):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         # Before clipping: else gradients of weights that are gone would count in the norm, and shrink the others.
-        for name, mask in self.masks.items():
-            gradient = self.parameters[name].grad
-            if gradient is not None:
-                gradient.masked_fill_(~mask, 0.0)
+        keep_masks.mask_gradients(self.parameters, self.masks)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         self.optimizer.step()
         self.schedule.step()

@@ -11,16 +11,13 @@ from transformers.utils import logging
 
 from ...errors import ModelError
 from ...models.in_memory import layout_in_memory
-from ...tensors.learnt_scores import LearntScores
+from ...tensors.learnt_scores import REFRESHED, LearntScores
 from ...tensors.mask_holder import MaskHolder
 from ...tensors.parameters import parameters_of, set_values
 from .keep_sparse import Reporting, refuse_distributed
 from .rules import Ruled, Rules, read_rules
 
 logger = logging.get_logger("composer")
-
-REFRESHED = 64
-"""How often in a training masks follow the scores: ranking millions of weights costs more than a step."""
 
 
 class LearnMasks(Reporting):

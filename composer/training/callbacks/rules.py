@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigError, did_you_mean, shown
 from ...files.jsonfile import read_text
 from ...scheme.shapes import Shape, default_shape, parse_shape
+from ...tensors.learnt_scores import COOL_DOWN, WARM_UP, risen
 
 if TYPE_CHECKING:
     from ...scheme.layout import Layout, Target
 
 KEYS = ("rate", "granularity", "warm-up", "cool-down")
-WARM_UP, COOL_DOWN = 0.1, 0.3
 
 Rules = Mapping[str, Mapping[str, Any]]
 """Glob, or ``re:`` and a regular expression -> ``{"rate": 0.7, "granularity": "neuron", "warm-up": 0.1, …}``."""
@@ -39,14 +39,13 @@ class Ruled:
     cool_down: float = COOL_DOWN
 
     def rate_at(self, way: float) -> float:
-        """The share that is masked after ``way`` (0 to 1) of the training: cubic in between (Zhu and Gupta 2017).
+        """The share that is masked after ``way`` (0 to 1) of the training.
 
         >>> rule = Ruled(None, None, 0.5, warm_up=0.0, cool_down=0.5)
         >>> rule.rate_at(0.0), rule.rate_at(0.25), rule.rate_at(0.5)
         (0.0, 0.4375, 0.5)
         """
-        risen = (way - self.warm_up) / max(1e-9, 1 - self.warm_up - self.cool_down)
-        return self.rate * (1 - (1 - min(1.0, max(0.0, risen))) ** 3)
+        return self.rate * risen(way, self.warm_up, self.cool_down)
 
 
 def read_rules(given: Rules | str | Path, layout: Layout) -> list[Ruled]:
