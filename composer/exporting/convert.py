@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OutputError
@@ -49,8 +50,6 @@ def check_form(base: BaseModel, form: Form) -> None:
                 f"--to: got {form}, which takes the same heads in every layer of a stack, and {base.name} has others; "
                 "shrink its neurons only (any number in each layer), or with --form padded"
             )
-    elif form == "openvino" and translates and "Classification" not in architecture:
-        raise OutputError(f"--to: got {form}, which crashes on models that translate; use onnx, ct2 or ct2-int8")
     elif form == "gguf":
         check_gguf(base)
     if base.storage.library != "transformers":
@@ -86,6 +85,7 @@ def _graph(base: BaseModel, model: Any, form: Form, folder: Path) -> None:
     if not (base.config.get("is_encoder_decoder") and model.can_generate()):
         _exported(model, inputs, form).save_pretrained(folder)
         return
+    save = _save_through_onnx if form == "openvino" else _save
     import torch
 
     given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
@@ -93,8 +93,31 @@ def _graph(base: BaseModel, model: Any, form: Form, folder: Path) -> None:
         states = model.get_encoder()(**given).last_hidden_state
     # Of a single token the length would be taken for a constant.
     step = {"decoder_input_ids": given["input_ids"][:, :3].contiguous(), "attention_mask": given["attention_mask"]}
-    _exported(model.get_encoder(), given, form).save_pretrained(folder / ENCODER)
-    _exported(model, {**step, "encoder_outputs": (states,)}, form).save_pretrained(folder / DECODER)
+    save(model.get_encoder(), given, form, folder / ENCODER)
+    save(model, {**step, "encoder_outputs": (states,)}, form, folder / DECODER)
+
+
+def _save(model: Any, inputs: dict[str, Any], form: Form, folder: Path) -> None:
+    _exported(model, inputs, form).save_pretrained(folder)
+
+
+def _save_through_onnx(model: Any, inputs: dict[str, Any], form: Form, folder: Path) -> None:
+    """OpenVINO's graph of a part of a translator, made from the one in ONNX.
+
+    What OpenVINO 2026.4.1 makes of PyTorch's own graph of a decoder corrupts the process's memory; its reader of ONNX
+    does not look at that.
+    """
+    import openvino
+    from transformers.exporters import ExportedModel
+    from transformers.exporters.base import ExportedComponent
+    from transformers.exporters.configs import ExportFormat
+
+    graph = _exported(model, inputs, "onnx")
+    with TemporaryDirectory(dir=folder.parent) as place:  # OpenVINO reads weights from there until it has saved them
+        graph.save_pretrained(place)
+        program = openvino.convert_model(Path(place) / "model.onnx")
+        part = ExportedComponent(program, graph.components["model"].metadata)
+        ExportedModel({"model": part}, ExportFormat.OPENVINO, config=graph.config).save_pretrained(folder)
 
 
 def _exported(model: Any, inputs: dict[str, Any], form: Form) -> Any:

@@ -39,7 +39,8 @@ _ONNX = ("onnx", "onnxscript", "onnxruntime")
 RUNTIMES: Mapping[Form, Runtime] = {
     "onnx": Runtime("ONNX Runtime", "OnnxModel", "onnx", _ONNX, _ONNX),
     "onnx-int8": Runtime("ONNX Runtime, int8", "OnnxModel", "onnx", _ONNX, _ONNX, int8=True),
-    "openvino": Runtime("OpenVINO", "OpenVinoModel", "openvino", ("openvino",), ("openvino",)),
+    # A translator's graphs reach OpenVINO by way of ONNX.
+    "openvino": Runtime("OpenVINO", "OpenVinoModel", "openvino", ("openvino", "onnx", "onnxscript"), ("openvino",)),
     "ct2": Runtime("CTranslate2", "TranslateModel", "translate", ("ctranslate2",), ("ctranslate2",)),
     "ct2-int8": Runtime(
         "CTranslate2, int8", "TranslateModel", "translate", ("ctranslate2",), ("ctranslate2",), int8=True

@@ -47,8 +47,8 @@ class OnnxModel(Graph):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
-        # What it fuses beyond that is slower for one thread: a fifth, in 32 and in 8 bits (docs/speed.md).
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        # A norm fused with the sum before it takes five times as long as both apart (docs/decisions.md, 8-bit graphs).
+        options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
         return {"session_options": options}
 
 
