@@ -15,13 +15,14 @@ import resource
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from closed_forms_speed import BEFORE, CASES, speed
 from common import losses, plan
-from joint import configurations
+from joint import MODELS, configurations
 from torch import Tensor
 
 from composer.files.environment import machine, versions
@@ -77,16 +78,15 @@ def timed(work: Any, *args: Any, **options: Any) -> tuple[Any, float]:
 
 def cost(given: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the phase for eight configurations, of one epoch, and of one configuration more."""
-    model = sum(p.numel() * 4 for p in workspace(given, "cost", configurations(8)).fresh_model().parameters())
+    eight = configurations(MODELS["t5"], 8)
+    model = sum(p.numel() * 4 for p in workspace(given, "cost", eight).fresh_model().parameters())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    space = workspace(given, "cost", configurations(8), criterion="obs")
+    space = workspace(given, "cost", eight, criterion="obs")
     _, pruning = timed(prune, space)
     done, blocks = timed(finetune_blocks, space)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     moments = sum(i.bytes for i in space.calibration(space.scheme(), SILENT).inputs)
-    more = workspace(
-        given, "cost", [*configurations(8), configurations(1)[0] | {"*.wi": 0.55, "*.wo": 0.45}], criterion="obs"
-    )
+    more = workspace(given, "cost", [*eight, eight[0] | {"*.wi": 0.55, "*.wo": 0.45}], criterion="obs")
     parts = [timed(prune, more)[1], timed(finetune_blocks, more)[1], timed(build_model, more, 8)[1]]
     tuned = trial(space, starting_model(space, "dense", None), replace(model_settings(space), steps=20), "step")
     step = tuned["seconds"] / tuned["steps"]
@@ -111,7 +111,7 @@ def cost(given: argparse.Namespace) -> dict[str, Any]:
 def table(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Validation loss over rates, for each stage of each criterion."""
     rates = [{"*Attention": a, "*.o": b, "*.wi": b, "*.wo": b} for a, b in RATES]
-    found = []
+    found: list[dict[str, Any]] = []
     for name, extra in (
         ("l1", {"criterion": "l1", "dead_columns": False}),
         ("obs, dead columns not used", {"criterion": "obs", "dead_columns": False}),
@@ -172,7 +172,7 @@ def alps(W: Tensor, G: Tensor, removed: int, *, damping: float = 0.01, iteration
 
 def solver(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Local error and seconds for all three rates of each module together."""
-    space = workspace(given, "solver", configurations(1), criterion="obs")
+    space = workspace(given, "solver", configurations(MODELS["t5"], 1), criterion="obs")
     sample = space.calibration(space.scheme(), SILENT)
     grams = {path: found[path].matrix for path, found in sample.moments({path: [path] for path in MODULES})}
     parameters = dict(sample.model.named_parameters())
@@ -185,10 +185,10 @@ def solver(given: argparse.Namespace) -> list[dict[str, Any]]:
         for k, rate in enumerate((0.5, 0.7, 0.8)):
             removed = round(rate * W.numel())
             makers = {
-                "rounds (obs)": lambda n=removed, s=order: _by_rank(s, n),
+                "rounds (obs)": partial(_by_rank, order, removed),
                 "SparseGPT": None,
-                "ALPS": lambda n=removed, w=W, g=G: alps(w, g, n),
-                "l1, repaired": lambda n=removed, w=W: _by_rank(w.abs(), n),
+                "ALPS": partial(alps, W, G, removed),
+                "l1, repaired": partial(_by_rank, W.abs(), removed),
             }
             for name, make in makers.items():
                 began = time.perf_counter()

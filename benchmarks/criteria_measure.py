@@ -204,8 +204,8 @@ class CalibratedModel:
         loss = mean_loss(model, space.task, space.examples("valid"))
         found = {"loss": loss} | ({} if subject.metric else {"perplexity": math.exp(min(loss, 20.0))})
         if subject.metric and shape in subject.generated:
-            split = "test" if subject.metric == "bleu" else "valid"
-            found[subject.metric] = space.task.score(model, space.examples(split)).metrics[subject.metric]
+            examples = space.examples("test" if subject.metric == "bleu" else "valid")
+            found[subject.metric] = space.task.score(model, examples).metrics[subject.metric]
         return found
 
     def configuration(self, criterion: str, shape: str) -> dict[str, Any]:

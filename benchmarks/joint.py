@@ -120,7 +120,7 @@ class SeededRuns:
 
     def alone(self, question: str, n: int, steps: int | None = None) -> Workspace:
         """Where the models of a question are fine-tuned whole."""
-        extra = {"criterion": "obs"} if question == "A" else {"criterion": "l1", "dead_columns": False}
+        extra: dict[str, Any] = {"criterion": "obs"} if question == "A" else {"criterion": "l1", "dead_columns": False}
         return self.space(f"alone-{question}", n, steps=steps, **extra)
 
     def baselines(self, question: str, n: int) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class SeededRuns:
             batch, name = self.model["batch"], f"original-{n}-{rate:g}"
             count = EPOCHS * SAMPLE // batch
             block = {"steps": count, "batch_size": batch, "learning_rate": rate, "patience": count, "valid_size": 64}
-            classic = {"criterion": "l1", "dead_columns": False, "trainer": "distill", "block": block}
+            classic: dict[str, Any] = {"criterion": "l1", "dead_columns": False, "trainer": "distill", "block": block}
             few = self.space(name, n, train_size=SAMPLE, **classic)
             made = self._blocks(name, few, n, 0, rate)
             tried.append({**made, "space": self.space(name, n, **classic)})  # a finish sees all examples
@@ -268,7 +268,7 @@ class SeededRuns:
 
     def metric(self, space: Workspace, folder: Path) -> float:
         """What the model in ``folder`` scores on the test split."""
-        done = evaluate(space, [folder], output=space.result_file(folder), renew=True)
+        done = evaluate(space, [folder], output=space.result_named(folder.name), renew=True)
         return float(done.summary["results"][0]["metrics"][space.task.main_metric])
 
 

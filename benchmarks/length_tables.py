@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -64,7 +64,7 @@ def together(rows: Iterable[Row]) -> dict[tuple[int, int], tuple[Row, float]]:
     return found
 
 
-def show(folder: Path, rows: list[Row]) -> None:
+def show(folder: Path, rows: Sequence[Row]) -> None:
     """Print every table that the parts allow, and draw the picture."""
     about = read_json(folder / "about.json")
     task = f"{about['task']}, {about['configurations']} configurations"
@@ -155,8 +155,7 @@ def draw(
             at = sorted(points)
             axes.plot([x for x, *_ in at], [y for _, y, _ in at], look[0], color=look[1], label=label)
             for x, y, steps in at:
-                place = {"textcoords": "offset points", "xytext": (6, 4), "fontsize": 8}
-                axes.annotate(f"{steps} steps", (x, y), **place)
+                axes.annotate(f"{steps} steps", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8)
         which = f"mean validation loss of configurations {', '.join(map(str, chosen))}"
         axes.set(xlabel=f"processor seconds for {n} models, searches too", ylabel=which)
         work = [x for points in ways.values() for x, *_ in points]

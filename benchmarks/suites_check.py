@@ -47,11 +47,11 @@ def main() -> None:
             print(
                 f"{task.heading}, {kind} solutions: {right} of {len(rows)} as they should be, {seconds:.0f} s", failed
             )
-    task, rows = Gsm8k(), Gsm8k().load(options).rows
+    math, rows = Gsm8k(), Gsm8k().load(options).rows
     for shift in (0, 1):
         texts = [f"So it is. The answer is {Decimal(row['gold']) + shift}." for row in rows]
-        judged = [task.judge(row, [text]) for row, text in zip(rows, texts, strict=True)]
-        strict, flexible = (sum(j[key] for j in judged) / len(rows) for key in ("strict", "flexible"))
+        found = [math.judge(row, [text]) for row, text in zip(rows, texts, strict=True)]
+        strict, flexible = (sum(one[key] for one in found) / len(rows) for key in ("strict", "flexible"))
         print(f"GSM8K, right answers + {shift}: strict {strict:.1%}, flexible {flexible:.1%} of {len(rows)}")
 
 

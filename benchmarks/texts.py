@@ -60,9 +60,9 @@ def written(space: Workspace, shared: Path, source: str, count: int) -> str:
         if name == "translation":
             answers = space.task.predict(space.fresh_model(), inputs)
             pairs = [(a, b) for a, b in zip(inputs, answers, strict=True) if b.strip()]
-            for split, some in (("train", pairs), ("valid", pairs[:32])):
-                (folder / f"{split}.en").write_text("".join(f"{a}\n" for a, _ in some), "utf-8")
-                (folder / f"{split}.de").write_text("".join(f"{b}\n" for _, b in some), "utf-8")
+            for split, held in (("train", pairs), ("valid", pairs[:32])):
+                (folder / f"{split}.en").write_text("".join(f"{a}\n" for a, _ in held), "utf-8")
+                (folder / f"{split}.de").write_text("".join(f"{b}\n" for _, b in held), "utf-8")
         else:
             for split, some in (("train", inputs), ("validation", inputs[:32])):
                 rows = "".join(f"{text.lower()}\t{i % 2}\n" for i, text in enumerate(some))

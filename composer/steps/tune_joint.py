@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from .block_phase import BlockPhase
 
 
+def nothing_learnt_text(steps: int, loss: float) -> str:
+    """What a user should know of a joint phase that kept what it began with."""
+    return (
+        f"joint tuning: none of {steps:,} steps lowered the mean validation loss ({loss:.4g}), so all blocks stay as they "
+        "were; where a lower --learning-rate changes nothing, --trainer least_squares ends there without a step"
+    )
+
+
 class Joint:
     """All configurations of a scheme as one network.
 
@@ -211,6 +219,8 @@ class Joint:
         steps = int(tuned.rows[-1]["step"])
         if tuned.broke is not None:
             self.progress.note(broke_text("joint tuning", tuned.broke))
+        elif not tuned.best_step:
+            self.progress.note(nothing_learnt_text(steps, tuned.best_loss))
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
             stats["configurations"] = self.roots

@@ -389,6 +389,25 @@ def test_what_is_not_said_of_blocks_follows_from_one_models_settings(here: Place
         here.tune(**unsaid, finetune=finetune | changed)
 
 
+def test_a_phase_that_lowers_no_loss_keeps_its_start_and_says_so(here: Place) -> None:
+    class Noted(Progress):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    notes: list[str] = []
+    before = {i: here.weights(i) for i in range(2)}
+    here.tune(force=True, progress=Noted(), trainer="least_squares")
+    repaired = {i: here.weights(i) for i in range(2)}
+    assert not notes
+    here.tune(force=True, progress=Noted(), block={**BLOCK, "learning_rate": 30.0})
+    (note,) = notes
+    assert note.startswith("joint tuning: none of 4 steps lowered the mean validation loss")
+    for i in range(2):
+        found = here.weights(i)
+        assert not equal(found, before[i])
+        assert all(torch.allclose(found[name], repaired[i][name], atol=1e-6) for name in repaired[i])
+
+
 def test_damping_is_part_of_a_swept_model(here: Place) -> None:
     found = [
         starting_model(space, "composed", 0, sweep=True).inputs(space)
