@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 def nothing_learnt_text(steps: int, loss: float) -> str:
     """What a user should know of a joint phase that kept what it began with."""
     return (
-        f"joint tuning: none of {steps:,} steps lowered the mean validation loss ({loss:.4g}), so all blocks stay as they "
-        "were; where a lower --learning-rate changes nothing, --trainer least_squares ends there without a step"
+        f"joint tuning: none of {steps:,} steps lowered the mean validation loss ({loss:.4g}), so all blocks stay as "
+        "they were; where a lower --learning-rate changes nothing, --trainer least_squares ends there without a step"
     )
 
 
