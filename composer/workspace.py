@@ -239,10 +239,14 @@ class Workspace(RunFolder):
 
     def _movement(self, progress: Progress) -> Mapping[Projection, Tensor]:
         from .calibration.movement import learn_movement
+        from .pruning.criteria.movement import Movement
 
         # Over the whole layout, whatever a scheme touches: what is learnt once serves every scheme.
-        model, data = self.fresh_model(), self.examples("train")
-        return learn_movement(model, self.task, data, self.base.layout, self.movement_settings, progress=progress)
+        model, data, settings = self.fresh_model(), self.examples("train"), self.movement_settings
+        # Not below .work, which a comparison clears away: what was learnt serves schemes to come.
+        told = {"base": self.base.fingerprint, "version": Movement.version, **settings.identity(data.digest)}
+        keep = self.folder / ".movement" / f"{digest_of(told)[:16]}.pt"
+        return learn_movement(model, self.task, data, self.base.layout, settings, keep=keep, progress=progress)
 
     def answers(self, share: float) -> Answers | None:
         """The base model as a teacher of whole models, with this weight in the loss; None for weight 0."""

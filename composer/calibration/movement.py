@@ -4,23 +4,28 @@ Sanh et al. 2020, "Movement Pruning: Adaptive Sparsity by Fine-Tuning" (equation
 computes with ``W' = W ∘ M``, where M keeps the units of the highest scores so far; the scores get the gradient as if M
 were not there (straight through):
 
-    S ← S - ∂L/∂W' ∘ W,        W ← AdamW(W, ∂L/∂W' ∘ M)
+    S ← Adam(S, ∂L/∂W' ∘ W),        W ← AdamW(W, ∂L/∂W' ∘ M)
 
-A weight that grows in magnitude gains, also while it is masked, so that it can come back. The share that is masked
-rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without masks and a cool-down.
+Scores begin as ranks by magnitude (:class:`composer.tensors.learnt_scores.LearntScores`), so that a short run is about
+as good as magnitudes are. A weight that grows in magnitude gains, also while it is masked, so that it can come back.
+The share that is masked rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without masks
+and a cool-down.
 The score of a larger unit is the sum of its weights' (Lagunas et al. 2021, "Block Pruning For Faster Transformers").
 """
 
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..files.atomic import replacing
 from ..progress import SILENT, Progress
 from ..scheme.shapes import Shape, default_shape
 from ..tensors.batches import batch_indices
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from ..tasks.task import Examples, Task
 
 CLIP = 1.0
+SAVED = 30.0
+"""Seconds between two states that a killed run can go on from."""
 
 Units = Literal["default", "structured"]
 
@@ -75,22 +82,48 @@ def learn_movement(
     layout: Layout,
     settings: MovementSettings,
     *,
+    keep: Path | None = None,
     progress: Progress = SILENT,
 ) -> dict[Projection, Tensor]:
     """Scores of every weight of the layout, (out, in) on the CPU, by projection; the model is not changed.
 
     One run serves all rates and shapes, by rank. Its masks, and with them the scores, do not depend on what is asked of
     them later, so an address that names the settings is enough to know the bytes.
+
+    Args:
+        keep: a file whose name says which run this is. A killed run goes on from there; of a finished one the scores
+            stay in it, and nothing is learnt again.
     """
+    state = torch.load(keep, weights_only=True) if keep and keep.is_file() else None
+    if state and state["step"] == settings.steps:
+        return _by_projection(layout, state["scores"])
     learner = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]), progress.bar("movement", settings.steps) as bar:
         torch.manual_seed(settings.seed)
         run = _Run(learner, layout, settings)
-        for step in range(settings.steps):
+        began, saved = run.load(state) if state else 0, time.monotonic()
+        for _ in range(began):
+            bar.advance("resumed")
+        for step in range(began, settings.steps):
+            if keep and run.refreshes(step) and step > began and time.monotonic() - saved >= SAVED:
+                _save(keep, run.state(step))
+                saved = time.monotonic()
             chosen = batch_indices(len(data), settings.batch_size, seed=settings.seed, step=step)
             batch = to_device_of(learner, task.collate([data.features[i] for i in chosen]))
             bar.advance(f"loss {run.step(step, task, batch):.4f}")
-    return {p: p.of(run.scores.of[p.weight]).cpu() for target in layout.targets for p in target.projections}
+    if keep:
+        _save(keep, {"step": settings.steps, "scores": run.scores.of})
+    return _by_projection(layout, run.scores.of)
+
+
+def _by_projection(layout: Layout, scores: Mapping[str, Tensor]) -> dict[Projection, Tensor]:
+    return {p: p.of(scores[p.weight]).cpu() for target in layout.targets for p in target.projections}
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 class _Run:
@@ -107,7 +140,7 @@ class _Run:
 
     def step(self, step: int, task: Task, batch: Mapping[str, Tensor]) -> float:
         """One step of weights and scores; returns the loss before it."""
-        if step % max(1, self.settings.steps // REFRESHED) == 0:
+        if self.refreshes(step):
             rates = [scheduled(step, self.settings)] * len(self.scores.parts)
             self.holder = MaskHolder(self.parameters, self.scores.masks(rates))
         self._fall(step)
@@ -121,10 +154,29 @@ class _Run:
             gradient = self.parameters[name].grad
             if gradient is not None:
                 self.scores.learn(name, gradient, before[name])
+        self.scores.step()
         mask_gradients(self.parameters, self.holder.masks)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         self.optimizer.step()
         return float(loss.detach())
+
+    def refreshes(self, step: int) -> bool:
+        """Whether masks follow the scores in this step: then nothing of the steps before counts but the state."""
+        return step % max(1, self.settings.steps // REFRESHED) == 0
+
+    def state(self, step: int) -> dict[str, Any]:
+        """All that the run needs to go on with ``step``."""
+        weights = {name: p.detach() for name, p in self.parameters.items()}
+        parts = {"weights": weights, "scores": self.scores.state(), "optimizer": self.optimizer.state_dict()}
+        return {"step": step, "random": torch.get_rng_state(), **parts}
+
+    def load(self, state: Mapping[str, Any]) -> int:
+        """Take up such a state; returns the step to go on with."""
+        set_values(self.parameters, state["weights"])
+        self.scores.load(state["scores"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        return int(state["step"])
 
     def _fall(self, step: int) -> None:
         """The rate of learning rises in the warm-up and then falls linearly to 0."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..models.folder import DEMO
 from ..progress import SILENT, Progress
 from ..pruning.criteria import CRITERIA
-from ..pruning.criteria.choice import criteria_of, looks_at_data
+from ..pruning.criteria.choice import criteria_of
 from ..steps.settings import model_settings
 from ..training.blocks import TRAINERS
 from ..training.length import about_length
@@ -62,11 +62,11 @@ class Forecast:
     def __init__(self, space: Workspace, share: float | None, *, read: bool) -> None:
         self.space = space
         scheme, layout, r = planned_scheme(space), space.base.layout, space.recipe
-        needs = looks_at_data(*criteria_of(scheme, CRITERIA.get(r.criterion)()))
+        needs = {need for one in criteria_of(scheme, CRITERIA.get(r.criterion)()) for need in one.needs}
         valid = min(r.block.valid_size, r.valid_size or r.block.valid_size)
         valid = min(valid, len(space.examples("valid"))) if read else valid
         self.steps = self._steps()
-        self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), needs, valid, self.steps)
+        self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), frozenset(needs), valid, self.steps)
         self.together = self.setting.together.steps if TRAINERS.get(r.trainer).in_context else 0
         compared = space.folder / "results" / "comparison.json"
         self.share = Share.of(share, compared, steps=self.steps, together=self.together)

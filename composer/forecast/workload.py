@@ -37,12 +37,17 @@ class Setting:
     layout: Layout
     recipe: Recipe
     sizes: Footprint
-    selects: bool
-    """Whether a criterion looks at data."""
+    needs: frozenset[str]
+    """What criteria look at."""
     valid: int
     """Validation examples that blocks are measured on."""
     steps: int | None = None
     """Steps of one whole model; None where they cannot be counted yet."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether a criterion looks at the calibration sample."""
+        return bool(self.needs & {"gram", "gradient"})
 
     @cached_property
     def waves(self) -> BlockSettings | None:
@@ -123,6 +128,9 @@ def pruning(nodes: Sequence[Node], setting: Setting, scored: Collection[str] = (
     new = [path for path in paths if path not in scored]
     if setting.selects and new:
         yield Work("gather", setting.passes)
+    if "movement" in setting.needs and new:
+        run = setting.recipe.movement
+        yield Work("step", run.steps, (run.batch_size,))
     for path in new:
         target = setting.layout.target(path)
         read = setting.layout.out_projection(path) if target.kind == "attention" else target.projections[0]

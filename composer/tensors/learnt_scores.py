@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..scheme.layout import Target
 from ..scheme.shapes import Shape
 from .masks import expand
+from .parameters import set_values
 from .ranking import Keep, spread, totals
 
 WARM_UP, COOL_DOWN = 0.1, 0.3
@@ -28,8 +30,19 @@ def risen(way: float, warm_up: float = WARM_UP, cool_down: float = COOL_DOWN) ->
     return 1 - (1 - min(1.0, max(0.0, between))) ** 3
 
 
+PACE = 0.01
+"""How far a score moves in a step at most, about (the published rate of scores); all of them begin between 0 and 1."""
+MOMENTUM, SPREAD = 0.9, 0.999
+"""Adam's averages of gradients and of their squares."""
+
+
 class LearntScores:
-    """A score for every weight of some parts of a model, 0 at first.
+    """A score for every weight of some parts of a model: at first its rank by magnitude, then moved by Adam.
+
+    The gradient of a score is ``∂L/∂W' ∘ W`` (Sanh et al. 2020, equation 3): what grows in magnitude gains. Scores
+    begin as ranks, from 0 to 1 within each matrix, since of a model that has been fine-tuned already the gradients are
+    noise around 0: scores that begin at 0 take away large weights as readily as small ones. A training of ``n`` steps
+    moves a score by about ``PACE · √n`` where its gradients are noise and by ``PACE · n`` where they agree.
 
     A unit's score is the sum of its weights' (Lagunas et al. 2021), so one set of scores serves every shape and rate.
     """
@@ -37,12 +50,40 @@ class LearntScores:
     def __init__(self, parameters: Mapping[str, Tensor], parts: Sequence[tuple[Target, Shape]]) -> None:
         """``parameters`` by name, as they are stored; ``parts`` with the shapes of their units."""
         self.parts = list(parts)
-        names = dict.fromkeys(p.weight for part, _ in self.parts for p in part.projections)
+        projections = [p for part, _ in self.parts for p in part.projections]
+        names = dict.fromkeys(p.weight for p in projections)
         self.of = {name: torch.zeros_like(parameters[name], requires_grad=False) for name in names}
+        self.gathered, self._mean, self._square = (
+            {n: torch.zeros_like(one) for n, one in self.of.items()} for _ in "123"
+        )
+        self.steps = 0
+        for p in projections:
+            p.of(self.of[p.weight]).copy_(ranks(p.of(parameters[p.weight].detach()).abs()))
 
     def learn(self, name: str, gradient: Tensor, weight: Tensor) -> None:
-        """``S ← S - ∂L/∂W' ∘ W``: what grows in magnitude gains (Sanh et al. 2020, equation 3)."""
-        self.of[name] -= gradient * weight
+        """Take a gradient of the weights that the model has computed with; several add up until :meth:`step`."""
+        self.gathered[name].addcmul_(gradient, weight)
+
+    def step(self) -> None:
+        """Move all scores by what was gathered, and begin to gather anew."""
+        self.steps += 1
+        for name, gradient in self.gathered.items():
+            mean, square = self._mean[name], self._square[name]
+            mean.lerp_(gradient, 1 - MOMENTUM)
+            square.mul_(SPREAD).addcmul_(gradient, gradient, value=1 - SPREAD)
+            size = (square / (1 - SPREAD**self.steps)).sqrt_().add_(1e-12)
+            self.of[name].addcdiv_(mean, size, value=-PACE / (1 - MOMENTUM**self.steps))
+            gradient.zero_()
+
+    def state(self) -> dict[str, Any]:
+        """All that a run which is gone on with must know of them, between steps."""
+        return {"steps": self.steps, "of": self.of, "mean": self._mean, "square": self._square}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up such a state."""
+        self.steps = int(state["steps"])
+        for mine, kept in ((self.of, state["of"]), (self._mean, state["mean"]), (self._square, state["square"])):
+            set_values(mine, kept)
 
     def masks(self, rates: Sequence[float]) -> dict[str, Tensor]:
         """Keep-masks by parameter name, with a rate for each part; none where the rate is 0."""
@@ -55,3 +96,16 @@ class LearntScores:
             for name, mask in expand(part, spread(part, units, shape)).items():
                 kept[name] = kept[name] & mask if name in kept else mask
         return kept
+
+
+def ranks(values: Tensor) -> Tensor:
+    """The place of each value among all, from 0 for the smallest to 1; ties by index.
+
+    >>> ranks(torch.tensor([[3.0, 1.0], [2.0, 1.0]]))
+    tensor([[1.0000, 0.0000],
+            [0.6667, 0.3333]])
+    """
+    flat = values.reshape(-1)
+    found = torch.empty_like(flat)
+    found[flat.argsort(stable=True)] = torch.linspace(0, 1, flat.numel(), dtype=flat.dtype, device=flat.device)
+    return found.view(values.shape)

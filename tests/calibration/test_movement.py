@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.tasks import DataOptions, open_task
 from composer.tensors.batches import batch_indices
+from composer.tensors.learnt_scores import PACE
 
 SETTINGS = MovementSettings(steps=6, batch_size=4, learning_rate=0.01, rate=0.5, units="default", seed=3)
 
@@ -28,14 +30,17 @@ def by_hand(base: BaseModel, data: Path) -> dict[str, Tensor]:
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     layout, masks = base.layout, dict[str, Tensor]()
     names = [p.weight for t in layout.targets for p in t.projections]
-    scores = {name: torch.zeros_like(weights[name]) for name in names}
+    scores = {name: weights[name].abs().flatten().argsort(stable=True).argsort() for name in names}
+    scores = {name: (rank / (rank.numel() - 1)).view_as(weights[name]) for name, rank in scores.items()}
+    adam = torch.optim.Adam([torch.nn.Parameter(score) for score in scores.values()], lr=PACE, eps=1e-12)
+    scores = dict(zip(scores, adam.param_groups[0]["params"], strict=True))
     stepper = torch.optim.AdamW([torch.nn.Parameter(w) for w in weights.values()], weight_decay=0.0)
     learnt = dict(zip(weights, stepper.param_groups[0]["params"], strict=True))
     torch.manual_seed(SETTINGS.seed)
     for step in range(SETTINGS.steps):
         rate = SETTINGS.rate * (1 - (1 - min(1, max(0, (step - 0.6) / (4.2 - 0.6)))) ** 3)
         for target in layout.targets if rate else ():
-            rows = [scores[p.weight] for p in target.projections]
+            rows = [scores[p.weight].detach() for p in target.projections]
             bias = [p.bias_name for p in target.projections]
             if target.kind == "attention":
                 worth = sum(one.reshape(target.heads, -1).sum(1) for one in rows)
@@ -57,8 +62,9 @@ def by_hand(base: BaseModel, data: Path) -> dict[str, Tensor]:
         for name, p in model.named_parameters():
             assert p.grad is not None
             if name in scores:
-                scores[name] -= p.grad * learnt[name].detach()
+                scores[name].grad = p.grad * learnt[name].detach()
             learnt[name].grad = p.grad * masks.get(name, torch.ones(()))
+        adam.step()
         torch.nn.utils.clip_grad_norm_(learnt.values(), CLIP)
         stepper.param_groups[0]["lr"] = 0.01 * min(1.0, step + 1.0, (6 - step) / 5)
         stepper.step()
@@ -78,6 +84,34 @@ def test_scores_are_those_of_the_loop_written_out(distilbert_folder: Path, class
             assert torch.allclose(found[p], wanted[p.weight], rtol=1e-4, atol=1e-6), p.path
             assert found[p].any()
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_a_killed_run_goes_on_and_a_finished_one_is_not_learnt_again(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, file = BaseModel(distilbert_folder), tmp_path / "run.pt"
+    task = open_task(DataOptions(data=str(classification_data)), base.folder, base.config)
+    model, train, calls = base.load(), task.load("train"), list[int]()
+
+    def counted(features: Any, *, last: int, collate: Any = task.collate) -> Any:
+        calls.append(len(features))
+        if len(calls) > last:
+            raise KeyboardInterrupt
+        return collate(features)
+
+    def learnt(last: int, keep: Path | None) -> dict[Any, Tensor]:
+        calls.clear()
+        monkeypatch.setattr(task, "collate", partial(counted, last=last))
+        return learn_movement(model, task, train, base.layout, SETTINGS, keep=keep)
+
+    monkeypatch.setattr("composer.calibration.movement.SAVED", 0.0)
+    whole = learnt(SETTINGS.steps, None)
+    with pytest.raises(KeyboardInterrupt):
+        learnt(4, file)
+    for steps in (2, 0):  # the step in which it was killed, and the last one; then none
+        again = learnt(steps, file)
+        assert len(calls) == steps
+        assert all(torch.equal(again[p], scores) for p, scores in whole.items())
 
 
 def test_the_schedule_is_cubic_between_warm_up_and_cool_down() -> None:

@@ -181,6 +181,8 @@ def test_scores_are_counted_of_the_criteria_that_keep_them(
     assert {library.header(a).lineage["criterion"]["name"] for a in scores} == {"wanda"}
     assert before - len(scores) * BESIDE == tensors(library, scores) > 0
     assert forecast(recipe)["disk"]["scores"] == 0
+    learnt = forecast(recipe.model_copy(update={"criterion": "movement"}))
+    assert pieces(learnt, "prune")["step"] == recipe.movement.steps
 
 
 def test_another_configuration_is_only_its_own_blocks(cases: dict[str, Case]) -> None:
@@ -233,7 +235,7 @@ def test_joint_tuning_takes_its_steps_once_whatever_the_number_of_configurations
     case = cases["t5, closed forms"]
     recipe = case.recipe(trainer="joint", block={"steps": 40, "batch_size": 8})
     scheme, base = load_scheme(case.folder / "conf_prune.json"), BaseModel(case.start["model"])
-    setting = Setting(scheme, base.layout, recipe, Footprint(base, scheme), True, 4)
+    setting = Setting(scheme, base.layout, recipe, Footprint(base, scheme), frozenset({"gram"}), 4)
     for n in (1, 2):
         work = list(tuning(Blocks(setting.tuned_nodes(), n, True), setting))
         assert [w.count for w in work if w.unit == "joint"] == [40]
@@ -252,7 +254,7 @@ def spent(case: Case, k: int, steps: int, joint_steps: int, each: dict[str, floa
     Pruning is on both sides; there is no search.
     """
     base, scheme = BaseModel(case.start["model"]), load_scheme(case.folder / "conf_prune.json")
-    setting = Setting(scheme, base.layout, case.recipe(), Footprint(base, scheme), True, 4)
+    setting = Setting(scheme, base.layout, case.recipe(), Footprint(base, scheme), frozenset({"gram"}), 4)
     below = {node.hash for i in range(k) for node in scheme.below(scheme.root(i))}
     nodes = [node for node in setting.tuned_nodes() if node.hash in below]
     assert case.recipe().trainer == "least_squares"

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class Movement:
-    """Score of a weight: ``-Σ ∂L/∂w · w`` over the steps of a fine-tuning (:mod:`composer.calibration.movement`); of a
-    larger unit the sum of its weights' (Lagunas et al. 2021). Signed: a weight that shrinks scores below 0."""
+    """Score of a weight: its rank by magnitude, moved by ``-∂L/∂w · w`` in every step of a fine-tuning
+    (:mod:`composer.calibration.movement`); of a larger unit the sum of its weights' (Lagunas et al. 2021)."""
 
     name = "movement"
+    version = 2
     needs: frozenset[str] = frozenset({"movement"})
     shapes = ANY_SHAPE
 

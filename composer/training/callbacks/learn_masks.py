@@ -85,6 +85,7 @@ class LearnMasks(Reporting):
             self._put_on()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._scores.step()  # of all accumulated batches
         self._restore()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
