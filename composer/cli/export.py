@@ -18,7 +18,7 @@ def export(
     model: Annotated[str, Parameter("MODEL", help="Model folder, hub id, or 'demo'.")],
     /,
     *,
-    to: Annotated[To, Parameter(help="ct2 (CTranslate2) is for translation, gguf (llama.cpp) for Llamas.")],
+    to: Annotated[To, Parameter(help="ct2 (CTranslate2) is for translation, gguf (llama.cpp) for Llama, Qwen, Gemma.")],
     output: Output = None,
     examples: Annotated[Whole, Parameter(help="Test examples of --data that both are measured on [100].")] = 100,
     data: Data = DATA,

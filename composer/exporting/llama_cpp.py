@@ -1,8 +1,10 @@
-"""GGUF, the file of llama.cpp: Llama and Mistral, as ``llama``, or ``deci`` where layers have shapes of their own.
+"""GGUF, the file of llama.cpp: Llama and Mistral as ``llama``, or ``deci`` where layers have shapes of their own.
 
-llama.cpp turns neighbouring numbers of a head by the position (``LLAMA_ROPE_TYPE_NORM``), transformers the two halves
-of it: so the rows of queries and keys are stored in another order (``permute`` of llama.cpp's own converter). Of a
-layer without a feed-forward it leaves out the attention too: there one neuron of zeros is stored.
+Of a Llama it turns neighbouring numbers of a head by the position (``LLAMA_ROPE_TYPE_NORM``), transformers the two
+halves of it: so the rows of queries and keys are stored in another order (``permute`` of llama.cpp's own converter).
+Of a layer without a feed-forward it leaves out the attention too: there one neuron of zeros is stored. Qwen and Gemma
+are turned by halves in both (``LLAMA_ROPE_TYPE_NEOX``); their architectures take the same shapes in all layers. A
+Gemma's norms multiply by one more than their weights, and llama.cpp's by the weights.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE = "model.gguf"
-MODELS = ("llama", "mistral")
-"""``model_type`` of what can be written."""
+MODELS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma"}
+"""``model_type`` of what can be written -> llama.cpp's architecture, where layers are alike."""
 OUTSIDE = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -38,6 +40,8 @@ INSIDE = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
@@ -80,9 +84,14 @@ class Sizes:
 
     @property
     def architecture(self) -> str:
-        """``deci`` where a layer's shape is another than the first's."""
-        alike = len(set(zip(self.heads, self.groups, self.neurons, strict=True))) == 1
-        return "llama" if alike and self.heads[0] else "deci"
+        """What llama.cpp calls it; ``deci`` is a Llama where a layer's shape is another than the first's."""
+        known = MODELS[self.config.model_type]
+        return "deci" if known == "llama" and not self.alike else known
+
+    @property
+    def alike(self) -> bool:
+        """Whether all layers have the same shape, with an attention."""
+        return len(set(zip(self.heads, self.groups, self.neurons, strict=True))) == 1 and self.heads[0] > 0
 
 
 def check_gguf(base: BaseModel) -> None:
@@ -94,9 +103,15 @@ def check_gguf(base: BaseModel) -> None:
     kind = base.config.get("model_type")
     if kind not in MODELS:
         raise ModelError(f"--to: got gguf, and {base.name} is a {kind}; allowed: {', '.join(MODELS)}")
-    rope = Sizes.of(base).config.rope_parameters or {}
-    if (how := rope.get("rope_type", "default")) not in ("default", "linear", "llama3"):
-        raise ModelError(f"--to: got gguf, and positions of {base.name} are {how!r}; allowed: default, linear, llama3")
+    sizes = Sizes.of(base)
+    if MODELS[kind] != "llama" and not sizes.alike:
+        raise ModelError(
+            f"--to: got gguf, in which a {kind} has the same heads and neurons in all layers, and {base.name} has not; "
+            "shrink with --form padded, or choose rates with `compose generate-config --structured --uniform`"
+        )
+    known = ("default", "linear", "llama3") if MODELS[kind] == "llama" else ("default", "linear")
+    if (how := (sizes.config.rope_parameters or {}).get("rope_type", "default")) not in known:
+        raise ModelError(f"--to: got gguf, and positions of {base.name} are {how!r}; allowed: {', '.join(known)}")
 
 
 def write_gguf(base: BaseModel, model: nn.Module, file: Path) -> None:
@@ -187,8 +202,10 @@ def _name(name: str, sizes: Sizes) -> str | None:
 
 def _array(name: str, value: Tensor, sizes: Sizes) -> np.ndarray:
     array: np.ndarray = value.detach().float().cpu().numpy()
+    if sizes.architecture == "gemma" and name.endswith("norm.weight"):
+        array = array + 1
     for module, counts in (("q_proj", sizes.heads), ("k_proj", sizes.groups)):
-        if f".{module}." in name:
+        if f".{module}." in name and sizes.architecture in ("llama", "deci"):
             array = turned(array, counts[int(name.split(".")[2])])
     return np.ascontiguousarray(array)
 

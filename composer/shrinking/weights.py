@@ -16,7 +16,7 @@ from ..errors import ModelError
 from ..files.jsonfile import write_json
 from ..files.safetensors import TensorEntry, tensor_entries, write_tensors
 from .units import Units
-from .zeros import Found
+from .zeros import Found, nonzeros
 
 
 class Weights:
@@ -188,5 +188,5 @@ def _data(weights: Weights, entry: TensorEntry, cuts: Cuts, written: Written) ->
     tensor = weights.mapped(entry.name)
     tensor = cut.of(tensor) if cut else tensor.contiguous()
     if counted:
-        written.zeros[entry.name] = tensor.numel() - int(torch.count_nonzero(tensor))
+        written.zeros[entry.name] = tensor.numel() - nonzeros(tensor)
     return tensor.view(-1).view(torch.uint8).numpy().data

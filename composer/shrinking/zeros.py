@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,7 +62,7 @@ def _alive(matrix: Tensor, dim: int, count: int) -> Tensor:
     alive = (matrix.narrow(dim, 0, min(FIRST, matrix.shape[dim])) != 0).any(dim)
     rest = torch.nonzero(~alive).flatten()
     others = matrix.index_select(1 - dim, rest)
-    if torch.count_nonzero(others):
+    if nonzeros(others):
         # Two extremes take a third of the time of any(); NaN is an extreme too.
         alive[rest] = (others.amax(dim) != 0) | (others.amin(dim) != 0)
     return alive.view(count, -1).any(1)
@@ -69,6 +70,13 @@ def _alive(matrix: Tensor, dim: int, count: int) -> Tensor:
 
 FIRST = 8
 """Numbers of a line that are looked at first."""
+
+
+def nonzeros(tensor: Tensor) -> int:
+    """How many numbers are not 0; of those in 32 bits NumPy says it in half of torch's time."""
+    if tensor.dtype == torch.float32:
+        return int(np.count_nonzero(tensor.numpy() != 0))
+    return int(torch.count_nonzero(tensor))
 
 
 def _rows_alive(units: Units, projection: Projection, read: Read) -> Tensor:

@@ -59,9 +59,16 @@ def ragged(i: int, units: Units) -> range:
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("llama") / "base"
+    return llama_like("llama", tmp_path_factory.mktemp("llama") / "base")
+
+
+def llama_like(kind: str, folder: Path) -> Path:
+    """A small model of this ``model_type``, whose answers depend on all of its weights."""
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES))
+    more = {} if kind in ("llama", "qwen2") else {"head_dim": 6}
+    model = transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.for_model(kind, **SIZES | more | {"tie_word_embeddings": kind == "gemma"})
+    )
     for parameter in model.parameters():
         parameter.data.mul_(8) if parameter.dim() > 1 else parameter.data.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
@@ -108,12 +115,13 @@ def test_the_reader_finds_all_of_the_model(
 
 
 @pytest.mark.skipif(find_spec("xllamacpp") is None or find_spec("gguf") is None, reason="no llama.cpp is at hand")
-@pytest.mark.parametrize("which", ["base", "exact"])
+@pytest.mark.parametrize("which", ["base", "exact", "qwen2", "qwen3", "gemma"])
 def test_llama_cpp_writes_the_same_tokens(which: str, llama: Path, exact: Path, tmp_path: Path) -> None:
     import xllamacpp
 
-    folder = exact if which == "exact" else llama
-    composer.export(Recipe(), folder, "gguf", output=tmp_path / "x")
+    folder = {"exact": exact, "base": llama}.get(which) or llama_like(which, tmp_path / which)
+    done = composer.export(Recipe(), folder, "gguf", output=tmp_path / "x")
+    assert done.summary["architecture"] == {"base": "llama", "exact": "deci"}.get(which, which)
     model: Any = composer.load(folder)
     ids = [5, 17, 33, 60, 8, 9, 40]
     asked = {"max_new_tokens": 20, "min_new_tokens": 20, "do_sample": False, "eos_token_id": 2, "pad_token_id": 0}
@@ -131,8 +139,15 @@ def test_rows_are_turned_head_by_head() -> None:
 
 
 def test_what_llama_cpp_cannot_be_told_is_refused(llama: Path, model_folder: Folder, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"--to: got gguf, and .* is a gpt2; allowed: llama, mistral"):
+    with pytest.raises(
+        ModelError, match=r"--to: got gguf, and .* is a gpt2; allowed: llama, mistral, qwen2, qwen3, gemma"
+    ):
         check_gguf(BaseModel(model_folder("gpt2")))
+    ragged_one = masked_folder(model_folder("qwen2"), tmp_path / "masked", lambda i, _: range(i // 2))
+    (tmp_path / "qwen").mkdir()
+    shrink_into(tmp_path / "qwen", ragged_one, "exact")
+    with pytest.raises(ModelError, match=r"a qwen2 has the same heads and neurons in all layers, and .*qwen has not"):
+        check_gguf(BaseModel(tmp_path / "qwen"))
     yarn = transformers.LlamaConfig(**SIZES, rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0})
     yarn.architectures = ["LlamaForCausalLM"]
     yarn.save_pretrained(tmp_path / "yarn")
