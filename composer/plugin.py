@@ -41,6 +41,9 @@ when it is done. One that learns batch by batch derives from :class:`Stepping` a
 and ``finish`` only. Other trainers are counted (and timed) block by block by ``compose plan``, as long as they do not
 say with ``work`` and ``memory`` what the blocks of a wave share.
 
+*Masks that are learnt* in anybody's training need no entry point: a class that derives from :class:`LearntScores` says
+how scores begin and what moves them, and ``composer.LearnMasks(rules, scores=Mine)`` takes it.
+
 Errors that a user can mend are raised as :class:`InputError` or the one of its kind; the command line shows their
 lines.
 
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
     from .tasks.special_tokens import pad_id
     from .tensors.batches import batch_indices, by_length, in_order
     from .tensors.forward import answering, real_rows, to_device_of
+    from .tensors.learnt_scores import LearntScores
     from .tensors.ranking import Keep, totals
     from .training.blocks.stepping import Stepping
     from .training.blocks.trainer import BlockSettings, BlockTrainer, Job, Look, Run, Tuned, relative_error
@@ -106,6 +110,7 @@ _NEEDS_TORCH = {
     "tasks.sentence_pairs": ("Encoded", "SentencePairsTask"),
     "tensors.batches": ("batch_indices", "by_length", "in_order"),
     "tensors.forward": ("answering", "real_rows", "to_device_of"),
+    "tensors.learnt_scores": ("LearntScores",),
     "tensors.ranking": ("Keep", "totals"),
     "training.blocks.stepping": ("Stepping",),
     "training.blocks.trainer": ("BlockSettings", "BlockTrainer", "Job", "Look", "Run", "Tuned", "relative_error"),
@@ -138,6 +143,7 @@ __all__ = [
     "Keep",
     "Layer",
     "Layout",
+    "LearntScores",
     "LibraryError",
     "Look",
     "ModelConfig",

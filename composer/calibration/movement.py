@@ -6,10 +6,10 @@ were not there (straight through):
 
     S ← Adam(S, ∂L/∂W' ∘ W),        W ← AdamW(W, ∂L/∂W' ∘ M)
 
-Scores begin as ranks by magnitude (:class:`composer.tensors.learnt_scores.LearntScores`), so that a short run is about
-as good as magnitudes are. A weight that grows in magnitude gains, also while it is masked, so that it can come back.
-The share that is masked rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without masks
-and a cool-down.
+Scores begin as ranks by magnitude (:class:`composer.tensors.learnt_scores.MovementScores`), so that a short run is
+about as good as magnitudes are. A weight that grows in magnitude gains, also while it is masked, so that it can come
+back. The share that is masked rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without
+masks and a cool-down.
 The score of a larger unit is the sum of its weights' (Lagunas et al. 2021, "Block Pruning For Faster Transformers").
 """
 
@@ -30,7 +30,7 @@ from ..progress import SILENT, Progress
 from ..scheme.shapes import Shape, default_shape
 from ..tensors.batches import batch_indices
 from ..tensors.forward import to_device_of
-from ..tensors.learnt_scores import REFRESHED, WARM_UP, LearntScores, risen
+from ..tensors.learnt_scores import REFRESHED, WARM_UP, MovementScores, risen
 from ..tensors.mask_holder import MaskHolder
 from ..tensors.masks import mask_gradients
 from ..tensors.parameters import set_values
@@ -134,7 +134,7 @@ class _Run:
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-        self.scores = LearntScores(self.parameters, _parts(layout, settings.units))
+        self.scores = MovementScores(self.parameters, _parts(layout, settings.units))
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
         self.holder = MaskHolder(self.parameters, {})
 
@@ -154,7 +154,7 @@ class _Run:
             gradient = self.parameters[name].grad
             if gradient is not None:
                 self.scores.learn(name, gradient, before[name])
-        self.scores.step()
+        self.scores.step(self.parameters)
         mask_gradients(self.parameters, self.holder.masks)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         self.optimizer.step()

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from ...errors import ModelError
+from ...errors import ConfigError, ModelError, did_you_mean
 from ...models.in_memory import layout_in_memory
-from ...tensors.learnt_scores import REFRESHED, LearntScores
+from ...tensors.learnt_scores import REFRESHED, LearntScores, MagnitudeScores, MovementScores
 from ...tensors.mask_holder import MaskHolder
 from ...tensors.parameters import parameters_of, set_values
 from .keep_sparse import Reporting, refuse_distributed
 from .rules import Ruled, Rules, read_rules
+
+WAYS: dict[str, type[LearntScores]] = {"movement": MovementScores, "magnitude": MagnitudeScores}
+"""How scores are learnt, by name."""
 
 logger = logging.get_logger("composer")
 
@@ -28,14 +31,23 @@ class LearnMasks(Reporting):
     model is measured or saved) masks are on. At the end what is masked is exactly 0; shrink the saved folder.
     """
 
-    def __init__(self, rules: Rules | str | Path) -> None:
+    def __init__(self, rules: Rules | str | Path, scores: str | type[LearntScores] = "movement") -> None:
         """Rules are read when the training begins.
 
         Args:
             rules: glob, or ``re:`` and a regular expression, of target paths -> ``{"rate": 0.7}``, with
                 ``granularity`` (the target's default), ``warm-up`` and ``cool-down`` (shares of the training, 0.1 and
                 0.3); or a YAML file of them.
+            scores: ``movement``, ``magnitude`` (the units of the smallest weights as they are now), or a class that
+                derives from :class:`composer.plugin.LearntScores`.
+
+        Raises:
+            ConfigError: no such scores.
         """
+        if isinstance(scores, str) and scores not in WAYS:
+            allowed = f"{', '.join(WAYS)}, or a class of LearntScores{did_you_mean(scores, WAYS)}"
+            raise ConfigError(f"LearnMasks: scores: got {scores!r}; allowed: {allowed}")
+        self.way = WAYS[scores] if isinstance(scores, str) else scores
         self.rules = rules
         self.ruled: list[Ruled] = []
         self._before: dict[str, Tensor] = {}
@@ -58,7 +70,7 @@ class LearnMasks(Reporting):
         model = kwargs["model"]
         self.ruled = read_rules(self.rules, layout_in_memory(model))
         self._parameters = parameters_of(model)
-        self._scores = LearntScores(self._parameters, [(one.part, one.shape) for one in self.ruled])
+        self._scores = self.way(self._parameters, [(one.part, one.shape) for one in self.ruled])
         self._holder = MaskHolder(self._parameters, {})
         self._handles = [
             self._parameters[name].register_hook(self._learner(name))
@@ -85,8 +97,8 @@ class LearnMasks(Reporting):
             self._put_on()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._scores.step()  # of all accumulated batches
         self._restore()
+        self._scores.step(self._parameters)  # of all accumulated batches
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._put_on()  # what is measured and saved now is the masked model

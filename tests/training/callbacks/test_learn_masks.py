@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 import composer
 from composer.errors import ConfigError, ModelError
 from composer.models.folder import BaseModel
+from composer.plugin import LearntScores
 from composer.training.callbacks.rules import read_rules
 from tests.training.callbacks.test_keep_sparse import trainer
 
@@ -67,3 +70,39 @@ def test_what_would_lose_scores_is_refused(distilbert_folder: Path, tmp_path: Pa
     options |= {"load_best_model_at_end": True, "eval_dataset": [{"input_ids": [3, 4], "labels": 0}]}
     with pytest.raises(ModelError, match="load_best_model_at_end would load a model with fewer masks"):
         trainer(model, tmp_path, [composer.LearnMasks(HYBRID)], **options).train()
+
+
+class Random(LearntScores):
+    """A new algorithm: units go by chance, but what the last batch has pulled at stays."""
+
+    def begin(self, weight: Tensor) -> Tensor:
+        return torch.rand(weight.shape)
+
+    def learn(self, name: str, gradient: Tensor, weight: Tensor) -> None:
+        self.pulled = {**getattr(self, "pulled", {}), name: gradient.abs() > gradient.abs().median()}
+
+    def step(self, weights: Mapping[str, Tensor]) -> None:
+        for name, pulled in self.pulled.items():
+            self.of[name] += pulled
+
+
+@pytest.mark.parametrize("way", [Random, "magnitude"])
+def test_a_new_algorithm_says_how_scores_move_and_the_rest_is_there(
+    way: Any, distilbert_folder: Path, tmp_path: Path
+) -> None:
+    model: Any = AutoModelForSequenceClassification.from_pretrained(distilbert_folder)
+    callback = composer.LearnMasks({"*.lin2": {"rate": 0.75, "cool-down": 0.9, "warm-up": 0.0}}, scores=way)
+    trainer(model, tmp_path, [callback], max_steps=3, learning_rate=0.0).train()
+    for layer, old in zip(
+        model.distilbert.transformer.layer,
+        BaseModel(distilbert_folder).load().distilbert.transformer.layer,
+        strict=True,
+    ):
+        weight, before = layer.ffn.lin2.weight.detach(), old.ffn.lin2.weight.detach().abs()
+        assert int((weight == 0).sum()) == round(0.75 * weight.numel())
+        smallest = before[weight == 0].max() <= before[weight != 0].min()
+        assert bool(smallest) == (way == "magnitude")
+    with pytest.raises(
+        ConfigError, match="got 'movment'; allowed: movement, magnitude, or a class of LearntScores; did"
+    ):
+        composer.LearnMasks({}, scores="movment")
