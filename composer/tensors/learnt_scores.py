@@ -40,8 +40,8 @@ class LearntScores:
     """A score for every weight of some parts of a model that learns; a new way to score derives from this.
 
     What to write: :meth:`begin`, and of :meth:`learn` and :meth:`step` what the way looks at. Nothing else changes with
-    it: masks follow by rank (:meth:`masks`), rules say which modules are masked and when (:class:`composer.LearnMasks`),
-    and what is masked goes out of the model by ``composer.shrink``.
+    it: masks follow by rank (:meth:`masks`); which modules are masked and when is said by rules, as for
+    :class:`composer.LearnMasks`; what is masked goes out of the model by ``composer.shrink``.
 
     A unit's score is the sum of its weights' (Lagunas et al. 2021), so one set of scores serves every shape and rate.
     """
