@@ -18,6 +18,7 @@ from .measure.assessed_model import AssessedModel
 from .settings import PARTS, Part, Settings
 
 PAGE = "assess.html"
+SUITE_CURVES = "suite-curves"
 
 
 def assess(
@@ -42,20 +43,20 @@ def assess(
     """
     subject = AssessedModel(recipe, settings, folder, force=force, progress=progress)
     settings.check_model(subject.layout, subject.paths)
+    settings.check_sample(has_data=subject.has_data)
     _open(subject)
     from .measure.columns import add_columns
     from .pages.page import Drawn, write_page
 
     results: dict[str, Any] = {}
     drawn: Drawn = {}
-    for part in PARTS:
-        if part in settings.parts:
-            results[part] = _make(part, subject, results)
-            write_page(folder, drawn=drawn)
-            if part == "weights" and (more := add_columns(subject, results[part])):
-                results[part] = more  # a model is loaded for it: the first page did not wait
-                if settings.parts == ("weights",):
-                    write_page(folder, drawn=drawn)
+    for name in (name for part in PARTS if part in settings.parts for name in _files_of(part, subject)):
+        results[name] = _make(name, subject, results)
+        write_page(folder, drawn=drawn)
+        if name == "weights" and (more := add_columns(subject, results[name])):
+            results[name] = more  # a model is loaded for it: the first page did not wait
+            if settings.parts == ("weights",):
+                write_page(folder, drawn=drawn)
     return Outcome(folder / PAGE, True, summary(results, folder))
 
 
@@ -66,14 +67,21 @@ def _open(subject: AssessedModel) -> None:
         with suppress(OutputError) if subject.force else nullcontext():
             if is_current(folder, inputs, renew=subject.force):
                 return  # also with --force: the parts that are not asked for stay
-        for name in (*PARTS, "heads", "columns", "study"):
+        for name in (*PARTS, "heads", "columns", "study", SUITE_CURVES):
             for suffix in (".json", ".csv"):
                 (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RECORD, record(inputs, model=subject.space.base.name))
 
 
-def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> Mapping[str, Any]:
+def _files_of(part: Part, subject: AssessedModel) -> tuple[str, ...]:
+    """What a part makes: curves are of the loss where there is data, and of suites where some are asked."""
+    if part != "curves":
+        return (part,)
+    return (*(("curves",) if subject.has_data else ()), *((SUITE_CURVES,) if subject.settings.asked else ()))
+
+
+def _make(part: str, subject: AssessedModel, results: Mapping[str, Any]) -> Mapping[str, Any]:
     if part == "weights":
         from .measure.weights import assess_weights
 
@@ -89,6 +97,10 @@ def _make(part: Part, subject: AssessedModel, results: Mapping[str, Any]) -> Map
         from .measure.curves import assess_curves
 
         return assess_curves(subject)
+    if part == SUITE_CURVES:
+        from .study.curves import assess_suite_curves
+
+        return assess_suite_curves(subject)
     if part == "runtime":
         from .measure.runtime import assess_runtime
 

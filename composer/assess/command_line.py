@@ -16,6 +16,7 @@ FLAGS = {
     **{name: name for name in ("rates", "criteria", "granularities", "sparsity")},
     "calibrations": "calibration",
     "evaluations": "evaluation",
+    "beside": "beside",
 }
 """Settings by the names of their flags."""
 RECIPE = (*DataOptions.model_fields, "targets", "calibration_size", "memory", "device")

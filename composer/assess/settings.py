@@ -42,9 +42,10 @@ class Settings:
         evaluations: data on which each of them is measured; empty is the recipe's.
         sparsity: wished of the proposal, and the rate of the calibration matrix.
         scored: validation examples that the metric looks at.
-        asked: suites and tasks; with them the calibration part is the study of ``study/``.
+        asked: suites and tasks; with them the calibration part is the study of ``study/``, and curves ask them, too.
         suite_options: how they are asked.
         matrix_rates: of the study; empty takes ``sparsity``.
+        beside: folders of other models' assessments, whose curves of suites are drawn in the same picture.
     """
 
     rates: tuple[float, ...] = RATES
@@ -60,6 +61,7 @@ class Settings:
     asked: Asked = field(default_factory=Asked)
     suite_options: SuiteOptions = field(default_factory=SuiteOptions)
     matrix_rates: tuple[float, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def study_rates(self) -> tuple[float, ...]:
@@ -110,6 +112,32 @@ class Settings:
             if round(self.sparsity * (total := layout.parameters(paths))) > most:
                 raise ConfigError(beyond(self.sparsity, most / total))
 
+    def check_sample(self, *, has_data: bool) -> None:
+        """Refuse parts that look at data where none was named, before anything is measured.
+
+        Raises:
+            ConfigError: naming the parts.
+        """
+        if has_data:
+            return
+        needed = [part for part in self.parts if part not in ("weights", "calibration", "curves")]
+        if "curves" in self.parts and not self.asked:
+            needed.insert(0, "curves")
+        if "calibration" in self.parts and not self.asked:
+            needed.append("calibration")
+        if needed:
+            raise ConfigError(
+                f"--data: nothing given; {', '.join(needed)} among --parts {'looks' if len(needed) == 1 else 'look'} "
+                "at validation examples; name data, or other --parts"
+            )
+        looking = [c for c in self.criteria if CRITERIA.get(c).needs - {"seed"}]
+        if "curves" in self.parts and (self.repair or looking):
+            what = " and ".join([*looking, *(["repair"] if self.repair else [])])
+            raise ConfigError(
+                f"--data: nothing given; the curves' {what} look at a training sample; name data, or criteria that "
+                "need none (--criteria l1 --no-repair)"
+            )
+
     def _check_rates(self) -> None:
         check_rates("--rates", list(self.rates))
         if not 0 < self.sparsity < 1:
@@ -149,8 +177,12 @@ class Settings:
             raise ConfigError("--evaluation: nothing to measure there; name calibration sets with --calibration")
         if "calibration" in self.parts and not self.calibrations:
             raise ConfigError("--calibration: nothing given; name one or more files, folders or hub datasets")
-        if self.asked and "calibration" not in self.parts:
-            raise ConfigError("--suite: not together with --parts that leave calibration out; it is what asks suites")
+        if self.asked and not {"calibration", "curves"} & {*self.parts}:
+            raise ConfigError(
+                "--suite: not together with --parts that leave curves and calibration out; these are what asks suites"
+            )
+        if self.beside and not (self.asked and "curves" in self.parts):
+            raise ConfigError("--beside: draws curves of suites together; name --suite, and curves among --parts")
         if self.asked and self.evaluations:
             raise ConfigError("--evaluation: not together with --suite, which says what is measured")
         if "calibration" not in self.parts and (

@@ -14,7 +14,7 @@ from . import tables
 from .format import number, percent
 from .options import COMMON, DATA, Common, Data, Device, Force, Memory, Places, Seed, Whole, Words
 from .session import session
-from .study import study
+from .study import curves_of_suites, study
 from .suites import FLAGS, SuiteFlags
 from .tables import Shown
 
@@ -38,6 +38,9 @@ def assess(
     ] = None,
     evaluation: Annotated[
         Places | None, Parameter(help="Folders or hub datasets that they are measured on beside --data [none].")
+    ] = None,
+    beside: Annotated[
+        Places | None, Parameter(help="Other models' assessments, whose curves of suites are drawn with these [none].")
     ] = None,
     repair: Annotated[bool, Parameter(negative="--no-repair", help="Refit what is left, too [yes].")] = True,
     sparsity: Annotated[float, Parameter(help="Of the proposal and the calibration matrix [0.5].")] = 0.5,
@@ -65,6 +68,9 @@ def assess(
     and shrunk; calibration sets against data; and a proposal of rates as
     conf.json. A repeated command goes on where it was.
 
+    With --suite the curves are those of the suites' tasks, too: each against
+    the rate, runtime beside it, and --beside other models in the same picture.
+
     With --suite the calibration sets are a study: the model is pruned once with
     each (for all --criteria that look at data, --granularities and --rates) and
     asked the tasks of the suites; the best of a column is marked where that is
@@ -75,6 +81,7 @@ def assess(
         compose assess models/base --data multi30k
         compose assess models/base --data multi30k --parts weights sensitivity
         compose assess models/base --data c4 --calibration a.jsonl b.jsonl
+        compose assess models/base --parts curves runtime --suite glue --suite-data data --data sst2
         compose assess models/base --parts calibration --calibration a.jsonl b.txt --suite language --suite-data data
     """
     from composer.assess.assess import assess as work
@@ -90,6 +97,7 @@ def assess(
         "granularities": tuple(granularities or GRANULARITIES),
         "calibrations": tuple(calibration or ()),
         "evaluations": tuple(evaluation or ()),
+        "beside": tuple(beside or ()),
         "sparsity": sparsity,
         "repair": repair,
         "parts": tuple(parts or ()),
@@ -107,6 +115,8 @@ def assess(
 def _shown(told: Any, *, asked: bool = True) -> Shown:
     if curves := told.get("curves"):
         yield _curves(curves)
+    if suite_curves := told.get("suite-curves"):
+        yield from curves_of_suites(suite_curves)
     if runtime := told.get("runtime"):
         yield _runtime(runtime)
     if calibration := told.get("calibration"):

@@ -24,6 +24,30 @@ def study(told: Mapping[str, Any]) -> Iterator[Sheet]:
             yield _overlaps(f"Removed by both: {way}", matrix)
 
 
+def curves_of_suites(told: Mapping[str, Any]) -> Iterator[Sheet]:
+    """Each task of this model against the rate, and whether a difference from the dense model is sure."""
+    from composer.evaluation.suites.comparison import verdict
+
+    model = told["models"][0]
+    for task in model["tasks"]:
+        title = f"{task['heading']}: {metric_of(task['measure']).label} against the rate"
+        sheet = Sheet(
+            title,
+            ["pruned by", "refitted", "verdict"],
+            ["rate", "removed", "figure", "p, adjusted"],
+            "± standard error",
+        )
+        sheet.add_row("dense", "", "", "", "", _figure(task["measure"], task["dense"], task["dense_error"]), NONE)
+        for point in model["points"]:
+            for cell in (cell for cell in point["cells"] if cell["task"] == task["task"]):
+                pair = {**cell["against_dense"], "measure": task["measure"], "examples": task["examples"]}
+                name = f"{point['criterion']}, {point['granularity']}", "yes" if point["repaired"] else "no"
+                shares = percent(point["rate"]), percent(point["sparsity"])
+                figure = _figure(task["measure"], cell["value"], cell["error"])
+                sheet.add_row(*name, verdict(pair), *shares, figure, number(pair.get("adjusted_p"), 3))
+        yield sheet
+
+
 def _matrix(title: str, told: Mapping[str, Any], matrix: Mapping[str, Any]) -> Sheet:
     tasks = told["tasks"]
     heads = [f"{task['heading']}\n{metric_of(task['measure']).label}" for task in tasks]

@@ -30,7 +30,7 @@ class ModelPruner:
         self,
         layout: Layout,
         parameters: Mapping[str, Tensor],
-        calibration: Calibration,
+        calibration: Calibration | None,
         *,
         damping: float = 0.01,
         seed: int = 0,
@@ -40,13 +40,15 @@ class ModelPruner:
 
         Args:
             parameters: the base model's, by name.
-            calibration: may be of a layout that has fewer targets.
+            calibration: may be of a layout that has fewer targets; None serves criteria that look at no data, without
+                repair.
             damping: of the repair (:class:`.repair.Repair`).
             seed: of criteria that draw.
             dead_columns: as for :class:`composer.pruning.configuration.PrunedTargets`.
         """
         self.calibration, self.dead_columns = calibration, dead_columns
-        self.cutter = Cutter(layout, parameters, lambda: calibration, ScoresInMemory(), seed)
+        given = None if calibration is None else lambda: calibration
+        self.cutter = Cutter(layout, parameters, given, ScoresInMemory(), seed)
         self.repair = Repair(layout, parameters, damping)
 
     def cuts(self, selections: Sequence[Selection], *, repair: bool) -> Iterator[tuple[Selection, Cut, Grams]]:

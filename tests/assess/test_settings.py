@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from composer.assess.settings import PARTS, Settings, parse_rates
+from composer.assess.settings import PARTS, Asked, Settings, parse_rates
 from composer.errors import ConfigError
 
 
@@ -48,6 +48,8 @@ def test_words_that_are_no_rates(words: list[str], said: str) -> None:
         ({"parts": ("curve",)}, "--parts: got 'curve'; .*did you mean 'curves'"),
         ({"parts": ("calibration",)}, "--calibration: nothing given"),
         ({"parts": ("curves",), "calibrations": ("a.jsonl",)}, "--calibration: not together with --parts"),
+        ({"parts": ("runtime",), "asked": Asked(("glue",))}, "--suite: not together with --parts that leave curves"),
+        ({"parts": ("curves",), "beside": ("a",)}, "--beside: draws curves of suites together; name --suite"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], said: str) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 import torch
 
+from composer.assess.assess import assess
 from composer.assess.measure.assessed_model import AssessedModel
 from composer.assess.pages.page import write_page
 from composer.assess.settings import Asked, Settings
-from composer.assess.study import study as studies
+from composer.assess.study import questions
 from composer.assess.study.best import cells
+from composer.assess.study.curves import assess_suite_curves
 from composer.assess.study.pruned import read_masks
 from composer.assess.study.rates import series
 from composer.assess.study.study import assess_study
-from composer.errors import ConfigError, DataError, RecipeError
+from composer.errors import ConfigError, DataError, OutputError, RecipeError
 from composer.evaluation.suites.suite import SuiteOptions
 from composer.recipe import Recipe
 from tests.conftest import Folder
@@ -144,7 +146,7 @@ def test_best_is_marked_only_where_every_other_set_is_really_worse(monkeypatch: 
 def test_what_is_wrong_with_a_study_is_said_before_anything_is_measured(
     model_folder: Folder, tmp_path: Path, data: Path, sets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studies, "run", lambda *_: pytest.fail("was measured"))
+    monkeypatch.setattr(questions, "run", lambda *_: pytest.fail("was measured"))
     llama, out = model_folder("llama"), tmp_path / "out"
     wrong = tmp_path / "wrong.jsonl"
     wrong.write_text('{"question": "how many", "choices": ["a", "b"], "answer": 2}\n')
@@ -157,3 +159,50 @@ def test_what_is_wrong_with_a_study_is_said_before_anything_is_measured(
     with pytest.raises(ConfigError, match="--evaluation: not together with --suite"):
         _subject(llama, out, data, sets, evaluations=("x",))
     assert not (out / "study.json").exists()
+
+
+def test_curves_of_suites_stand_beside_another_model_s(model_folder: Folder, tmp_path: Path, data: Path) -> None:
+    """Without data, by a criterion that looks at none."""
+    given = {"parts": ("curves",), "calibrations": (), "criteria": ("l1",), "granularities": ("unstructured", "2:4")}
+    gpt2 = _subject(model_folder("gpt2"), tmp_path / "gpt2", data, [], **{**given, "rates": (0.5,)})
+    assess_suite_curves(gpt2)
+    given |= {"rates": (0.5, 1.0), "beside": (str(tmp_path / "gpt2"),)}
+    subject = _subject(model_folder("llama"), tmp_path / "out", data, [], **given)
+    before = {name: value.clone() for name, value in subject.parameters.items()}
+    told = assess_suite_curves(subject)
+    assert [model["name"] for model in told["models"]] == ["llama", "gpt2"]
+    own = told["models"][0]
+    at = [(p["granularity"], p["rate"], p["sparsity"]) for p in own["points"]]
+    assert [(a, b) for a, b, _ in at] == [("unstructured", 0.5), ("unstructured", 1.0), ("2:4", 0.5)]
+    assert [share for *_, share in at] == pytest.approx([0.5, 1.0, 0.5], abs=0.02)
+    assert all(torch.equal(before[name], value) for name, value in subject.parameters.items())
+    dense = own["tasks"][0]["dense"]
+    for point in own["points"]:
+        (cell,) = point["cells"]
+        assert cell["low"] <= cell["value"] <= cell["high"]
+        assert cell["against_dense"]["value"] == pytest.approx(cell["value"] - dense)
+    again = _subject(model_folder("llama"), tmp_path / "out", data, [], **given)
+    assert assess_suite_curves(again)["models"] == told["models"]
+    assert "model" not in vars(again), "nothing had to be measured again"
+    page = write_page(tmp_path / "out", pictures=False).read_text(encoding="utf-8")
+    assert "suite-curves-figure" in page
+    assert "Masks bring no speed" in page
+    with pytest.raises(OutputError, match=r"--beside: .*no such file; needed: the folder of another assessment"):
+        assess_suite_curves(_subject(model_folder("llama"), tmp_path / "out", data, [], **{**given, "beside": ("x",)}))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"parts": ("curves", "runtime"), "criteria": ("l1",)}, "--data: nothing given; runtime among --parts looks"),
+        ({"parts": ("curves",), "criteria": ("l1", "wanda")}, "--data: nothing given; the curves' wanda look at"),
+        ({"parts": ("curves",), "criteria": ("l1",), "repair": True}, "the curves' repair look at a training sample"),
+    ],
+)
+def test_parts_that_look_at_data_are_refused_without_it(
+    model_folder: Folder, tmp_path: Path, data: Path, given: dict[str, Any], said: str
+) -> None:
+    subject = _subject(model_folder("llama"), tmp_path / "out", data, [], **given, calibrations=())
+    with pytest.raises(ConfigError, match=said):
+        assess(subject.space.recipe, subject.settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

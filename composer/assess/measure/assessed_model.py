@@ -11,6 +11,7 @@ from ... import __version__
 from ...errors import ConfigError
 from ...files.journal import Journal
 from ...files.records import record
+from ...models.folder import DEMO
 from ...progress import SILENT, Progress
 from ...pruning.criteria import CRITERIA
 from ...recipe import Recipe
@@ -107,6 +108,11 @@ class AssessedModel:
         """Prunes on the recipe's calibration sample."""
         return self.pruner_on(self.space.examples("train"))
 
+    @property
+    def has_data(self) -> bool:
+        """Whether data was named; the embedded model knows its own."""
+        return bool(self.space.recipe.data) or self.space.base.name == DEMO
+
     def calibration_on(self, sample: Examples, task: Task | None = None) -> Calibration:
         """The calibration sample drawn from ``sample``."""
         from ...calibration.sample import Calibration
@@ -129,15 +135,18 @@ class AssessedModel:
         more = self.layout.in_feed_forwards(self.paths) if "neuron" in self.settings.granularities else ()
         return {*self.paths, *more}
 
-    def pruner_on(self, sample: Examples, task: Task | None = None) -> ModelPruner:
-        """Prunes on the calibration sample drawn from ``sample``, which is the recipe's task's unless one is named."""
+    def pruner_on(self, sample: Examples | None, task: Task | None = None) -> ModelPruner:
+        """Prunes on the calibration sample drawn from ``sample``, which is the recipe's task's unless one is named.
+
+        Without a sample it serves criteria that look at no data.
+        """
         from ...composing.model_pruner import ModelPruner
 
         r = self.space.recipe
         return ModelPruner(
             self.layout,
             self.parameters,
-            self.calibration_on(sample, task),
+            self.calibration_on(sample, task) if sample is not None else None,
             damping=r.block.damping,
             seed=r.seed,
             dead_columns=r.dead_columns,

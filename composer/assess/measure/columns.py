@@ -31,7 +31,7 @@ def add_columns(subject: AssessedModel, weights: Mapping[str, Any]) -> dict[str,
     The sample is the data's own, else that of the first calibration set. No model is loaded where the journal has the
     norms.
     """
-    measured = _own(subject) if _names_data(subject) else _first_set(subject) if subject.settings.calibrations else None
+    measured = _own(subject) if subject.has_data else _first_set(subject) if subject.settings.calibrations else None
     if measured is None:
         return None
     content = {**weights, **measured}
@@ -58,10 +58,6 @@ def _norms(path: str, grams: Sequence[Gram]) -> dict[str, Any]:
     top_part = float(squares[:top].sum() / squares.sum()) if squares.sum() else 0.0
     summary = {"min": float(norms.min()), "median": float(np.median(norms)), "max": float(norms.max())}
     return {"target": path, "tokens": max(g.tokens for g in distinct), "norms": {**summary, "top_share": top_part}}
-
-
-def _names_data(subject: AssessedModel) -> bool:
-    return bool(subject.space.recipe.data) or subject.space.base.name == DEMO
 
 
 def _own(subject: AssessedModel) -> dict[str, Any]:

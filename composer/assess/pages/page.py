@@ -17,14 +17,16 @@ from ...report.kit.components import Section, Tile, amount, dig, number, percent
 from ...report.kit.labels import short_name
 from ..contents import Contents, TargetLoss
 from ..study import show as show_study
+from ..study import show_curves as show_suite_curves
+from ..study.contents import SuiteCurvesFile
 from . import show_curves, show_proposal, show_runtime, show_sensitivity, show_weights
 from .parts import Part, rise, unit_of
 
 PAGE = "assess.html"
 NAMES = ("proposal", "sensitivity", "curves", "runtime", "weights", "calibration")
 """Files of an assessment, in the order of the page."""
-FILES = (*NAMES, "study")
-"""Those, and the one that the calibration part writes where suites are asked."""
+FILES = (*NAMES[:3], "suite-curves", *NAMES[3:], "study")
+"""Those, and the ones that curves and calibration write where suites are asked."""
 HINTS = {
     "weights": ("Weights: histograms, cutoffs, outliers", "--parts weights"),
     "sensitivity": ("Sensitivity of every target and head", "--parts sensitivity"),
@@ -35,6 +37,8 @@ HINTS = {
 }
 """What makes a part that is missing."""
 
+USED = {"proposal": ("weights", "sensitivity"), "suite-curves": ("runtime",)}
+"""Other files that a section looks at: a proposal names all targets; runtime stands beside the curves of suites."""
 SAME = ("version", "task", "targets", "valid", "examples", "calibration", "damping", "dead_columns", "device")
 """What all parts of a page should have been measured with."""
 Row = Mapping[str, Any]
@@ -60,14 +64,16 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
     parts = _parts(folder, contents, {} if drawn is None else drawn)
     if pictures:
         for name, part in parts.items():
-            part.save(folder, folder / f"{name}.json")
+            used = [name, *(other for other in USED.get(name, ()) if other in contents)]
+            part.save(folder, *(folder / f"{one}.json" for one in used))
     first = next(iter(contents.values()))
     sections = [_with_differences(part.section, contents[name], first) for name, part in parts.items()]
     data = dig(first, "provenance", "data")
     call = shlex.join(
         ["compose", "assess", str(first.get("model")), *(["--data", str(data)] if data else []), "-o", str(folder)]
     )
-    there = {*contents, *(["calibration"] if "study" in contents else [])}
+    instead = {"study": "calibration", "suite-curves": "curves"}
+    there = {*contents, *(part for name, part in instead.items() if name in contents)}
     missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in there]
     proposal = contents.get("proposal")
     components.write_page(
@@ -123,8 +129,7 @@ def _with_differences(section: Section, content: Row, first: Row) -> Section:
 
 def _parts(folder: Path, contents: Mapping[str, Row], drawn: Drawn) -> dict[str, Part]:
     for name, content in contents.items():
-        # A proposal names all targets, which other files know.
-        source = [content, contents.get("weights"), contents.get("sensitivity")] if name == "proposal" else content
+        source = [content, *(contents.get(other) for other in USED.get(name, ()))]
         if name not in drawn or drawn[name][0] != source:
             drawn[name] = source, _part(folder / f"{name}.json", content, contents)
     return {name: drawn[name][1] for name in contents}
@@ -135,6 +140,7 @@ def _part(path: Path, content: Row, contents: Mapping[str, Row]) -> Part:
         "weights": show_weights.part,
         "sensitivity": show_sensitivity.part,
         "curves": show_curves.part,
+        "suite-curves": lambda curves: show_suite_curves.part(curves, contents.get("runtime", {}).get("rows", [])),
         "runtime": show_runtime.part,
         "calibration": show_curves.calibration_part,
         "study": show_study.part,
@@ -157,7 +163,9 @@ def _targets(files: Contents) -> list[str]:
 def summary(files: Contents) -> str:
     """What can go, in two sentences."""
     studied = show_study.summary(files["study"]) if "study" in files else ""
-    sentences = [text for text in (_proposed(files), _single(files), studied, _sizes(files)) if text]
+    curves = cast("SuiteCurvesFile | None", files.get("suite-curves"))  # no name of a field: it has a hyphen
+    curved = show_suite_curves.summary(curves) if curves else ""
+    sentences = [text for text in (_proposed(files), _single(files), curved, studied, _sizes(files)) if text]
     return " ".join(sentences[:2])
 
 

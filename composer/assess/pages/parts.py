@@ -44,9 +44,9 @@ class Part:
     section: Section
     files: dict[str, Picture] = field(default_factory=dict)
 
-    def save(self, folder: Path, source: Path) -> None:
-        """Write the pictures as PNG and SVG, where they are older than the file they are made from."""
-        made = source.stat().st_mtime_ns
+    def save(self, folder: Path, *sources: Path) -> None:
+        """Write the pictures as PNG and SVG, where they are older than a file they are made from."""
+        made = max(source.stat().st_mtime_ns for source in sources)
         for name, picture in self.files.items():
             for path in (folder / f"{name}{suffix}" for suffix in SUFFIXES):
                 if not path.is_file() or path.stat().st_mtime_ns < made:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..contents import Header
 from ..masks.contents import LayerOverlap, Overlap
+
+if TYPE_CHECKING:
+    from ...timing.by_rate import RatePoint
 
 
 class StudyTask(TypedDict):
@@ -77,4 +80,53 @@ class StudyFile(Header):
     sets: list[StudySet]
     tasks: list[StudyTask]
     matrices: list[StudyMatrix]
+    notes: list[str]
+
+
+class CurveCell(TypedDict):
+    """A pruned model on one task; ``against_dense`` is its difference from the dense model on the same examples.
+
+    ``lost`` is as :class:`StudyCell` has it.
+    """
+
+    task: str
+    value: float | None
+    error: float | None
+    low: float | None
+    high: float | None
+    lost: float | None
+    against_dense: dict[str, Any]
+    measures: list[dict[str, Any]]
+
+
+class SuitePoint(TypedDict):
+    """A whole model, every target at one rate; ``sparsity`` is the counted share of the targets' weights."""
+
+    criterion: str
+    granularity: str
+    rate: float
+    repaired: bool
+    sparsity: float
+    cells: list[CurveCell]
+
+
+class CurvedModel(TypedDict):
+    """The curves of one model.
+
+    Attributes:
+        data: digest of each task's problems: curves of one task are drawn together where it is the same.
+        runtime: what the model takes at its rates, as its ``runtime.json`` has it; empty where that was not measured.
+    """
+
+    name: str
+    tasks: list[StudyTask]
+    data: dict[str, str]
+    points: list[SuitePoint]
+    runtime: list[RatePoint]
+
+
+class SuiteCurvesFile(Header):
+    """``suite-curves.json``: this model's curves first, then those that are drawn beside them."""
+
+    models: list[CurvedModel]
     notes: list[str]

@@ -74,13 +74,18 @@ def _draw(axes: Axes, content: StudyFile, task: StudyTask, sets: list[str], ways
         axes.axhline(task["dense"], color=INK, linewidth=1.1, linestyle=DOTTED)
     metric = metric_of(task["measure"])
     if task["measure"] == "perplexity":
-        axes.set_yscale("log")
-        for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis_formatter(StrMethodFormatter("{x:g}"))  # plain numbers: the usual ones are formulas
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+        plain_logarithms(axes)
     axes.set_title(f"{task['heading']}: {metric.label}", fontsize=8.5, loc="left")
     axes.set_xlabel("rate (%)", fontsize=8)
     axes.tick_params(labelsize=7.5, which="both")
+
+
+def plain_logarithms(axes: Axes) -> None:
+    """A logarithmic axis for perplexities, with plain numbers: the usual ones are formulas."""
+    axes.set_yscale("log")
+    for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
 
 
 def _handles(sets: list[str], ways: list[tuple[str, str]]) -> list[Line2D]:

@@ -8,57 +8,44 @@ loads no model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ...errors import ConfigError
-from ...evaluation.suites import chosen_tasks
-from ...evaluation.suites.runner import Job, run
-from ...evaluation.suites.suite import Problems, SuiteTask
+from ...evaluation.suites.runner import Job
 from ...files.jsonfile import write_json
 from ...files.records import record
 from ...files.stats import write_csv
-from ...steps.evaluate_suites import fitting_tasks, load_problems
 from ..masks.contents import LayerOverlap
 from ..masks.overlap import added, likeness
 from ..measure.assessed_model import AssessedModel
 from ..measure.stored_weights import layers
 from .best import cells, columns
 from .contents import MaskPair, StudyFile, StudyMatrix
-from .pruned import MASKS, StudiedModel, Way, assigned, has_masks, read_masks, shared_counts, ways, write_masks
+from .pruned import MASKS, Way, assigned, has_masks, read_masks, shared_counts, ways, write_masks
+from .questions import FOLDER, Questions
 from .sets import CalibrationSet, calibration_sets
 
 if TYPE_CHECKING:
     from ...composing.model_pruner import ModelPruner
 
-FOLDER = "study"
 COLUMNS = (
     *("criterion", "granularity", "rate", "calibration", "task", "measure", "value", "error", "low", "high"),
     *("lost", "best", "as_good"),
 )
 
 
-class Study:
+class Study(Questions):
     """What is asked, of which models; each piece is made when it is first needed."""
 
     def __init__(self, subject: AssessedModel) -> None:
-        self.subject, self.folder = subject, subject.folder / FOLDER
-        self.ways = ways(subject)
-        asked = subject.settings.asked
-        base = subject.space.base
-        chosen = chosen_tasks(asked.suites, asked.tasks)
-        fitting, notes = fitting_tasks([base], chosen, asked)
-        self.options = subject.settings.suite_options
-        self.problems: Mapping[str, Problems]
-        self.problems, lacking = load_problems(fitting[base.name], asked, self.options)
-        self.tasks: list[SuiteTask] = [task for task in fitting[base.name] if task.name in self.problems]
-        self.notes = [*notes, *lacking]
+        super().__init__(subject)
+        self.folder, self.ways = subject.folder / FOLDER, ways(subject)
         self.sets = calibration_sets(subject)
         self._pruners: dict[str, ModelPruner] = {}
 
@@ -81,26 +68,12 @@ class Study:
         """The folder of a pruned model's answers and masks."""
         return self.folder / one.name / way.name
 
-    def jobs(self, folder: Path, lineage: Mapping[str, Any] | None) -> dict[str, Job]:
-        """All tasks, asked of one model."""
-        model = StudiedModel(self.subject, lineage)
-        return {task.name: Job(model, task, self.problems[task.name], self.options, folder) for task in self.tasks}
-
-    @cached_property
-    def dense(self) -> dict[str, Job]:
-        """Those of the dense model."""
-        return self.jobs(self.folder / "dense", None)
-
-    def measure_dense(self) -> None:
-        """Ask the dense model what it was not asked yet."""
-        self._run([job for job in self.dense.values() if not self._there(job)])
-
     def measure(self, one: CalibrationSet, way: Way) -> dict[str, Job]:
         """Prune with one set in one way, and ask what was not asked yet."""
         place, lineage = self.place(one, way), self.lineage(one, way)
         jobs = self.jobs(place, lineage)
         masks = place / MASKS
-        missing = [job for job in jobs.values() if not self._there(job)]
+        missing = self.missing(jobs)
         if missing or self.subject.force or not has_masks(masks, lineage):
             from ...tensors.parameters import replaced
 
@@ -108,15 +81,8 @@ class Study:
             weights, kept = self._pruner(one).prune(assigned(self.subject, way), way.criterion, repair=repair)
             write_masks(self.subject, masks, kept, lineage)
             with replaced(self.subject.parameters, weights) if missing else nullcontext():
-                self._run(missing)
+                self.run(missing)
         return jobs
-
-    def _there(self, job: Job) -> bool:
-        return job.is_current(force=self.subject.force, renew=True)
-
-    def _run(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            run(job, self.subject.progress, force=self.subject.force)
 
     def _pruner(self, one: CalibrationSet) -> ModelPruner:
         """One pass over a set serves all ways; that of the set before is let go of."""
