@@ -222,6 +222,8 @@ class Recipe(Options, DataOptions, WishOptions):
 
     calibration_size: Size = 512
     """Training examples that criteria and closed forms look at, once."""
+    calibration_lengths: Literal["train", "valid"] | None = None
+    """Which split's lengths these examples have; of none said, the validation's where models are wished for."""
     calibration: Literal["base", "sequential"] = "base"
     """Inputs that criteria look at: the base model's, or those of the already pruned layers before (as published)."""
     memory: ByteSize | None = None
@@ -244,6 +246,11 @@ class Recipe(Options, DataOptions, WishOptions):
     def _home_is_known(cls, value: Any) -> Any:
         """``~`` is the home folder in every path alike; a shell leaves it in a file, and in quotes."""
         return type(value)(Path(value).expanduser()) if isinstance(value, (str, Path)) and value else value
+
+    @property
+    def lengths_like(self) -> Literal["train", "valid"]:
+        """Which split's lengths the calibration sample has."""
+        return self.calibration_lengths or ("valid" if self.wishes_anything else "train")
 
     @property
     def data_options(self) -> DataOptions:

@@ -224,6 +224,7 @@ class Workspace(RunFolder):
             layout,
             size=r.calibration_size,
             seed=r.seed,
+            like=self.lengths_like,
             memory=r.memory,
             by_need=by_need,
             learning=lambda: self._movement(progress),
@@ -259,7 +260,13 @@ class Workspace(RunFolder):
     def sample_identity(self) -> dict[str, Any]:
         """What identifies the calibration sample."""
         size, seed = self.recipe.calibration_size, self.recipe.seed
-        return {"size": size, "seed": seed, "data": self.examples("train").digest}
+        like = {"lengths": self.lengths_like.digest} if self.lengths_like else {}
+        return {"size": size, "seed": seed, "data": self.examples("train").digest, **like}
+
+    @property
+    def lengths_like(self) -> Examples | None:
+        """The split whose lengths the calibration sample has; None where they are those of the training split."""
+        return self.examples("valid") if self.recipe.lengths_like == "valid" else None
 
     def forget_calibration(self) -> None:
         """Let go of the moments and of the base model that they were gathered from."""

@@ -9,7 +9,21 @@ from cyclopts import Group, Parameter
 
 from . import tables
 from .format import number, percent
-from .options import COMMON, DATA, Common, Data, Device, Force, Model, Output, Rates, Seed, Whole, Words
+from .options import (
+    COMMON,
+    DATA,
+    CalibrationLengths,
+    Common,
+    Data,
+    Device,
+    Force,
+    Model,
+    Output,
+    Rates,
+    Seed,
+    Whole,
+    Words,
+)
 from .session import session
 from .tables import Shown
 
@@ -75,6 +89,7 @@ def choose(
         Parameter(metavar="N", help="Composed models that are tried for each wish, from calibration data [0]."),
     ] = None,
     calibration_size: Annotated[Whole | None, Parameter(help="Training examples that are looked at [512].")] = None,
+    calibration_lengths: CalibrationLengths = None,
     device: Device = None,
     data: Data = DATA,
     seed: Seed = None,
@@ -99,7 +114,8 @@ def choose(
     """
     from composer.steps.choose import choose as work
 
-    machine = {"search": search, "calibration_size": calibration_size, "device": device}
+    sample = {"calibration_size": calibration_size, "calibration_lengths": calibration_lengths}
+    machine = {"search": search, **sample, "device": device}
     with session(common, data, wishes, timing, model=model, seed=seed, **machine) as (recipe, console):
         outcome = work(recipe, output=output, measure=measure, force=force, progress=console.progress)
         console.show(outcome, _shown(outcome.summary, str(outcome.output)))

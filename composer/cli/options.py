@@ -78,6 +78,10 @@ Sweep = Annotated[
 ]
 Seed = Annotated[Whole | None, Parameter(help="Same seed, same bytes [0].")]
 Device = Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:1, mps [auto].")]
+CalibrationLengths = Annotated[
+    Literal["train", "valid"] | None,
+    Parameter(help="Split whose lengths they have [valid where models are wished for, else train]."),
+]
 Memory = Annotated[
     str | None, Parameter(metavar="SIZE", help="Most memory for their moments, such as 2GiB [no limit].")
 ]
@@ -163,6 +167,7 @@ class Machine:
     calibration_size: Annotated[
         Whole | None, Parameter(help="Training examples that criteria and closed forms look at [512].")
     ] = None
+    calibration_lengths: CalibrationLengths = None
     memory: Memory = None
     calibration: Annotated[
         Literal["base", "sequential"] | None,

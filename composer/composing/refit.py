@@ -69,6 +69,7 @@ def sweep(
     size: int,
     batch_size: int = 64,
     seed: int = 0,
+    like: Examples | None = None,
     damping: float = 0.01,
     progress: Progress = SILENT,
 ) -> SweepResult:
@@ -81,13 +82,14 @@ def sweep(
         base: another model of the same architecture; not changed.
         masks: keep-masks by parameter name (:func:`composer.tensors.masks.expand`); they hold exactly afterwards.
         data: where the calibration sample of ``size`` examples is drawn from with ``seed``.
+        like: a split whose lengths they have.
         damping: λ relative to the mean of the moments' diagonal; it pulls towards the weights as they are.
 
     Raises:
         ModelError: a sublayer that does not run once per pass in the layout's order; those before it are refitted then.
     """
     began = time.perf_counter()
-    sample = Calibration(model, task, data, layout, size=size, seed=seed, batch_size=batch_size)
+    sample = Calibration(model, task, data, layout, size=size, seed=seed, like=like, batch_size=batch_size)
     blocks = list(layout.at("sublayer"))
     refits = []
     with (

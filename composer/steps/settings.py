@@ -43,6 +43,7 @@ def block_settings(recipe: Recipe) -> BlockSettings:
         trainer=recipe.trainer,
         seed=recipe.seed,
         calibration_size=recipe.calibration_size,
+        calibration_lengths=recipe.lengths_like,
         **recipe.block.model_dump(exclude={"valid_size", "times"}),
     )
 

@@ -121,6 +121,7 @@ class StartingModel:
             space.examples("train"),
             size=space.recipe.calibration_size,
             seed=space.recipe.seed,
+            like=space.lengths_like,
             damping=space.recipe.block.damping,
             progress=progress,
         )

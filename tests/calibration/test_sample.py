@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.calibration.gram import Gram
-from composer.calibration.sample import Calibration, sample_indices
+from composer.calibration.sample import Calibration, sample_indices, sample_like
 from composer.errors import InputError, ModelError
 from composer.library.store import Library
 from composer.models.family import linear
@@ -21,10 +21,12 @@ from composer.models.folder import BaseModel
 from composer.progress import Progress
 from composer.pruning.criteria.l1 import L1
 from composer.pruning.variants import prune
+from composer.recipe import Recipe
 from composer.scheme.configurations import Configurations, resolve
 from composer.scheme.graph import build_scheme
 from composer.scheme.layout import Layout
 from composer.tasks import DataOptions, Examples, Task, open_task
+from composer.workspace import Workspace
 from tests.reference import closed_form
 from tests.reference.moments import collect
 
@@ -237,6 +239,25 @@ def test_a_sample_has_no_example_twice_and_grows_at_its_end(examples: int, size:
     assert len(set(drawn)) == len(drawn) == min(size, examples)
     assert set(drawn) <= set(range(examples))
     assert sample_indices(examples, size + 3, seed=seed)[: len(drawn)] == drawn
+
+
+def test_a_sample_has_the_lengths_of_another_split_as_far_as_there_are_such_examples() -> None:
+    lengths, like = [4] * 90 + [20] * 30 + [60] * 2, [4] * 20 + [20] * 60 + [60] * 20
+    found = [lengths[i] for i in sample_like(lengths, like, 40, seed=1)]
+    assert (len(found), found.count(20), found.count(60)) == (40, 24, 2)
+    assert sample_like(lengths, [300], 7, seed=1) == sorted(sample_indices(len(lengths), 7, seed=1))
+
+
+def test_what_is_chosen_is_chosen_on_lengths_of_the_validation_split(
+    distilbert_folder: Path, classification_data: Path
+) -> None:
+    given = {"model": str(distilbert_folder), "data": str(classification_data), "calibration_size": 8}
+    plain, wished, said = (
+        Workspace(Recipe(**given, **more)).sample_identity()
+        for more in ({}, {"keep_macs": [0.5]}, {"keep_macs": [0.5], "calibration_lengths": "train"})
+    )
+    assert plain == said
+    assert set(wished) - set(plain) == {"lengths"}
 
 
 def test_norms_of_rounding_errors_are_zero() -> None:

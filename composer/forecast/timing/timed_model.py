@@ -41,7 +41,14 @@ class TimedModel:
         self.parameters = dict(self.model.named_parameters())
         r, layout = space.recipe, self.layout.only(self.scheme.modules)
         whole = Calibration(
-            self.model, space.task, self.train, layout, size=r.calibration_size, seed=r.seed, memory=r.memory
+            self.model,
+            space.task,
+            self.train,
+            layout,
+            size=r.calibration_size,
+            seed=r.seed,
+            like=space.lengths_like,
+            memory=r.memory,
         )
         # Batches are sorted by length: a few at equal distances, from the middle of each part, stand for all.
         chosen = whole.indices[len(whole.indices) // (2 * SAMPLE) :: -(-len(whole.indices) // SAMPLE)]

@@ -34,12 +34,16 @@ class BlockSettings:
     damping: float = 0.01
     evaluations: int = 4
     start: str = "repaired"
+    calibration_lengths: str = "train"
     solver: int = field(default=SOLVER, init=False)
     """No choice: which solver made the closed forms, so that blocks of an older one are not taken for this one's."""
 
     def lineage(self, fields: tuple[str, ...]) -> dict[str, Any]:
         """The settings that take part in an address."""
-        return {name: value for name, value in asdict(self).items() if name in ("trainer", "seed", *fields)}
+        told = {name: value for name, value in asdict(self).items() if name in ("trainer", "seed", *fields)}
+        # Lengths of the training split are not named: addresses of blocks that were made with them stay what they were.
+        other = "calibration_size" in fields and self.calibration_lengths != "train"
+        return told | ({"calibration_lengths": self.calibration_lengths} if other else {})
 
 
 @dataclass(frozen=True, eq=False)
