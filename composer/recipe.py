@@ -122,7 +122,7 @@ class TimeOptions(Options):
 class MovementOptions(Options):
     """How the criterion ``movement`` learns its scores."""
 
-    steps: Size = 300
+    steps: Size = 100
     """Steps of the run whose scores serve every rate."""
     batch_size: Size = 32
     """Examples per step."""

@@ -45,7 +45,7 @@ def prune(
     model: Model = None,
     scheme: SchemeFile = None,
     criterion: Criterion = None,
-    steps: Annotated[Whole | None, Parameter(help="movement: steps in which its scores are learnt [300].")] = None,
+    steps: Annotated[Whole | None, Parameter(help="movement: steps in which its scores are learnt [100].")] = None,
     dead_columns: DeadColumns = None,
     output: Output = None,
     data: Data = DATA,
@@ -63,7 +63,7 @@ def prune(
 
         compose prune
         compose prune -s conf_prune.json --criterion l1 -o modules/pruned
-        compose prune --criterion movement --steps 300 --data sst2
+        compose prune --criterion movement --steps 100 --data sst2
     """
     from composer.steps.prune import prune
 
