@@ -102,7 +102,7 @@ def _why_nothing(plan: Plan) -> str:
     if not zeros:
         return "no weight of its attentions and feed-forwards is zero; prune it first"
     return (
-        f"{100 * zeros / weights:.0f} % of single weights are zero, no whole unit is; "
+        f"{100 * zeros / weights:.2g} % of single weights are zero, no whole unit is; "
         "use `compose generate-config --structured`, which takes whole heads and neurons"
     )
 

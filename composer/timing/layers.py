@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +67,9 @@ def _row(same: Sequence[_Pair], tokens: int, rounds: int, device: torch.device, 
     inputs = [torch.randn(tokens, w.shape[1], generator=generator).to(device, dtype) for w in (pair.dense, pair.own)]
     weights: list[Tensor] = [pair.dense.to(device, dtype), pair.own.to(device, dtype)]
     if pair.kind == "2:4":
-        weights[1] = torch.sparse.to_sparse_semi_structured(weights[1])
+        with warnings.catch_warnings():  # that its interface may change
+            warnings.simplefilter("ignore", UserWarning)
+            weights[1] = torch.sparse.to_sparse_semi_structured(weights[1])
     with torch.inference_mode():
         works = [partial(F.linear, x, w) for x, w in zip(inputs, weights, strict=True)]
         spent = [[getattr(one, clock) for one in own] for own in in_turn(works, rounds, device)]

@@ -140,6 +140,18 @@ def test_one_models_matrices_are_compared_with_themselves_without_zeros() -> Non
     assert "No kernel of this processor skips zeros" in note
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_2_4_pattern_runs_in_the_sparse_kernel_and_other_shapes_do_not() -> None:
+    model = nn.Sequential(nn.Linear(128, 128), nn.Linear(128, 40)).cuda()
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.view(-1, 4)[:, :2] = 0
+    rows, note = time_layers([model], 64, 7, torch.device("cuda"), "wall")
+    assert {row.path: row.kind for row in rows} == {"0": "2:4", "1": "masked"}
+    assert all(row.sparsity == 0.5 and row.own.median > 0 for row in rows)
+    assert "sparse kernel" in note
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
