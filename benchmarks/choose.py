@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, given: argparse.Namespace, seed: int) -> None:
         shared = given.shared
         fields = {"model": str(shared / "models/distilbert-mini-sst2"), "data": str(shared / "data/sst2")}
-        sample = {"calibration_size": given.calibration_size, "seed": seed}
+        sample = {"calibration_size": given.calibration_size, "calibration_lengths": "valid", "seed": seed}
         self.space = Workspace(load_recipe(given={**fields, **sample, "folder": str(given.output)}, file=False))
         self.units = list(units_of(self.space.base.layout))
         self.seed, self.given = seed, given
