@@ -51,6 +51,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "recipe": {"max_source_length": 64, "max_target_length": 64, "valid_size": 512, "test_size": 100},
         "rates": [0.0003, 0.001],
         "batch": 32,
+        "joint_valid": 64,
     },
     "distilbert": {
         "model": "models/distilbert-mini-sst2",
@@ -60,6 +61,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "recipe": {"task": "classification", "max_source_length": 64, "train_size": 10000, "valid_size": 436},
         "rates": [0.0001, 0.0003],
         "batch": 16,
+        "joint_valid": 436,  # a sentence has one label, a translation a dozen tokens
     },
 }
 EPOCHS, SAMPLE, BLOCK_RATES = 20, 512, [0.001, 0.0003]
@@ -160,7 +162,7 @@ class SeededRuns:
         name = name or f"joint-{n}-{count}-{rate:g}"
         block = {"steps": max(count, 1), "batch_size": self.model["batch"], "learning_rate": rate, "evaluations": 1}
         trainer = "joint" if count else "least_squares"
-        space = self.space(folder or name, n, criterion="obs", trainer=trainer, block={**block, "valid_size": 64})
+        space = self.space(folder or name, n, criterion="obs", trainer=trainer, block={**block, "valid_size": self.model["joint_valid"]})
         return {**self._blocks(name, space, n, count, rate), "space": space}
 
     def original(self, n: int) -> dict[str, Any]:
