@@ -161,8 +161,9 @@ class SeededRuns:
         """
         name = name or f"joint-{n}-{count}-{rate:g}"
         block = {"steps": max(count, 1), "batch_size": self.model["batch"], "learning_rate": rate, "evaluations": 1}
+        block["valid_size"] = self.model["joint_valid"]
         trainer = "joint" if count else "least_squares"
-        space = self.space(folder or name, n, criterion="obs", trainer=trainer, block={**block, "valid_size": self.model["joint_valid"]})
+        space = self.space(folder or name, n, criterion="obs", trainer=trainer, block=block)
         return {**self._blocks(name, space, n, count, rate), "space": space}
 
     def original(self, n: int) -> dict[str, Any]:
