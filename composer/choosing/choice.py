@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..errors import ConfigError
@@ -61,6 +61,10 @@ class Menu:
         """``times`` only where wishes are about time."""
         self.units, self.measured, self.times = units, measured, times
         self.names = [name for name in WORDS if name != "seconds" or times]
+
+    def valued(self, rises: Mapping[str, Sequence[float]]) -> Menu:
+        """The same widths with other rises of the loss."""
+        return Menu(self.units, replace(self.measured, rises=rises), self.times)
 
     def budgets(self, wish: Wish, slower: float = 1.0) -> dict[str, float]:
         """Resource -> what all parts together may take of it; ``slower`` as in :meth:`choose`."""

@@ -36,6 +36,10 @@ class Measures:
         """What every attention and feed-forward costs the loss at every width."""
         return Measured(**self.journal.row(("measured",), self._rises))
 
+    def fisher(self) -> dict[str, list[float]]:
+        """The same costs by the Fisher information of masks."""
+        return dict(self.journal.row(("fisher",), lambda: {"rises": self._fisher()})["rises"])
+
     def fitness(self, assigned: Assignment, widths: Sequence[int], count: int) -> float:
         """How far a candidate's answers are from the base model's on the first ``count`` calibration examples."""
         key = ("fitness", count, list(widths))
@@ -85,6 +89,13 @@ class Measures:
             "damping": space.recipe.block.damping,
             "device": space.device,
         }
+
+    def _fisher(self) -> dict[str, list[float]]:
+        from ..calibration.mask_fisher import fisher_by_width
+
+        space, model = self.space, self.space.fresh_model()
+        calibration = space.calibrated(model, space.base.layout, progress=self.progress)
+        return fisher_by_width(model, space.task, calibration, self.units, progress=self.progress)
 
     def _rises(self) -> dict[str, Any]:
         from ..calibration.rises import rises_by_width

@@ -146,17 +146,27 @@ class _Chooser:
         return best
 
     def start(self, wish: Wish, choice: Choice) -> Choice:
-        """The program's choice, or the uniform one where that is as fast as wished and loses less as measured.
+        """The program's choice, or another one that is as fast as wished where that loses less as measured.
 
-        Losses of parts that add up say nothing of what parts do to each other, so the program can be wrong.
+        Losses of parts that add up say nothing of what parts do to each other, so the program can be wrong. The others
+        are the uniform choice, and what the program takes with the Fisher information of masks as costs.
         """
         if not self.measure:
             return choice
-        even = self._uniform(wish, choice)
-        if self._loss(even) >= self._loss(choice):
-            return choice
-        slow = wish.timed and self.measures.faster([even])[0]["high"] < self._wanted(wish)
-        return choice if slow else even
+        for rival in (self._uniform(wish, choice), self._by_fisher(wish, choice)):
+            less = self._loss(rival) < self._loss(choice)
+            if less and not (wish.timed and self.measures.faster([rival])[0]["high"] < self._wanted(wish)):
+                choice = rival
+        return choice
+
+    def _by_fisher(self, wish: Wish, choice: Choice) -> Choice:
+        """The widths for a wish by the Fisher information of masks; ``choice`` is the program's own."""
+        menu, slower = self.menu.valued(self.measures.fisher()), self.slower.get(str(wish), 1.0)
+        try:
+            found = menu.choose(_budget(wish, choice), slower)
+        except ConfigError:  # the clock wanted more than there is
+            found = menu.choose(_budget(wish, choice))
+        return self.menu.choice(self.menu.indices(found))
 
     def searched(self, asked: Sequence[Wish], choices: Sequence[Choice]) -> list[Choice]:
         """The choices after the search that the recipe asks for; the validation split decides between before and after.
@@ -208,7 +218,7 @@ class _Chooser:
             {
                 "wish": {**wish.asked, **({"loss_at_most": wish.loss} if wish.loss else {})},
                 **self._row(choice, faster[i]),
-                "steps": self._steps(uniform=same, program=programmed[i], search=choice),
+                "steps": self._steps(wish, uniform=same, program=programmed[i], search=choice),
                 "uniform": self._row(same, faster[len(choices) + i]),
             }
             for i, (wish, choice, same) in enumerate(zip(asked, choices, even, strict=True))
@@ -225,8 +235,10 @@ class _Chooser:
             "blocks": self._blocks(choices),
         }
 
-    def _steps(self, **steps: Choice) -> dict[str, float]:
+    def _steps(self, wish: Wish, **steps: Choice) -> dict[str, float]:
         """What each step of choosing brought: validation losses."""
+        if self.measure:
+            steps["Fisher of masks"] = self._by_fisher(wish, steps["program"])
         left = {name: choice for name, choice in steps.items() if name != "search" or self.space.recipe.search}
         return {name: self._loss(choice) for name, choice in left.items()} if self.measure else {}
 
