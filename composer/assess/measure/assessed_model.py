@@ -125,7 +125,7 @@ class AssessedModel:
             self.layout.only(self._read),
             size=r.calibration_size,
             seed=r.seed,
-            like=self.space.lengths_like if sample is self.space.examples("train") else None,
+            like=self.space.lengths_like if self.has_data and sample is self.space.examples("train") else None,
             memory=r.memory,
             progress=self.progress,
         )
