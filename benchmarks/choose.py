@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from common import timed_row
 from mask_search import MaskSearch
 from scipy.stats import spearmanr
 
@@ -58,13 +59,7 @@ class Bench:
 
     def row(self, key: tuple[Any, ...], make: Callable[[], Row]) -> Row:
         """A row, with its processor seconds; made where it is not there."""
-
-        def timed() -> Row:
-            start = time.process_time()
-            made = make()
-            return {**made, "cpu": round(time.process_time() - start, 1)}
-
-        return self.journal.row(key, timed)
+        return timed_row(self.journal, key, make)
 
     @cached_property
     def model(self) -> Any:

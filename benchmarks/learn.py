@@ -21,6 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from common import timed_row
+
 from composer.composing.model_pruner import ModelPruner
 from composer.files.environment import machine, versions
 from composer.files.journal import Journal
@@ -75,13 +77,7 @@ class Bench:
 
     def row(self, key: tuple[Any, ...], make: Callable[[], Row]) -> Row:
         """A row, with its processor seconds; made where it is not there."""
-
-        def timed() -> Row:
-            start = time.process_time()
-            made = make()
-            return {**made, "cpu": round(time.process_time() - start, 1)}
-
-        return self.journal.row(key, timed)
+        return timed_row(self.journal, key, make)
 
     def pruned(self, criterion: str, rate: float, *, repair: bool, run: tuple[int, float] | None = None) -> Any:
         """Weights and masks; ``run`` is the movement run whose scores are taken [as asked for]."""

@@ -16,9 +16,9 @@ from ..steps.outcome import Outcome
 from .contents import SensitivityFile
 from .measure.assessed_model import AssessedModel
 from .settings import PARTS, Part, Settings
+from .study.contents import SUITE_CURVES
 
 PAGE = "assess.html"
-SUITE_CURVES = "suite-curves"
 
 
 def assess(

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from ..errors import ConfigError, InputError, did_you_mean
 from ..evaluation.suites.suite import Asked, SuiteOptions
 from ..pruning.criteria import CRITERIA
+from ..pruning.criteria.choice import looks_at_data
 from ..scheme.configurations import ALLOWED_RATE, check_rates
 from ..scheme.layout import Layout
 from ..scheme.shapes import parse_shape
@@ -130,7 +131,7 @@ class Settings:
                 f"--data: nothing given; {', '.join(needed)} among --parts {'looks' if len(needed) == 1 else 'look'} "
                 "at validation examples; name data, or other --parts"
             )
-        looking = [c for c in self.criteria if CRITERIA.get(c).needs - {"seed"}]
+        looking = [c for c in self.criteria if looks_at_data(CRITERIA.get(c)())]
         if "curves" in self.parts and (self.repair or looking):
             what = " and ".join([*looking, *(["repair"] if self.repair else [])])
             raise ConfigError(

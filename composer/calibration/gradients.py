@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,14 +47,13 @@ def collect_gradients(
 ) -> Gradients:
     """One pass forward and back over the examples at ``indices``, without dropout; on the CPU.
 
-    The gate of a unit multiplies what the next projection reads of it, ``h``; its gradient is ``Σ h · ∂L/∂h`` over
-    the example's tokens, so no gate has to be put into the model. The model is not changed.
+    Of gates see :class:`Gates`. The model is not changed.
     """
     parameters = dict(model.named_parameters())
     projections = [p for target in layout.targets for p in target.projections]
     weights = [parameters[p.weight] for p in projections]
     required = [weight.requires_grad for weight in weights]
-    sums, gates, tokens = [torch.zeros_like(weight) for weight in weights], _Gates(layout), 0
+    sums, gates, tokens = [torch.zeros_like(weight) for weight in weights], Gates(_readers(layout), torch.abs), 0
     starts = range(0, len(indices), batch_size)
     try:
         for weight in weights:
@@ -62,7 +61,7 @@ def collect_gradients(
         with answering(model), torch.enable_grad(), gates.hooked(model), progress.bar("gradients", len(starts)) as bar:
             for start in starts:
                 chosen = [data.features[i] for i in indices[start : start + batch_size]]
-                gates.examples = len(chosen)
+                gates.begin(len(chosen))
                 loss, size = task.loss(model, to_device_of(model, task.collate(chosen)))
                 for total, gradient in zip(sums, torch.autograd.grad(loss * size, weights), strict=True):
                     total += gradient.abs()
@@ -78,18 +77,43 @@ def collect_gradients(
     )
 
 
-class _Gates:
-    """Sums of absolute gates' gradients; ``examples`` is the size of the batch that is being run."""
+def _readers(layout: Layout) -> dict[str, tuple[str, int]]:
+    """Path of an attention or feed-forward -> the projection that reads its units, and how many they are."""
+    readers: dict[str, tuple[str, int]] = {}
+    for target in layout.targets:
+        if target.kind == "attention":
+            readers[target.path] = layout.out_projection(target.path).path, target.heads
+        elif whole := layout.feed_forward(target.path):
+            readers[target.path] = whole.projections[-1].path, whole.heads
+    return readers
 
-    def __init__(self, layout: Layout) -> None:
+
+class Gates:
+    """Sums over examples of what the gradients in gates come to: by path, (units,).
+
+    The gate of a unit multiplies what the next projection reads of it, ``h``; its gradient is ``Σ h · ∂L/∂h`` over
+    the example's tokens, so no gate has to be put into the model.
+
+    Attributes:
+        sums: by path, (units,).
+        reads: what the projections have read in this batch; gradients in them are enough for the sums.
+    """
+
+    def __init__(self, readers: Mapping[str, tuple[str, int]], measure: Callable[[Tensor], Tensor]) -> None:
+        """Nothing is summed yet.
+
+        Args:
+            readers: path -> the projection that reads its units side by side, and how many they are.
+            measure: what is summed, of gradients (examples, units), element by element.
+        """
+        self.readers, self.measure, self.examples = readers, measure, 0
         self.sums: dict[str, Tensor] = {}
-        self.examples = 0
-        self.readers: dict[str, tuple[str, int]] = {}
-        for target in layout.targets:
-            if target.kind == "attention":
-                self.readers[target.path] = layout.out_projection(target.path).path, target.heads
-            elif whole := layout.feed_forward(target.path):
-                self.readers[target.path] = whole.projections[-1].path, whole.heads
+        self.reads: dict[str, Tensor] = {}
+
+    def begin(self, examples: int) -> None:
+        """A batch of so many examples is run next; that of the batch before is let go of."""
+        self.examples = examples
+        self.reads.clear()
 
     @contextmanager
     def hooked(self, model: nn.Module) -> Iterator[None]:
@@ -106,11 +130,11 @@ class _Gates:
 
     def _listener(self, path: str, units: int) -> Any:
         def listen(_: nn.Module, args: tuple[Any, ...]) -> None:
-            read = args[0]
+            self.reads[path] = read = args[0]
 
             def add(gradient: Tensor) -> None:
                 products = (read.detach() * gradient).reshape(self.examples, -1, units, read.shape[-1] // units)
-                total = products.sum((1, 3)).abs().sum(0)
+                total = self.measure(products.sum((1, 3))).sum(0)
                 self.sums[path] = self.sums[path] + total if path in self.sums else total
 
             read.register_hook(add)

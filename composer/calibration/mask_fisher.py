@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..choosing.widths import widths
 from ..progress import SILENT, Progress
 from ..shrinking.units import Units
 from ..tensors.forward import answering, to_device_of
+from .gradients import Gates
+from .rises import by_width
 
 if TYPE_CHECKING:
     from ..tasks.task import Task
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def fisher_by_width(
     model: nn.Module, task: Task, calibration: Calibration, parts: Sequence[Units], *, progress: Progress = SILENT
 ) -> dict[str, list[float]]:
-    """By part, the predicted rise of the loss for each of its :func:`widths`, by masks on its units.
+    """By part, the predicted rise of the loss for each of its widths, by masks on its units.
 
     Each unit is multiplied by a mask of 1; its importance is the sum over examples of the squared gradient of the
     example's loss, with the data's own labels, in that mask. Half of it, by answer, is what the loss rises by where the
@@ -32,42 +32,22 @@ def fisher_by_width(
     Beside :func:`.rises.rises_by_width` it looks at labels and knows neither interactions nor repair. It is rougher
     within a part, and spreads a budget otherwise over the layers; which spread is better shows when it is measured.
     """
-    squares = {part.path: torch.zeros(part.count, dtype=torch.float64) for part in parts}
+    gates = Gates({part.path: (part.last.path, part.count) for part in parts}, _squared)
     answers, batches = 0, list(calibration.batches())
-    with answering(model), torch.enable_grad(), progress.bar("gradients of masks", len(batches)) as bar:
+    with (
+        answering(model),
+        torch.enable_grad(),
+        gates.hooked(model),
+        progress.bar("gradients of masks", len(batches)) as bar,
+    ):
         for batch in batches:
-            with _inputs(model, parts) as seen:
-                loss, count = task.loss(model, to_device_of(model, batch))
-            slopes = torch.autograd.grad(loss * count, [seen[part.path] for part in parts])
-            for part, slope in zip(parts, slopes, strict=True):
-                squares[part.path] += _by_unit(part, seen[part.path].detach() * slope, len(batch["input_ids"]))
+            gates.begin(len(batch["input_ids"]))
+            loss, count = task.loss(model, to_device_of(model, batch))
+            torch.autograd.grad(loss * count, list(gates.reads.values()))
             answers += count
             bar.advance()
-    return {part.path: _rises(part, squares[part.path], answers) for part in parts}
+    return {part.path: by_width(part, gates.sums[part.path].sort().values.tolist(), answers) for part in parts}
 
 
-@contextmanager
-def _inputs(model: nn.Module, parts: Sequence[Units]) -> Iterator[dict[str, Tensor]]:
-    """What the last projection of each part reads within the body, by the part's path."""
-    seen: dict[str, Tensor] = {}
-
-    def keeper(path: str) -> object:
-        return lambda _, args: seen.__setitem__(path, args[0])
-
-    handles = [model.get_submodule(p.last.path).register_forward_pre_hook(keeper(p.path)) for p in parts]  # type: ignore[arg-type]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _by_unit(part: Units, product: Tensor, examples: int) -> Tensor:
-    """Squared gradients in the masks, (units,): of inputs times their gradients, (…, in), whatever their batch is."""
-    each = product.reshape(examples, -1, part.count, part.columns).sum((1, 3))
-    return each.double().square().sum(0).cpu()
-
-
-def _rises(part: Units, squares: Tensor, answers: int) -> list[float]:
-    total = torch.cat([torch.zeros(1, dtype=torch.float64), squares.sort().values.cumsum(0)]) / (2 * max(1, answers))
-    return [float(total[part.count - kept]) for kept in widths(part)]
+def _squared(gradients: Tensor) -> Tensor:
+    return (gradients if gradients.device.type == "mps" else gradients.double()).square()

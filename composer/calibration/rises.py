@@ -57,6 +57,15 @@ def _rises(part: Units, weight: Tensor, known: LossMoments, damping: float) -> l
         matrix = torch.cat([matrix, matrix.new_zeros(len(matrix), 1)], 1)
     columns = torch.arange(part.last.in_features, device=weight.device).reshape(part.count, -1)
     costs = obs_groups(matrix, gram.matrix, columns, [part.count], damping=damping).costs
+    return by_width(part, costs, known.answers)
+
+
+def by_width(part: Units, costs: Sequence[float], answers: int) -> list[float]:
+    """The rise of the loss at each of a part's :func:`widths`, by answer.
+
+    Args:
+        costs: twice what each removal adds to the loss of all ``answers``, in the order in which units go.
+    """
     # A cost is never below 0 but for rounding, and a smaller width never cheaper than a larger one.
-    total = torch.tensor([0.0, *costs], dtype=torch.float64).clamp_min(0).cumsum(0) / (2 * max(1, known.answers))
+    total = torch.tensor([0.0, *costs], dtype=torch.float64).clamp_min(0).cumsum(0) / (2 * max(1, answers))
     return [float(total[part.count - kept]) for kept in widths(part)]

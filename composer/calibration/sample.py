@@ -95,8 +95,9 @@ class Calibration:
         """
         if indices is None:
             size = len(data) if size is None else size
-            indices = sample_indices(len(data), size, seed=seed)
-            if like is not None:
+            if like is None:
+                indices = sample_indices(len(data), size, seed=seed)
+            else:
                 lengths, others = ([_length(feature) for feature in split.features] for split in (data, like))
                 indices = sample_like(lengths, others, size, seed=seed)
         self.model, self.task, self.data, self.layout = model, task, data, layout

@@ -26,7 +26,7 @@ def study(told: Mapping[str, Any]) -> Iterator[Sheet]:
 
 def curves_of_suites(told: Mapping[str, Any]) -> Iterator[Sheet]:
     """Each task of this model against the rate, and whether a difference from the dense model is sure."""
-    from composer.evaluation.suites.comparison import verdict
+    from composer.evaluation.suites.comparison import verdict_on
 
     model = told["models"][0]
     for task in model["tasks"]:
@@ -40,11 +40,11 @@ def curves_of_suites(told: Mapping[str, Any]) -> Iterator[Sheet]:
         sheet.add_row("dense", "", "", "", "", _figure(task["measure"], task["dense"], task["dense_error"]), NONE)
         for point in model["points"]:
             for cell in (cell for cell in point["cells"] if cell["task"] == task["task"]):
-                pair = {**cell["against_dense"], "measure": task["measure"], "examples": task["examples"]}
+                against = cell["against_dense"]
                 name = f"{point['criterion']}, {point['granularity']}", "yes" if point["repaired"] else "no"
                 shares = percent(point["rate"]), percent(point["sparsity"])
                 figure = _figure(task["measure"], cell["value"], cell["error"])
-                sheet.add_row(*name, verdict(pair), *shares, figure, number(pair.get("adjusted_p"), 3))
+                sheet.add_row(*name, verdict_on(against, task), *shares, figure, number(against.get("adjusted_p"), 3))
         yield sheet
 
 

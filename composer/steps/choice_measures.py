@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..choosing.choice import CRITERION, Choice, Measured
@@ -16,6 +17,11 @@ from ..scheme.configurations import Assignment
 from ..shrinking.units import Units, units_of
 from ..workspace import Workspace
 from .part_times import setting_of, timer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..calibration.sample import Calibration
 
 
 class Measures:
@@ -69,8 +75,7 @@ class Measures:
         if self._models is None:
             from ..composing.candidates import Candidates
 
-            space, model = self.space, self.space.fresh_model()
-            calibration = space.calibrated(model, space.base.layout, progress=self.progress)
+            space, (model, calibration) = self.space, self._sample
             r = space.recipe
             how: dict[str, Any] = {"damping": r.block.damping, "seed": r.seed, "dead_columns": r.dead_columns}
             self._models = Candidates(model, space.task, calibration, CRITERION, **how)
@@ -93,16 +98,19 @@ class Measures:
     def _fisher(self) -> dict[str, list[float]]:
         from ..calibration.mask_fisher import fisher_by_width
 
-        space, model = self.space, self.space.fresh_model()
-        calibration = space.calibrated(model, space.base.layout, progress=self.progress)
-        return fisher_by_width(model, space.task, calibration, self.units, progress=self.progress)
+        model, calibration = self._sample
+        return fisher_by_width(model, self.space.task, calibration, self.units, progress=self.progress)
+
+    @cached_property
+    def _sample(self) -> tuple[nn.Module, Calibration]:
+        """The base model, and it on the calibration sample."""
+        model = self.space.fresh_model()
+        return model, self.space.calibrated(model, self.space.base.layout, progress=self.progress)
 
     def _rises(self) -> dict[str, Any]:
         from ..calibration.rises import rises_by_width
 
-        space = self.space
-        model = space.fresh_model()
-        calibration = space.calibrated(model, space.base.layout, progress=self.progress)
+        space, (model, calibration) = self.space, self._sample
         rises, lengths = rises_by_width(
             model, space.task, calibration, self.units, damping=space.recipe.block.damping, progress=self.progress
         )

@@ -92,6 +92,7 @@ class _Chooser:
         times = part_times(space, self.measures.units, force=force, progress=progress) if timed else None
         self.menu = Menu(self.measures.units, self.measures.parts(), times)
         self.slower: dict[str, float] = {}
+        self._known: dict[str, dict[str, Choice]] = {}
 
     def choose(self, wish: Wish) -> Choice:
         """The widths for a wish.
@@ -153,19 +154,28 @@ class _Chooser:
         """
         if not self.measure:
             return choice
-        for rival in (self._uniform(wish, choice), self._by_fisher(wish, choice)):
+        for rival in self._rivals(wish, choice).values():
             less = self._loss(rival) < self._loss(choice)
             if less and not (wish.timed and self.measures.faster([rival])[0]["high"] < self._wanted(wish)):
                 choice = rival
         return choice
 
-    def _by_fisher(self, wish: Wish, choice: Choice) -> Choice:
-        """The widths for a wish by the Fisher information of masks; ``choice`` is the program's own."""
-        menu, slower = self.menu.valued(self.measures.fisher()), self.slower.get(str(wish), 1.0)
+    def _rivals(self, wish: Wish, choice: Choice) -> dict[str, Choice]:
+        """By name, made once for a wish; ``choice`` is the program's own. Without measuring the uniform one alone."""
+        name, budget = str(wish), _budget(wish, choice)
+        if name not in self._known:
+            self._known[name] = {"uniform": self.menu.uniform(budget)}
+            if self.measure:
+                self._known[name]["Fisher of masks"] = self._by_fisher(budget, self.slower.get(name, 1.0))
+        return self._known[name]
+
+    def _by_fisher(self, budget: Wish, slower: float) -> Choice:
+        """The widths within a budget by the Fisher information of masks."""
+        menu = self.menu.valued(self.measures.fisher())
         try:
-            found = menu.choose(_budget(wish, choice), slower)
+            found = menu.choose(budget, slower)
         except ConfigError:  # the clock wanted more than there is
-            found = menu.choose(_budget(wish, choice))
+            found = menu.choose(budget)
         return self.menu.choice(self.menu.indices(found))
 
     def searched(self, asked: Sequence[Wish], choices: Sequence[Choice]) -> list[Choice]:
@@ -202,23 +212,21 @@ class _Chooser:
         """On the validation split, pruned and repaired, without training."""
         return self.measures.loss(self.menu.specs(choice))["loss"]
 
-    def _uniform(self, wish: Wish, choice: Choice) -> Choice:
-        return self.menu.uniform(_budget(wish, choice))
-
     def _wanted(self, wish: Wish) -> float:
         """How many times as fast as the base model a timed wish wants it."""
         return 1 / wish.parts(self.menu.whole["seconds"])["seconds"]
 
     def summary(self, asked: Sequence[Wish], choices: Sequence[Choice], programmed: Sequence[Choice]) -> dict[str, Any]:
         """What is told of the choices, with the uniform ones beside them."""
-        even = [self._uniform(wish, choice) for wish, choice in zip(asked, programmed, strict=True)]
+        rivals = [self._rivals(wish, choice) for wish, choice in zip(asked, programmed, strict=True)]
+        even = [some["uniform"] for some in rivals]
         both = [*choices, *even]
         faster = self.measures.faster(both) if self.measure else [None] * len(both)
         rows = [
             {
                 "wish": {**wish.asked, **({"loss_at_most": wish.loss} if wish.loss else {})},
                 **self._row(choice, faster[i]),
-                "steps": self._steps(wish, uniform=same, program=programmed[i], search=choice),
+                "steps": self._steps({"uniform": same, "program": programmed[i], "search": choice, **rivals[i]}),
                 "uniform": self._row(same, faster[len(choices) + i]),
             }
             for i, (wish, choice, same) in enumerate(zip(asked, choices, even, strict=True))
@@ -235,10 +243,8 @@ class _Chooser:
             "blocks": self._blocks(choices),
         }
 
-    def _steps(self, wish: Wish, **steps: Choice) -> dict[str, float]:
+    def _steps(self, steps: Mapping[str, Choice]) -> dict[str, float]:
         """What each step of choosing brought: validation losses."""
-        if self.measure:
-            steps["Fisher of masks"] = self._by_fisher(wish, steps["program"])
         left = {name: choice for name, choice in steps.items() if name != "search" or self.space.recipe.search}
         return {name: self._loss(choice) for name, choice in left.items()} if self.measure else {}
 

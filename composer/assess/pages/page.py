@@ -18,14 +18,14 @@ from ...report.kit.labels import short_name
 from ..contents import Contents, TargetLoss
 from ..study import show as show_study
 from ..study import show_curves as show_suite_curves
-from ..study.contents import SuiteCurvesFile
+from ..study.contents import SUITE_CURVES, SuiteCurvesFile
 from . import show_curves, show_proposal, show_runtime, show_sensitivity, show_weights
 from .parts import Part, rise, unit_of
 
 PAGE = "assess.html"
 NAMES = ("proposal", "sensitivity", "curves", "runtime", "weights", "calibration")
 """Files of an assessment, in the order of the page."""
-FILES = (*NAMES[:3], "suite-curves", *NAMES[3:], "study")
+FILES = (*NAMES[:3], SUITE_CURVES, *NAMES[3:], "study")
 """Those, and the ones that curves and calibration write where suites are asked."""
 HINTS = {
     "weights": ("Weights: histograms, cutoffs, outliers", "--parts weights"),
@@ -37,7 +37,7 @@ HINTS = {
 }
 """What makes a part that is missing."""
 
-USED = {"proposal": ("weights", "sensitivity"), "suite-curves": ("runtime",)}
+USED = {"proposal": ("weights", "sensitivity"), SUITE_CURVES: ("runtime",)}
 """Other files that a section looks at: a proposal names all targets; runtime stands beside the curves of suites."""
 SAME = ("version", "task", "targets", "valid", "examples", "calibration", "damping", "dead_columns", "device")
 """What all parts of a page should have been measured with."""
@@ -72,7 +72,7 @@ def write_page(folder: Path, *, pictures: bool = True, drawn: Drawn | None = Non
     call = shlex.join(
         ["compose", "assess", str(first.get("model")), *(["--data", str(data)] if data else []), "-o", str(folder)]
     )
-    instead = {"study": "calibration", "suite-curves": "curves"}
+    instead = {"study": "calibration", SUITE_CURVES: "curves"}
     there = {*contents, *(part for name, part in instead.items() if name in contents)}
     missing = [(name, f"{call} {how}") for key, (name, how) in HINTS.items() if key not in there]
     proposal = contents.get("proposal")
@@ -140,7 +140,7 @@ def _part(path: Path, content: Row, contents: Mapping[str, Row]) -> Part:
         "weights": show_weights.part,
         "sensitivity": show_sensitivity.part,
         "curves": show_curves.part,
-        "suite-curves": lambda curves: show_suite_curves.part(curves, contents.get("runtime", {}).get("rows", [])),
+        SUITE_CURVES: lambda curves: show_suite_curves.part(curves, contents.get("runtime", {}).get("rows", [])),
         "runtime": show_runtime.part,
         "calibration": show_curves.calibration_part,
         "study": show_study.part,
@@ -163,7 +163,7 @@ def _targets(files: Contents) -> list[str]:
 def summary(files: Contents) -> str:
     """What can go, in two sentences."""
     studied = show_study.summary(files["study"]) if "study" in files else ""
-    curves = cast("SuiteCurvesFile | None", files.get("suite-curves"))  # no name of a field: it has a hyphen
+    curves = cast("SuiteCurvesFile | None", files.get(SUITE_CURVES))  # no name of a field: it has a hyphen
     curved = show_suite_curves.summary(curves) if curves else ""
     sentences = [text for text in (_proposed(files), _single(files), curved, studied, _sizes(files)) if text]
     return " ".join(sentences[:2])

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ...evaluation.suites.comparison import compared
 from ...evaluation.suites.runner import Job
 from ...evaluation.uncertainty import ALPHA, Difference, holm
 from ...tasks.metrics.table import metric_of
-from .contents import StudyCell, StudyTask
+from .contents import PrunedFigure, StudyCell, StudyTask
+
+Key = TypeVar("Key")
 
 Jobs = Mapping[str, Mapping[str, Job]]
 """Calibration set -> task -> its finished job."""
@@ -52,8 +54,7 @@ def cells(jobs: Jobs, tasks: Sequence[StudyTask]) -> list[StudyCell]:
         for task in tasks
         if name != best[task["task"]]
     }
-    tested = {key: d for key, d in against.items() if isinstance(d, Difference) and d.p is not None}
-    adjusted = dict(zip(tested, holm([d.p or 0.0 for d in tested.values()]), strict=True))
+    adjusted = adjusted_together(against)
     real = {key for key, p in adjusted.items() if p < ALPHA}
     return [_cell(name, task, jobs, best[task["task"]], against, adjusted, real) for name in jobs for task in tasks]
 
@@ -78,8 +79,7 @@ def _cell(
     adjusted: Mapping[tuple[str, str], float],
     real: set[tuple[str, str]],
 ) -> StudyCell:
-    measures = jobs[name][task["task"]].result()["measures"]
-    key, first = (name, task["task"]), measures[0]
+    key = name, task["task"]
     found = against.get(key)
     compared_to: dict[str, Any] | None = None
     if isinstance(found, Difference):
@@ -89,12 +89,30 @@ def _cell(
     others = [other for other in jobs if other != best]
     return {
         "calibration": name,
-        "task": task["task"],
-        **{end: first[end] for end in ("value", "error", "low", "high")},  # type: ignore[typeddict-item]
-        "lost": lost(first["value"], task),
+        **pruned_figure(jobs[name][task["task"]], task),
         "best": name == best and bool(others) and all((other, task["task"]) in real for other in others),
         "as_good": name == best or key not in real,
         "against_best": compared_to,
+    }
+
+
+def adjusted_together(differences: Mapping[Key, Difference | str]) -> dict[Key, float]:
+    """The p-values of those that were compared, adjusted together (Holm)."""
+    tested = {key: d for key, d in differences.items() if isinstance(d, Difference) and d.p is not None}
+    return dict(zip(tested, holm([d.p or 0.0 for d in tested.values()]), strict=True))
+
+
+def pruned_figure(job: Job, task: StudyTask) -> PrunedFigure:
+    """What a pruned model came to on a task."""
+    measures = job.result()["measures"]
+    first = measures[0]
+    return {
+        "task": task["task"],
+        "value": first["value"],
+        "error": first["error"],
+        "low": first["low"],
+        "high": first["high"],
+        "lost": lost(first["value"], task),
         "measures": measures,
     }
 

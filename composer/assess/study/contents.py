@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from ...timing.by_rate import RatePoint
 
 
+SUITE_CURVES = "suite-curves"
+"""What the file of :class:`SuiteCurvesFile` is called, without its suffix."""
+
+
 class StudyTask(TypedDict):
     """A column: a task of a suite, the measure that models are compared by, and the dense model's figure."""
 
@@ -24,25 +28,33 @@ class StudyTask(TypedDict):
     dense_error: float | None
 
 
-class StudyCell(TypedDict):
-    """A model pruned with one set, measured on one task.
+class PrunedFigure(TypedDict):
+    """A pruned model on one task.
 
-    ``best``: its figure is the best of the column, and each other's is really worse. ``as_good``: the best figure, or
-    one that the examples cannot tell from it. ``lost`` is the share of what the dense model is above chance that is
-    gone (of perplexities their logarithms); None where the dense model is not above chance.
+    ``lost`` is the share of what the dense model is above chance that is gone (of perplexities their logarithms); None
+    where the dense model is not above chance.
     """
 
-    calibration: str
     task: str
     value: float | None
     error: float | None
     low: float | None
     high: float | None
     lost: float | None
+    measures: list[dict[str, Any]]
+
+
+class StudyCell(PrunedFigure):
+    """One pruned with one set.
+
+    ``best``: its figure is the best of the column, and each other's is really worse. ``as_good``: the best figure, or
+    one that the examples cannot tell from it.
+    """
+
+    calibration: str
     best: bool
     as_good: bool
     against_best: dict[str, Any] | None
-    measures: list[dict[str, Any]]
 
 
 class MaskPair(Overlap):
@@ -83,20 +95,10 @@ class StudyFile(Header):
     notes: list[str]
 
 
-class CurveCell(TypedDict):
-    """A pruned model on one task; ``against_dense`` is its difference from the dense model on the same examples.
+class CurveCell(PrunedFigure):
+    """One at a rate; ``against_dense`` is its difference from the dense model on the same examples."""
 
-    ``lost`` is as :class:`StudyCell` has it.
-    """
-
-    task: str
-    value: float | None
-    error: float | None
-    low: float | None
-    high: float | None
-    lost: float | None
     against_dense: dict[str, Any]
-    measures: list[dict[str, Any]]
 
 
 class SuitePoint(TypedDict):

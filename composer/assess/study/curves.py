@@ -17,20 +17,19 @@ from ... import __version__
 from ...errors import OutputError
 from ...evaluation.suites.comparison import compared
 from ...evaluation.suites.runner import Job
-from ...evaluation.uncertainty import ALPHA, Difference, holm
+from ...evaluation.uncertainty import ALPHA
 from ...files.jsonfile import read_json, write_json
 from ...files.records import record
 from ...files.stats import write_csv
 from ..measure.assessed_model import AssessedModel
 from ..measure.curves import Point, assigned_to, points
-from .best import columns, lost
-from .contents import CurveCell, CurvedModel, StudyTask, SuiteCurvesFile, SuitePoint
+from .best import adjusted_together, columns, pruned_figure
+from .contents import SUITE_CURVES, CurveCell, CurvedModel, StudyTask, SuiteCurvesFile, SuitePoint
 from .questions import Questions
 
 if TYPE_CHECKING:
     from ...composing.model_pruner import ModelPruner
 
-NAME = "suite-curves"
 COLUMNS = (
     *("model", "criterion", "granularity", "rate", "repaired", "sparsity", "task", "measure"),
     *("value", "error", "low", "high", "lost"),
@@ -52,7 +51,7 @@ class SuiteCurves(Questions):
     def place(self, point: Point) -> Path:
         """The folder of a pruned model's answers."""
         granularity, refit = point.granularity.replace(":", "-of-"), "-refitted" if point.repaired else ""
-        return self.subject.folder / NAME / f"{point.criterion}-{granularity}-{point.rate:g}{refit}"
+        return self.subject.folder / SUITE_CURVES / f"{point.criterion}-{granularity}-{point.rate:g}{refit}"
 
     def lineage(self, point: Point) -> dict[str, Any]:
         """What tells a pruned model from others of the same base."""
@@ -84,12 +83,10 @@ def assess_suite_curves(subject: AssessedModel) -> SuiteCurvesFile:
     """Write ``suite-curves.json`` and its CSV; returns what the first one holds.
 
     Raises:
-        ConfigError: criteria or repair that look at data, and none was named.
         RecipeError: a suite that does not fit the model.
         DataError: a task's data that is missing or cannot be read.
         OutputError: a folder of ``--beside`` that holds no curves of suites.
     """
-    subject.settings.check_sample(has_data=subject.has_data)
     beside = [_beside(Path(folder)) for folder in subject.settings.beside]
     curves = SuiteCurves(subject)
     for note in curves.notes:
@@ -106,14 +103,14 @@ def assess_suite_curves(subject: AssessedModel) -> SuiteCurvesFile:
         "tasks": {name: problems.digest for name, problems in curves.problems.items()},
     }
     content: SuiteCurvesFile = {
-        "what": NAME,
+        "what": SUITE_CURVES,
         "model": subject.space.base.name,
         "provenance": record(inputs, **subject.repeating),
         "models": [_own(curves, measured), *beside],
         "notes": curves.notes,
     }
-    write_json(subject.folder / f"{NAME}.json", content)
-    write_csv(subject.folder / f"{NAME}.csv", _rows(content), COLUMNS)
+    write_json(subject.folder / f"{SUITE_CURVES}.json", content)
+    write_csv(subject.folder / f"{SUITE_CURVES}.csv", _rows(content), COLUMNS)
     return content
 
 
@@ -136,8 +133,7 @@ def _against_dense(
     found: dict[tuple[Point, str], dict[str, Any]] = {}
     for name, dense in curves.dense.items():
         own = {point: compared(dense, jobs[name]) for point, jobs in measured.items()}
-        tested = {point: d for point, d in own.items() if isinstance(d, Difference) and d.p is not None}
-        adjusted = dict(zip(tested, holm([d.p or 0.0 for d in tested.values()]), strict=True))
+        adjusted = adjusted_together(own)
         for point, d in own.items():
             p = adjusted.get(point)
             real = p is not None and p < ALPHA
@@ -153,22 +149,9 @@ def _point(
     tasks: Sequence[StudyTask],
     against: Mapping[tuple[Point, str], dict[str, Any]],
 ) -> SuitePoint:
-    cells: list[CurveCell] = []
-    for task in tasks:
-        measures = jobs[task["task"]].result()["measures"]
-        first = measures[0]
-        cells.append(
-            {
-                "task": task["task"],
-                "value": first["value"],
-                "error": first["error"],
-                "low": first["low"],
-                "high": first["high"],
-                "lost": lost(first["value"], task),
-                "against_dense": against[point, task["task"]],
-                "measures": measures,
-            }
-        )
+    cells: list[CurveCell] = [
+        {**pruned_figure(jobs[task["task"]], task), "against_dense": against[point, task["task"]]} for task in tasks
+    ]
     sparsity = next(iter(jobs.values())).result()["sparsity"]
     return {
         "criterion": point.criterion,
@@ -182,7 +165,7 @@ def _point(
 
 def _beside(folder: Path) -> CurvedModel:
     """The curves of another assessment, with its runtime where that was measured."""
-    path = folder / f"{NAME}.json"
+    path = folder / f"{SUITE_CURVES}.json"
     if not path.is_file():
         raise OutputError(
             f"--beside: {path}: no such file; needed: the folder of another assessment with curves of suites "

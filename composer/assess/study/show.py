@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from ...evaluation.suites.comparison import verdict
+from ...evaluation.suites.comparison import verdict_on
 from ...report.kit.canvas import PALETTE
 from ...report.kit.components import Cell, Column, Figure, Section, Table, number, percent
 from ...report.kit.labels import short_name
@@ -131,17 +131,13 @@ def _figures(content: StudyFile, matrix: StudyMatrix, i: int) -> Table:
             against = cell["against_best"] or {}
             ends = f"{show(cell['low'])} to {show(cell['high'])}"
             value = Cell(f"{show(cell['value'])} ± {show(cell['error'])}", better=cell["best"], mark="really best")
-            note = "" if not against else _verdict(against, task)
+            note = "" if not against else verdict_on(against, task)
             worse = Cell(show(against.get("value")), note=note)
             rows.append(
                 [heading, name, value, ends, percent(cell["lost"], 0), worse, number(against.get("adjusted_p"), 3)]
             )
     caption = f"{way(matrix)}: all figures ± standard error ({percent(matrix['sparsity'])} of the targets zero)"
     return table(f"study-{i}", caption, columns, rows, folded=True)
-
-
-def _verdict(against: Mapping[str, object], task: StudyTask) -> str:
-    return verdict({**against, "measure": task["measure"], "examples": task["examples"]})
 
 
 def _shown(task: StudyTask) -> Callable[[float | None], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...evaluation.suites.comparison import verdict
+from ...evaluation.suites.comparison import verdict_on
 from ...report.kit.components import Cell, Column, Figure, Section, Table, number, percent
 from ...tasks.metrics.table import metric_of
 from ...timing.by_rate import RatePoint, runtime_note
@@ -41,18 +41,16 @@ def summary(content: SuiteCurvesFile) -> str:
     model = content["models"][0]
     told = []
     for task in model["tasks"]:
-        lost = [p["rate"] for p in model["points"] for c in p["cells"] if c["task"] == task["task"] and _worse(c)]
+        lost = [
+            point["rate"]
+            for point in model["points"]
+            for cell in point["cells"]
+            if cell["task"] == task["task"] and verdict_on(cell["against_dense"], task) == "worse"
+        ]
         rates = [point["rate"] for point in model["points"]]
         where = f"from {percent(min(lost), 0)}" if lost else f"nowhere up to {percent(max(rates), 0)}"
         told.append(f"{task['heading']} {where}")
     return f"Surely worse than dense: {', '.join(told)}." if told else ""
-
-
-def _worse(cell: object) -> bool:
-    """Really different from dense, and on the bad side."""
-    assert isinstance(cell, dict)
-    pair = {**cell["against_dense"], "measure": cell["measures"][0]["name"], "examples": 0}
-    return verdict(pair) == "worse"
 
 
 def _caption(content: SuiteCurvesFile) -> str:
@@ -87,7 +85,7 @@ def _figures(model: CurvedModel, i: int) -> Table:
         rows.append([heading, "dense", "", "", "", dense, *["–"] * 4])
         for point in model["points"]:
             for cell in (cell for cell in point["cells"] if cell["task"] == task["task"]):
-                pair = {**cell["against_dense"], "measure": task["measure"], "examples": task["examples"]}
+                against = cell["against_dense"]
                 ends = f"{number(cell['low'], decimals)} to {number(cell['high'], decimals)}"
                 rows.append(
                     [
@@ -99,8 +97,8 @@ def _figures(model: CurvedModel, i: int) -> Table:
                         *(percent(point["rate"], 0), percent(point["sparsity"])),
                         *(f"{number(cell['value'], decimals)} ± {number(cell['error'], decimals)}", ends),
                         percent(cell["lost"], 0),
-                        Cell(number(pair.get("value"), decimals), note=verdict(pair)),
-                        number(pair.get("adjusted_p"), 3),
+                        Cell(number(against.get("value"), decimals), note=verdict_on(against, task)),
+                        number(against.get("adjusted_p"), 3),
                     ]
                 )
     caption = f"{model['name']}: all figures ± standard error, compared with dense on the same examples"

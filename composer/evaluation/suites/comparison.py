@@ -125,6 +125,11 @@ def _group(
     return sum(v for v, _ in parts) / len(parts), math.sqrt(sum(e**2 for _, e in parts)) / len(parts)
 
 
+def verdict_on(against: Mapping[str, Any], task: Mapping[str, Any]) -> str:
+    """:func:`verdict` of a difference that stands by itself, on a task that has a ``measure`` and ``examples``."""
+    return verdict({**against, "measure": task["measure"], "examples": task["examples"]})
+
+
 def verdict(pair: Mapping[str, Any]) -> str:
     """A comparison in words.
 
