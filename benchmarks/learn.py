@@ -42,7 +42,11 @@ MODELS: Mapping[str, Row] = {
     "distilbert": {"model": "models/distilbert-mini-sst2", "data": "data/sst2", "max_source_length": 64},
 }
 PARTS = ("movement", "rates", "recovery", "merge")
-LEARNT: Mapping[Part, tuple[float, ...]] = {"all": (1e-4, 3e-4), "biases-norms": (1e-3, 1e-2), "lora": (1e-3, 3e-3)}
+LEARNT: Mapping[Part, tuple[float, ...]] = {
+    "all": (3e-5, 1e-4, 3e-4),
+    "biases-norms": (1e-3, 1e-2),
+    "lora": (1e-3, 3e-3),
+}
 """What learns -> the peak rates that are tried."""
 
 
