@@ -9,7 +9,8 @@ that stayed are tuned by linear least squares, layer by layer, towards the dense
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -118,49 +119,79 @@ class MaskSearch:
         ``a_i`` are a unit's inputs in the masked model. The stream before the sublayer differs already, and is made
         good too; its bias is in both.
         """
-        weight = part.last.of(dict(self.model.named_parameters())[part.last.weight]).double()
+        weight = self._weight(part)
         columns = (kept[:, None] * part.columns + torch.arange(part.columns)).flatten()
+        own = weight[:, columns]
+        between = own.T @ own if part.columns == 1 else torch.empty(0)
         normal = torch.zeros(len(kept), len(kept), dtype=torch.float64)
         right = torch.zeros(len(kept), dtype=torch.float64)
-        for batch in self.batches:
-            real = self.task.real_tokens(batch)[part.last.stream]
-            inputs, before = self._seen(part, batch, real, masks, plain=False)
-            whole, stream = self._seen(part, batch, real, {}, plain=True)
-            wanted = whole @ weight.T + stream - before
+        for batch, dense in zip(self.batches, self._dense[part.path], strict=True):
+            inputs, before = self._seen([part], batch, masks)[part.path]
+            wanted = dense.double() - before
             shaped = inputs[:, columns].reshape(len(inputs), len(kept), part.columns)
             if part.columns == 1:
-                own = weight[:, columns]
-                normal += (shaped[:, :, 0].T @ shaped[:, :, 0]) * (own.T @ own)
+                normal += (shaped[:, :, 0].T @ shaped[:, :, 0]) * between
                 right += ((wanted @ own) * shaped[:, :, 0]).sum(0)
                 continue
-            parts = torch.einsum("tuc,ouc->tuo", shaped, weight[:, columns].reshape(len(weight), len(kept), -1))
+            parts = torch.einsum("tuc,ouc->tuo", shaped, own.reshape(len(weight), len(kept), -1))
             normal += torch.einsum("tuo,tvo->uv", parts, parts)
             right += torch.einsum("tuo,to->u", parts, wanted)
         one = torch.ones(len(kept), dtype=torch.float64)
         eye = torch.eye(len(kept), dtype=torch.float64)
         return (one + torch.linalg.solve(normal + eye, right - normal @ one)).float()
 
-    def _seen(self, part: Units, batch: Any, real: Tensor, masks: Masks, *, plain: bool) -> tuple[Tensor, Tensor]:
-        """What the last projection reads before its own mask, and the stream that it adds to; real tokens, (n, …)."""
-        seen: dict[str, Tensor] = {}
-        others = {path: mask for path, mask in masks.items() if path != part.path}
+    def _weight(self, part: Units) -> Tensor:
+        return part.last.of(dict(self.model.named_parameters())[part.last.weight]).detach().double()
 
-        def keep(name: str) -> Any:
-            return lambda _, args, options: seen.update({name: args[0] if args else options["hidden_states"]})
+    @cached_property
+    def _dense(self) -> dict[str, list[Tensor]]:
+        """The dense model's stream after each sublayer, without the bias; by batch, (tokens, out) float32."""
+        found: dict[str, list[Tensor]] = {part.path: [] for part in self.parts}
+        weights = {part.path: self._weight(part) for part in self.parts}
+        for batch in self.batches:
+            for path, (inputs, stream) in self._seen(self.parts, batch, {}).items():
+                found[path].append((inputs @ weights[path].T + stream).float())
+        return found
 
-        before = self.model.get_submodule(part.path)  # DistilBERT: both read the stream itself
-        handles = [
-            self.model.get_submodule(part.last.path).register_forward_pre_hook(keep("inputs"), with_kwargs=True),
-            before.register_forward_pre_hook(keep("stream"), with_kwargs=True),
-        ]
+    @torch.no_grad()
+    def _seen(self, parts: Sequence[Units], batch: Any, masks: Masks) -> dict[str, tuple[Tensor, Tensor]]:
+        """By path what the last projection reads before its own mask, and the stream that it adds to.
+
+        Real tokens, (n, …). The pass ends when the last of ``parts`` has been seen.
+        """
+        seen: dict[str, dict[str, Tensor]] = {part.path: {} for part in parts}
+        last = parts[-1].path
+
+        def keep(path: str, name: str) -> Any:
+            def hook(_: nn.Module, args: tuple[Tensor, ...], options: dict[str, Tensor]) -> None:
+                seen[path][name] = args[0] if args else options["hidden_states"]
+                if (path, name) == (last, "inputs"):
+                    raise _Seen
+
+            return hook
+
+        handles = []
+        for part in parts:  # DistilBERT: attention and feed-forward both read the stream itself
+            for module, name in ((part.path, "stream"), (part.last.path, "inputs")):
+                hooked = self.model.get_submodule(module)
+                handles.append(hooked.register_forward_pre_hook(keep(part.path, name), with_kwargs=True))
+        others = {path: mask for path, mask in masks.items() if path not in seen}
         try:
-            with answering(self.model), self.masked({} if plain else others):
+            with answering(self.model), self.masked(others), suppress(_Seen):
                 self.task.loss(self.model, batch)
         finally:
             for handle in handles:
                 handle.remove()
-        rows = [real_rows(seen[name], real, part.path).double() for name in ("inputs", "stream")]
-        return rows[0], rows[1]
+        real = self.task.real_tokens(batch)
+
+        def rows(part: Units, name: str) -> Tensor:
+            return real_rows(seen[part.path][name], real[part.last.stream], part.path).double()
+
+        return {part.path: (rows(part, "inputs"), rows(part, "stream")) for part in parts}
+
+
+class _Seen(Exception):  # noqa: N818  (no error)
+    """What a pass was for has been seen."""
 
 
 def _gate(mask: Tensor, columns: int) -> Any:
