@@ -65,7 +65,7 @@ WAY = (
     Room("report", "compare", ("results/comparison.json", "report.html", "ledger.png")),
 )
 """The work in its order."""
-ABOVE = ("cli", "steps")
+ABOVE = ("cli", "recipe", "steps")
 BESIDE = {
     "forecast": ("scheme", "scheme"),
     "library": ("pruning", "training/blocks"),
@@ -199,7 +199,7 @@ def picture() -> str:
     bottom = place(len(WAY)) + 36
     height = bottom + 240
     parts = [
-        *grid(14, ABOVE, 2, 64),
+        *grid(14, ABOVE, 3, 64),
         *inputs(),
         *way(),
         *beside(),

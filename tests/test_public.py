@@ -113,7 +113,7 @@ def test_a_type_checker_sees_the_types_of_a_step(revealed: str) -> None:
     [line] = [
         line for line in revealed.splitlines() if "scheme: " in line and "output: " in line and "i: " not in line
     ][:1]
-    assert "composer.recipe.Recipe | composer.workspace.Workspace" in line
+    assert "composer.recipe.whole.Recipe | composer.workspace.Workspace" in line
     assert "-> composer.steps.outcome.Outcome" in line
 
 

@@ -1,1 +1,1 @@
-"""The command ``compose``: commands read flags, call the library and hand its results to the console."""
+"""The command ``compose``: reads flags, calls steps, prints results."""

@@ -1,0 +1,106 @@
+"""Parts of a recipe: block-level and model-level fine-tuning, what is timed, how movement learns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..tasks.data.options import Size
+from ..training.length import joint_steps
+from .options import Options, Positive
+
+
+class BlockOptions(Options):
+    """Block-level fine-tuning."""
+
+    steps: Size = 100
+    """At most so many steps for each block; joint: for all configurations together."""
+    times: Positive | None = None
+    """joint: where no steps are given, so many times those of one model; None goes by length, from 1 to 2."""
+    batch_size: Size = 32
+    """Examples per step."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate; linear decay to 0."""
+    patience: Size = 3
+    """Stop a block after so many validations without improvement."""
+    valid_size: Size = 256
+    """Validation examples that the early stop looks at."""
+    evaluations: Size = 4
+    """joint: how often all configurations' validation losses are measured, spread over the steps."""
+    start: Literal["repaired", "pruned"] = "repaired"
+    """joint: from blocks in closed form, or from pruned ones as they are."""
+    damping: Positive = 0.01
+    """Closed forms: pull towards the weights before repair, as a share of the mean squared input."""
+
+
+class ModelOptions(Options):
+    """Model-level fine-tuning."""
+
+    steps: Size | None = None
+    """Optimiser steps; wins over ``epochs``."""
+    epochs: Positive = 1.0
+    """Passes over the training examples, when no steps are given."""
+    batch_size: Size = 32
+    """Examples per step (and process)."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate of both sides, where no search replaces it."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which the rate rises; then it falls linearly to 0."""
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """AdamW weight decay."""
+    clip: Positive = 1.0
+    """Largest gradient norm."""
+    distill: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of the base model's answers in the loss, of whole models on both sides and of joint tuning."""
+    train: Literal["all", "biases-norms", "lora"] = "all"
+    """What of a model learns: everything, biases and norms alone, or those and low-rank updates under the masks."""
+    evaluations: Size = 8
+    """How often the validation loss is measured, spread over the steps; the best weights are kept."""
+
+
+class TimeOptions(Options):
+    """What ``choose`` times: one pass, or generating, on random tokens."""
+
+    batch_size: Size = 1
+    """Texts at once."""
+    length: Size = 128
+    """Tokens of each text, or of a prompt."""
+    new_tokens: Size = 32
+    """Tokens that a model which generates makes."""
+    runtime: Literal["torch", "onnx"] = "torch"
+    """Where models run."""
+    threads: Size = 1
+    """Threads of PyTorch."""
+    repeat: Annotated[int, Field(ge=7)] = 15
+    """How often each is timed; more of it where a machine is noisy."""
+
+
+class MovementOptions(Options):
+    """How the criterion ``movement`` learns its scores."""
+
+    steps: Size = 100
+    """Steps of the run whose scores serve every rate."""
+    batch_size: Size = 32
+    """Examples per step."""
+    learning_rate: Positive = 5e-5
+    """Peak learning rate of the weights."""
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.7
+    """Share of each target that is masked at the end of the run."""
+    units: Literal["default", "structured"] = "default"
+    """What is masked while it learns: heads and single weights, or heads and neurons."""
+
+
+def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None) -> BlockOptions:
+    """Options of joint tuning: what was not said is as for one model, but the steps, which are ``block.times`` as many.
+
+    Args:
+        steps: of one whole model; None where epochs cannot be counted yet.
+    """
+    unsaid: dict[str, int | float | None] = {
+        "steps": joint_steps(steps, block.times) if steps else None,
+        "batch_size": whole.batch_size,
+        "learning_rate": whole.learning_rate,
+    }
+    given = {name: value for name, value in unsaid.items() if value and name not in block.model_fields_set}
+    return block.model_copy(update=given)
