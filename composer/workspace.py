@@ -87,9 +87,9 @@ class Workspace(RunFolder):
             OutputError: an input is this folder, or lies in it.
         """
         data = [Path(self.recipe.data).expanduser()] if self.recipe.data else []
-        read = [self.base.folder, self.conf, self.conf_prune, self.pruned, self.finetuned, *data, *inputs]
+        own = [self.base.folder, self.base.place, self.conf, self.conf_prune, self.pruned, self.finetuned]
         place = output.resolve()
-        for path in read:
+        for path in [*own, *data, *inputs]:
             if path.exists() and (place == path.resolve() or place in path.resolve().parents):
                 raise OutputError(f"-o/--output: {output}: this run reads {path}; name a folder that it does not read")
 

@@ -6,6 +6,7 @@ Nothing here knows what a step does: tables are built in ``tables``, errors come
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
@@ -88,12 +89,28 @@ class Console:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Send what libraries print to standard error while JSON is promised on standard output."""
-        if not self.as_json:
+        """Print what Composer's own log says as notes, each line once.
+
+        What libraries print goes to standard error while JSON is promised on standard output.
+        """
+        with self._logged():
+            if not self.as_json:
+                yield
+                return
+            with redirect_stdout(sys.stderr):
+                yield
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        log, handler = logging.getLogger("composer"), _LogNotes(self.progress)
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
             yield
-            return
-        with redirect_stdout(sys.stderr):
-            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
 
     def show(self, value: Any, shown: Iterable[RenderableType]) -> None:
         """Print a result: ``value`` as JSON, or the lines and tables of ``shown``."""
@@ -145,6 +162,20 @@ class _Notes(Progress):
 
     def note(self, text: str) -> None:
         self._stream.print(text, soft_wrap=True)
+
+
+class _LogNotes(logging.Handler):
+    """Log records as notes; a model that is opened several times is spoken of once."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self._progress, self._said = progress, set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._said:
+            self._said.add(text)
+            self._progress.note(text)
 
 
 class _LogBar(Bar):

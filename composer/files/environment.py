@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -45,6 +46,11 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "threads": _threads(),
     }
+
+
+def cache_folder(name: str) -> Path:
+    """``composer/<name>`` in the user's cache (``XDG_CACHE_HOME``): what can be made again at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "composer" / name
 
 
 def _processor() -> str:

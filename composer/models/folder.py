@@ -12,6 +12,7 @@ from ..errors import ModelError, shown
 from ..files.jsonfile import read_json
 from ..files.safetensors import fingerprint, tensor_entries, weight_files
 from ..scheme.layout import Layout, Projection
+from .adapters import Adapter, is_adapter
 from .exports import Export, export_fingerprint, export_of, program_bytes
 from .families import family_of
 from .family import Family, ModelConfig, Storage
@@ -32,7 +33,7 @@ class BaseModel:
     """A model folder that Composer reads: a Hugging Face folder, or what a family's own storage reads.
 
     Where there is no such folder, ``owner/name`` is a model of the hub: it is read from the client's cache, and brought
-    there when it is first named.
+    there when it is first named. A folder that holds an adapter of peft is the model that comes of merging it.
 
     Args:
         new_head: makes the head that the checkpoint lacks, the same at every load; None refuses such a checkpoint.
@@ -44,11 +45,25 @@ class BaseModel:
     def __init__(self, folder: str | Path, new_head: int | None = None) -> None:
         self.name = str(Path(folder).expanduser())
         self.new_head = new_head
-        self.folder = demo_folder() if self.name == DEMO else folder_of(self.name)
+        self.adapter = Adapter(Path(self.name)) if is_adapter(Path(self.name)) else None
+        self.folder = self._found()
         if not self.folder.is_dir():
             what = "is a file; a model folder is needed" if self.folder.exists() else "no such model folder"
             hint = "" if self.folder.exists() else " (`compose download` brings one from the hub)"
             raise ModelError(f"{self.folder}: {what}{hint}")
+
+    def _found(self) -> Path:
+        """Where its files are."""
+        if self.name == DEMO:
+            return demo_folder()
+        if not self.adapter:
+            return folder_of(self.name)
+        try:
+            base = BaseModel(self.adapter.base_name)
+            _ = base.layout
+        except ModelError as lost:
+            raise self.adapter.base_lost(lost) from None
+        return self.adapter.merged_into(base)
 
     @cached_property
     def hub_id(self) -> str | None:
@@ -58,12 +73,17 @@ class BaseModel:
     @property
     def title(self) -> str:
         """What it is called in texts: its id on the hub, or the name of its folder."""
-        return DEMO if self.name == DEMO else self.hub_id or self.folder.resolve().name
+        return DEMO if self.name == DEMO else self.hub_id or self._own.resolve().name
+
+    @property
+    def _own(self) -> Path:
+        """The folder that was named; of an adapter its own, not the merged model's."""
+        return self.adapter.folder if self.adapter else self.folder
 
     @property
     def place(self) -> Path:
         """Where it is for whoever names it, absolute: its folder; of a model of the hub its id, as if it were here."""
-        return Path(os.path.abspath(self.hub_id or (DEMO if self.name == DEMO else self.folder)))
+        return Path(os.path.abspath(self.hub_id or (DEMO if self.name == DEMO else self._own)))
 
     def beside(self, suffix: str) -> Path:
         """Where a folder that is made of it goes: beside it; never beside what the hub's client or Composer holds."""

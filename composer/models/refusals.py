@@ -8,7 +8,6 @@ from ..errors import ModelError
 from .family import ModelConfig
 
 OTHER_FOLDERS = (
-    ("adapter_config.json", "a peft adapter", "merge it into its base model (merge_and_unload), and save that"),
     ("model_index.json", "a diffusers pipeline", "name the folder of one of its models"),
     ("conf.json", "a folder of runs", "name one of the models in its models/"),
     ("scheme-*.json", "a library of blocks", "make a model of it (`compose build-model`), and name that"),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..choosing.times import Times
 from ..errors import InputError, RecipeError
-from ..files.environment import machine
+from ..files.environment import cache_folder, machine
 from ..files.jsonfile import digest_of, read_json, write_json
 from ..progress import SILENT, Progress
 from ..shrinking.units import Units
@@ -22,11 +20,6 @@ if TYPE_CHECKING:
 
 NOISE = 0.15
 """How far the interval of a median may reach from it, relative; a table of noisier figures is not used."""
-
-
-def cache_folder() -> Path:
-    """Where tables are kept: ``composer/times`` in the user's cache (``XDG_CACHE_HOME``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "composer" / "times"
 
 
 def setting_of(space: Workspace) -> Setting:
@@ -74,7 +67,7 @@ def part_times(space: Workspace, units: Sequence[Units], *, force: bool = False,
     """
     setting = setting_of(space)
     key = {"shape": _shape(space, units), "setting": asdict(setting), **_where(setting)}
-    path = cache_folder() / f"{digest_of(key)[:24]}.json"
+    path = cache_folder("times") / f"{digest_of(key)[:24]}.json"
     if path.is_file() and not force:
         content = read_json(path)
         if isinstance(content, dict) and content.get("key") == key:

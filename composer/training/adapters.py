@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from torch import Tensor, nn
 
 
@@ -54,6 +52,7 @@ def mask_adapters(peft_model: nn.Module) -> MaskedAdapters:
             kind (DoRA) whose merging is not linear in the update.
     """
     from ..errors import ModelError
+    from ..models.adapters import import_peft
 
     lora = import_peft("mask_adapters").tuners.lora
     layers = {name: m for name, m in peft_model.named_modules() if isinstance(m, lora.Linear)}
@@ -64,21 +63,6 @@ def mask_adapters(peft_model: nn.Module) -> MaskedAdapters:
     if counts["dense"] == len(layers):
         raise ModelError("mask_adapters: no adapted projection has zeros; there is nothing to hold")
     return MaskedAdapters(**counts)
-
-
-def import_peft(what: str) -> ModuleType:
-    """The package peft.
-
-    Raises:
-        ModelError: it is not installed; with what to install.
-    """
-    from ..errors import ModelError
-
-    try:
-        import peft
-    except ImportError:
-        raise ModelError(f"{what}: needs peft, which is not installed; pip install 'composer-pruning[peft]'") from None
-    return peft
 
 
 def _mask(name: str, layer: Any) -> str:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from ..errors import ModelError, RecipeError
-from .adapters import import_peft, mask_adapters
+from ..models.adapters import import_peft
+from .adapters import mask_adapters
 
 if TYPE_CHECKING:
     from .settings import Part

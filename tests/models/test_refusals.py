@@ -43,7 +43,6 @@ def spoilt(source: Path, folder: Path, spoil: Callable[[dict[str, torch.Tensor]]
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("adapter_config.json", "a peft adapter"),
         ("model_index.json", "a diffusers pipeline"),
         ("conf.json", "a folder of runs"),
         ("snapshots", "a folder of the hub's cache"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,68 @@ def test_a_model_without_zeros_or_adapters_has_nothing_to_mask(distilbert_folder
         composer.mask_adapters(adapted(distilbert_folder))
     with pytest.raises(ModelError, match="has no LoRA"):
         composer.mask_adapters(BaseModel(distilbert_folder).load())
+
+
+def test_an_adapter_stands_where_a_model_is_asked(
+    distilbert_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model, adapter = masked(distilbert_folder, tmp_path / "2", structured=True), tmp_path / "lora"
+    adapted(model).save_pretrained(adapter)
+    before, update = load_file(model / "model.safetensors"), load_file(adapter / "adapter_model.safetensors")
+    merged = load_file(BaseModel(adapter).folder / "model.safetensors")
+    for name, weight in before.items():
+        a, b = (update.get(f"base_model.model.{name.removesuffix('weight')}lora_{x}.weight") for x in "AB")
+        wanted = weight if a is None or b is None else torch.where(weight != 0, weight + 8 / 2 * b @ a, 0.0)
+        assert torch.allclose(merged[name], wanted, atol=1e-6), name
+        assert torch.equal(merged[name] == 0, wanted == 0), name
+    line = f"{adapter}: an adapter of peft; merged into {model}, in {tmp_path / 'cache'}"
+    assert call(["shrink", str(adapter)]) == 0  # named after the adapter, from the merged weights
+    assert line in capfd.readouterr().err
+    assert BaseModel(tmp_path / "lora-shrunk").parameters < BaseModel(model).parameters
+    monkeypatch.setitem(sys.modules, "peft", None)  # what is merged is not merged again
+    words = ["generate-config", "-m", str(adapter), "--linear", "0.5", "-o", str(tmp_path / "conf.json")]
+    assert call(words) == 0
+    assert capfd.readouterr().err.count(line) == 1
+    shutil.rmtree(tmp_path / "cache")
+    assert call(words) == 2
+    assert capfd.readouterr().err == (
+        f"error: {adapter}: needs peft, which is not installed; pip install 'composer-pruning[peft]'\n"
+    )
+
+
+def test_an_adapter_whose_base_is_not_there_or_another_is_refused_as_a_model(
+    distilbert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    adapter = tmp_path / "lora"
+    adapted(distilbert_folder).save_pretrained(adapter)
+    written = (adapter / "adapter_config.json").read_text()
+
+    def refused(named: str | Path, says: str) -> None:
+        (adapter / "adapter_config.json").write_text(written.replace(str(distilbert_folder), str(named)))
+        with pytest.raises(ModelError, match=says):
+            BaseModel(adapter)
+
+    at = r"lora/adapter_config\.json: base_model_name_or_path: got "
+    refused("gone", rf"{at}'gone': gone: no such model folder.*compose merge \S+ --into MODEL")
+    refused("", rf"{at}''; allowed: the model that it was made for")
+    refused(adapter, rf"{at}'\S+', the adapter itself")
+    other = distilbert_config(n_layers=1)
+    transformers.DistilBertForSequenceClassification(other).save_pretrained(tmp_path / "fewer")
+    refused(
+        tmp_path / "fewer",
+        r"has weights for 'distilbert\.transformer\.layer\.1\.ffn\.lin1' \(2 unknown\), which \S+few",
+    )
+    transformers.DistilBertForSequenceClassification(distilbert_config(hidden_dim=32)).save_pretrained(
+        tmp_path / "wide"
+    )
+    refused(tmp_path / "wide", r"lin1: adapter of 24 features, \S+wide has 32")
+    (tmp_path / "none").mkdir()
+    shutil.copy(adapter / "adapter_config.json", tmp_path / "none")
+    with pytest.raises(ModelError, match=r"none: has no adapter_model\.safetensors"):
+        BaseModel(tmp_path / "none")
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
