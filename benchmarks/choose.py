@@ -1,12 +1,12 @@
 """Choices of `compose choose` against the same part of every layer and against Kwon et al. 2022, in one run.
 
-    python benchmarks/choose.py [--parts masks time rank] [--keep 0.7 0.6 0.5 0.4 0.3] [--search 0] [-o .bench/choose]
+    python benchmarks/choose.py [--parts masks rank …] [--keep 0.7 0.6 0.5 0.4 0.3] [--search 0] [-o .bench/choose]
 
-DistilBERT of `../shared/models` on SST-2, no training step. `masks`: accuracy and loss on all validation sentences with
-so many of the encoder's multiplications kept. `time`: the table of seconds against the clock, 20 random compositions.
-`rank`: Spearman's correlation of predicted rises with measured losses, and with the distance of answers from the base
-model's, over 30 random compositions. Every row is kept as it comes; a killed run goes on where it was. All sides look
-at the same calibration sample.
+The models of `../shared/models`. DistilBERT on SST-2, no training step: `masks`: accuracy and loss on all validation
+sentences with so many of the encoder's multiplications kept. `time`: the table of seconds against the clock, 20 random
+compositions. `rank`: Spearman's correlation of predicted rises with measured losses, and with the distance of answers
+from the base model's. `speed`: see `choose_speed.py`; `family` and `translate` (T5): see `choose_family.py`. Every row
+is kept as it comes; a killed run goes on where it was. All sides look at the same calibration sample.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from choose_family import Family, Translation, show_family, show_translation
+from choose_speed import SpeedBench, show_speed
 from common import timed_row
 from mask_search import MaskSearch
 from scipy.stats import spearmanr
@@ -199,37 +201,77 @@ class Bench:
 
         return self.row(("time", self.given.batch_size, self.given.length, self.given.repeat), make)
 
-    def rank(self) -> Row:
-        """Spearman's correlation over 30 compositions that keep half or more of each part.
+    def rank(self, spread: str) -> Row:
+        """Spearman's correlation over 30 compositions, of both kinds of costs.
 
-        Of the predicted rises with the validation loss, and with how far answers are from the base model's on 128
-        examples of the calibration sample: blurred answers lower the loss of a model that is too sure of itself.
+        With the validation loss, and with how far answers are from the base model's on 128 examples of the calibration
+        sample: blurred answers lower the loss of a model that is too sure of itself.
+
+        Args:
+            spread: ``half``, each part draws a width of half or more; ``budgets``, 30 to 90 % of the multiplications,
+                as wishes ask for, divided over the parts at random.
         """
-        draw = random.Random(self.seed)
-        some = [[draw.randrange(1 + len(widths(u)) // 2) for u in self.units] for _ in range(30)]
-        rises, losses, far = [], [], []
+        some = self._half_or_more() if spread == "half" else self._over_budgets()
+        by_fisher = self.menu.valued(self.fisher)
+        rises, fisher, losses, far = [], [], [], []
         for chosen in some:
             choice = self.menu.choice(chosen)
             rises.append(choice.rise)
+            fisher.append(by_fisher.choice(chosen).rise)
             losses.append(self.row(("rank", chosen), lambda c=choice: self.ours(c))["loss"])  # type: ignore[misc]
             far.append(self.row(("far", chosen), lambda c=choice: self._far(c))["divergence"])  # type: ignore[misc]
+        pairs = {"brain-surgeon costs": rises, "Fisher costs": fisher}
         return {
             "range of losses": [min(losses), max(losses)],
-            "spearman with the loss": float(spearmanr(rises, losses).statistic),
-            "spearman with the divergence": float(spearmanr(rises, far).statistic),
+            **{f"{name}, loss": float(spearmanr(own, losses).statistic) for name, own in pairs.items()},
+            **{f"{name}, divergence": float(spearmanr(own, far).statistic) for name, own in pairs.items()},
+            "divergence, loss": float(spearmanr(far, losses).statistic),
         }
+
+    def _half_or_more(self) -> list[list[int]]:
+        draw = random.Random(self.seed)
+        return [[draw.randrange(1 + len(widths(u)) // 2) for u in self.units] for _ in range(30)]
+
+    def _over_budgets(self) -> list[list[int]]:
+        draw = random.Random(100 + self.seed)
+        return [self._within(draw, 0.3 + 0.6 * i / 29) for i in range(30)]
+
+    def _within(self, draw: random.Random, part: float) -> list[int]:
+        """Widths that keep about this part of the multiplications, more of some parts than of others."""
+        tilts = [draw.uniform(0.3, 1.7) for _ in self.units]
+
+        def at(level: float) -> list[int]:
+            wanted = [min(1.0, level * tilt) * u.count for tilt, u in zip(tilts, self.units, strict=True)]
+            return [nearest(widths(u), kept) for u, kept in zip(self.units, wanted, strict=True)]
+
+        low, high = 0.0, 4.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            fits = self.menu.choice(at(middle)).left["macs"] <= part
+            low, high = (middle, high) if fits else (low, middle)
+        return at(low)
 
     def _far(self, choice: Choice) -> Row:
         return {"divergence": self.candidates.divergence(self.menu.specs(choice), FAR)}
 
 
+def nearest(counts: Sequence[int], wanted: float) -> int:
+    """The index of the count that is nearest."""
+    return min(range(len(counts)), key=lambda k: abs(counts[k] - wanted))
+
+
+PARTS = ["masks", "time", "rank", "speed", "family", "translate"]
+
+
 def main() -> int:
     """Make the rows that are not there, and print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=["masks", "time", "rank"], default=["masks", "time", "rank"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--keep", nargs="+", type=float, default=[0.7, 0.6, 0.5, 0.4, 0.3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--search", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="of joint tuning [speed: none; family: 120; translate: 900]")
+    parser.add_argument("--speeds", nargs="+", type=float, help="[speed: 1.5 2 3; family: five; translate: 1.5 2]")
     parser.add_argument("--calibration-size", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--length", type=int, default=128)
@@ -240,19 +282,37 @@ def main() -> int:
     print("machine:", ", ".join(f"{k} {v}" for k, v in machine().items()))
     print("versions:", ", ".join(f"{k} {v}" for k, v in versions().items()))
     for seed in given.seeds:
-        bench = Bench(given, seed)
-        for part in given.keep if "masks" in given.parts else ():
-            print(
-                f"\nseed {seed}, {part:.0%} of the multiplications kept: accuracy, loss, kept units, processor seconds"
-            )
-            for name, row in bench.masks(part).items():
-                print(f"  {name:26} {row['accuracy']:.3f} {row['loss']:.4f} {row.get('kept', '')} {row['cpu']:.0f} s")
-        if "time" in given.parts:
-            print(f"\nseed {seed}, seconds of 20 compositions: {bench.time()}")
-        if "rank" in given.parts:
-            print(f"\nseed {seed}, predicted and measured losses: {bench.rank()}")
+        tables(given, seed)
+        ways(given, seed)
     print(f"\nrepeat with: {shlex.join(['python', 'benchmarks/choose.py', *sys.argv[1:]])}")
     return 0
+
+
+def tables(given: argparse.Namespace, seed: int) -> None:
+    """Parts that look at one configuration after the other."""
+    bench = Bench(given, seed)
+    for part in given.keep if "masks" in given.parts else ():
+        print(f"\nseed {seed}, {part:.0%} of the multiplications kept: accuracy, loss, kept units, processor seconds")
+        for name, row in bench.masks(part).items():
+            print(f"  {name:26} {row['accuracy']:.3f} {row['loss']:.4f} {row.get('kept', '')} {row['cpu']:.0f} s")
+    if "time" in given.parts:
+        print(f"\nseed {seed}, seconds of 20 compositions: {bench.time()}")
+    for spread in ("half", "budgets") if "rank" in given.parts else ():
+        print(f"\nseed {seed}, predicted and measured, 30 compositions ({spread}): {bench.rank(spread)}")
+
+
+def ways(given: argparse.Namespace, seed: int) -> None:
+    """Parts that go the whole way."""
+    shared, own = given.shared, given.output / f"seed-{seed}"
+    if "speed" in given.parts:
+        bench = SpeedBench(shared, own / "speed", seed, given.search, given.speeds or [1.5, 2.0, 3.0])
+        show_speed(bench, given.steps or 0)
+    if "family" in given.parts:
+        speeds = given.speeds or [1.5, 1.75, 2.0, 2.5, 3.0]
+        show_family(Family(shared, own / "family", seed, speeds, given.steps or 120))
+    if "translate" in given.parts:
+        folder, speeds = own / "translate", given.speeds or [1.5, 2.0]
+        show_translation(Translation(shared, folder, seed, speeds, given.steps or 900))
 
 
 if __name__ == "__main__":
