@@ -16,8 +16,9 @@ from .progress import Progress
 from .recipe import Recipe
 from .run_folder import Kind, RunFolder, located, stored_name
 from .scheme.configurations import read_configurations
-from .scheme.graph import Scheme, load_scheme
+from .scheme.graph import Scheme
 from .scheme.layout import Layout, Projection
+from .scheme.stored import load_scheme
 from .tasks import open_task
 from .tasks.task import Examples, Split, Task
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from composer.models.folder import BaseModel
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import read_configurations, resolve
 from composer.scheme.generate import generate
-from composer.scheme.graph import build_scheme
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "schemes").rglob("*.json"))

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..scheme.graph import Scheme, load_scheme
+from ..scheme.graph import Scheme
+from ..scheme.stored import load_scheme
 from ..steps.configure import generate_config, generate_scheme
 from ..steps.run import RATE_FIELDS
 from ..workspace import Workspace

@@ -18,8 +18,9 @@ from typing import Any
 
 from ..errors import LibraryError, SchemeError
 from ..files.jsonfile import canonical
-from ..scheme.graph import Node, load_scheme
+from ..scheme.graph import Node
 from ..scheme.layout import LEVELS
+from ..scheme.stored import load_scheme
 from .store import MASK, Header, Library
 
 SCORES = "scores"

@@ -10,15 +10,15 @@ Goto 1974).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import SchemeError
-from ..files.jsonfile import canonical, digest_of, read_json, write_json
-from .configurations import Assignment, Rates, Spec
+from ..files.jsonfile import digest_of, write_json
+from .configurations import Rates
 from .layout import LEVELS, Block, Layout, Level, Target
 from .shapes import Shape, shape_of
 
@@ -244,101 +244,3 @@ class Scheme:
                 for n in self.nodes.values()
             ],
         }
-
-
-def build_scheme(
-    configurations: Sequence[Assignment],
-    layout: Layout,
-    *,
-    model: str,
-    fingerprint: str,
-    block_levels: Iterable[Level] = ("module", "sublayer"),
-) -> Scheme:
-    """Build the graph of these configurations: O(configurations x blocks).
-
-    A block without a pruned target below it is the base model's own weights and gets no node.
-
-    Raises:
-        SchemeError: levels of which the model has no block.
-    """
-    levels = tuple(level for level in LEVELS if level in set(block_levels))
-    held = dict.fromkeys(block.level for block in layout.blocks)
-    if levels and not any(level in held for level in levels):
-        raise SchemeError(
-            f"--block-levels: got {', '.join(levels)}; allowed for this {layout.family} model: {', '.join(held)}"
-        )
-    inner = tuple(level for level in LEVELS if level in levels and level != "module")
-    nodes: dict[str, Node] = {}
-    roots = []
-    for assigned in configurations:
-        top = _level_nodes(assigned, layout, inner, nodes)
-        roots.append(_add(nodes, ROOT, "", assigned, [node.hash for node in top]).hash)
-    return Scheme(model, fingerprint, levels, nodes, tuple(roots))
-
-
-def load_scheme(path: Path) -> Scheme:
-    """Read ``conf_prune.json`` and hold it to its digest.
-
-    Raises:
-        SchemeError: unreadable, of another format, or edited by hand; the line says what to regenerate.
-    """
-    again = "run `compose generate-scheme` again"
-    raw = read_json(path, SchemeError)
-    try:
-        if "format" not in raw and "configurations" in raw:
-            raise SchemeError(
-                f"{path}: holds configurations; `compose generate-scheme -c {path}` makes a scheme of them"
-            )
-        if raw["format"] != FORMAT:
-            raise SchemeError(f"{path}: format is {raw['format']!r}; this version reads {FORMAT}; {again}")
-        if not _holds({key: value for key, value in raw.items() if key != "digest"}, raw["digest"]):
-            raise SchemeError(
-                f"{path}: its digest does not hold: the file was edited or damaged; it is generated, so {again}"
-            )
-        nodes = [
-            Node(n["hash"], n["level"], n["path"], dict(n["rates"]), tuple(n["children"]), dict(n.get("choices", {})))
-            for n in raw["nodes"]
-        ]
-        return Scheme(
-            raw["model"],
-            raw["fingerprint"],
-            tuple(raw["block_levels"]),
-            {node.hash: node for node in nodes},
-            tuple(raw["configurations"]),
-        )
-    except (KeyError, TypeError, AttributeError) as bad:
-        raise SchemeError(f"{path}: not a scheme ({bad.args[0]!r} is missing or wrong); {again}") from None
-
-
-def _holds(content: dict[str, Any], digest: Any) -> bool:
-    """Whether all that a file says, known to this version or not, has the digest that it states."""
-    try:
-        return digest_of(content) == digest
-    except ValueError:  # NaN, which no scheme holds
-        return False
-
-
-def _level_nodes(assigned: Assignment, layout: Layout, inner: Sequence[Level], nodes: dict[str, Node]) -> list[Node]:
-    """Add one configuration's leaves and inner nodes; return the topmost ones, in execution order."""
-    position = {path: i for i, path in enumerate(layout.paths)}
-    top = [_add(nodes, "module", t, {t: assigned[t]}, []) for t in layout.paths if t in assigned]
-    for level in inner:
-        above: list[Node] = []
-        for block in layout.at(level):
-            inside = set(block.targets)
-            children = [n for n in top if next(iter(n.rates)) in inside]
-            if children:
-                variant = {t: assigned[t] for n in children for t in n.rates}
-                above.append(_add(nodes, level, block.path, variant, [n.hash for n in children]))
-        covered = {t for n in above for t in n.rates}
-        loose = [n for n in top if not covered & set(n.rates)]
-        top = sorted(above + loose, key=lambda n: position[next(iter(n.rates))])
-    return top
-
-
-def _add(nodes: dict[str, Node], level: NodeLevel, path: str, assigned: Assignment, children: list[str]) -> Node:
-    rates = {t: said.rate if isinstance(said, Spec) else said for t, said in assigned.items()}
-    choices = {t: said.choice for t, said in assigned.items() if isinstance(said, Spec) and said.choice}
-    content = [level, path, rates, children]
-    name = digest_of(canonical([*content, choices] if choices else content))[:32]
-    return nodes.setdefault(name, Node(name, level, path, rates, tuple(children), choices))

@@ -9,9 +9,10 @@ from typing import Any
 from ..errors import ConfigError, OutputError
 from ..files.jsonfile import read_json
 from ..pruning.global_rates import allocate, complete, default_granularity, is_global, wants_allocation
+from ..scheme.building import build_scheme
 from ..scheme.configurations import Configurations, Spec, read_configurations, resolve, write_configurations
 from ..scheme.generate import generate
-from ..scheme.graph import Scheme, build_scheme
+from ..scheme.graph import Scheme
 from ..scheme.layout import Layout
 from ..workspace import Given, Workspace
 from .outcome import Outcome

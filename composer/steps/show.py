@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..models.folder import BaseModel
-from ..scheme.graph import Scheme, load_scheme
+from ..scheme.graph import Scheme
+from ..scheme.stored import load_scheme
 from ..workspace import Given, Workspace
 from .outcome import Outcome
 

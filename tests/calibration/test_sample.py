@@ -22,8 +22,8 @@ from composer.progress import Progress
 from composer.pruning.criteria.l1 import L1
 from composer.pruning.variants import prune
 from composer.recipe import Recipe
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
-from composer.scheme.graph import build_scheme
 from composer.scheme.layout import Layout
 from composer.tasks import DataOptions, Examples, Task, open_task
 from composer.workspace import Workspace

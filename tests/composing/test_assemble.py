@@ -18,8 +18,9 @@ from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.pruning.criteria.l1 import L1
 from composer.pruning.variants import prune
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
-from composer.scheme.graph import Node, Scheme, build_scheme
+from composer.scheme.graph import Node, Scheme
 from composer.tensors import masks
 from tests.reference import modules, pruning
 

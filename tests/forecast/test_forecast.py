@@ -24,7 +24,7 @@ from composer.forecast.workload import Blocks, Setting
 from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.recipe import Recipe
-from composer.scheme.graph import load_scheme
+from composer.scheme.stored import load_scheme
 from composer.steps.outcome import Outcome
 from composer.training.work import Work
 from tests.reference.work_clock import WorkClock

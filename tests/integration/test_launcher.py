@@ -23,7 +23,8 @@ import composer
 from composer.composing.assemble import compose
 from composer.library.store import Library
 from composer.models.folder import BaseModel
-from composer.scheme.graph import SHARED, Scheme, load_scheme
+from composer.scheme.graph import SHARED, Scheme
+from composer.scheme.stored import load_scheme
 from composer.training.joint import drawn
 
 WORKER = '''

@@ -19,7 +19,7 @@ from composer.errors import LibraryError, WorkerError
 from composer.library.store import Library
 from composer.parallel.ray import Cluster
 from composer.recipe import Recipe
-from composer.scheme.graph import load_scheme
+from composer.scheme.stored import load_scheme
 from tests.reference import shares
 from tests.reference.events import HANGING, Trap, until
 

@@ -16,7 +16,8 @@ from composer.files.atomic import replacing
 from composer.library import maintenance
 from composer.library.catalogue import Catalogue
 from composer.library.store import Library
-from composer.scheme.graph import Scheme, build_scheme
+from composer.scheme.building import build_scheme
+from composer.scheme.graph import Scheme
 from composer.scheme.layout import Block, Layout, Projection, Target
 
 HEADS, WIDTH = 4, 8

@@ -21,8 +21,9 @@ from composer.pruning.criteria.l1 import L1
 from composer.pruning.criteria.obs import DAMPING, Obs
 from composer.pruning.variants import prune
 from composer.recipe import Recipe
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, match_targets, resolve
-from composer.scheme.graph import Scheme, build_scheme
+from composer.scheme.graph import Scheme
 from composer.steps.show import show_model
 from composer.tasks.task import Batch, Examples, Feature
 from composer.tensors.mask_holder import MaskHolder

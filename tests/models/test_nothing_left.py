@@ -18,8 +18,9 @@ from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.pruning.criteria import CRITERIA
 from composer.pruning.variants import prune
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
-from composer.scheme.graph import Scheme, build_scheme
+from composer.scheme.graph import Scheme
 from composer.training.blocks import TRAINERS
 from composer.training.blocks.trainer import BlockSettings
 from composer.training.blocks.tuner import BlockTuner

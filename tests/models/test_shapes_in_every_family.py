@@ -16,8 +16,8 @@ from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.pruning.criteria.wanda import Wanda
 from composer.pruning.variants import prune
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
-from composer.scheme.graph import build_scheme
 
 from .test_every_family import TABLES, answers, make_task
 

@@ -22,8 +22,8 @@ from composer.pruning.criteria import CRITERIA
 from composer.pruning.criteria.l1 import L1
 from composer.pruning.cut import Cut
 from composer.pruning.variants import prune
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Assignment, Configurations, resolve
-from composer.scheme.graph import build_scheme
 from composer.scheme.layout import Layout
 from composer.scheme.shapes import Shape
 from tests.models.test_every_family import make_task

@@ -23,8 +23,8 @@ from composer.pruning.criteria.sparsegpt import SparseGPT
 from composer.pruning.criteria.wanda import Wanda
 from composer.pruning.sequential import prune_in_order
 from composer.pruning.variants import prune
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
-from composer.scheme.graph import build_scheme
 from composer.scheme.layout import Layout
 from composer.scheme.shapes import parse_shape
 from composer.tasks.task import Examples

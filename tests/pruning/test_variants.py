@@ -18,8 +18,9 @@ from composer.pruning.addresses import pruned_lineage, variant_addresses
 from composer.pruning.criteria.criterion import Stats
 from composer.pruning.criteria.l1 import L1
 from composer.pruning.variants import prune
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
-from composer.scheme.graph import Scheme, build_scheme
+from composer.scheme.graph import Scheme
 from composer.scheme.layout import Target
 from composer.scheme.shapes import Shape
 from tests.reference import modules

@@ -12,9 +12,10 @@ from matplotlib.patches import Rectangle
 from composer.errors import InputError
 from composer.models.layouts import layout_of
 from composer.report import graph
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
 from composer.scheme.generate import generate
-from composer.scheme.graph import Scheme, build_scheme
+from composer.scheme.graph import Scheme
 from composer.scheme.layout import LEVELS, Level
 
 T5 = {

@@ -15,9 +15,9 @@ from composer.report.kit.components import Cell, Column, Section, Table, pair, w
 from composer.report.page import write_report
 from composer.report.records import Comparison
 from composer.report.tables import result_table
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
 from composer.scheme.generate import generate
-from composer.scheme.graph import build_scheme
 from tests.reference.pages import Page
 
 HEADER = "step,epoch,train_loss,valid_loss,train_seconds,valid_seconds\n"

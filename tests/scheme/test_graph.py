@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from composer.errors import SchemeError
 from composer.models.layouts import layout_of
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations as Given
 from composer.scheme.configurations import Rates, Spec, resolve
-from composer.scheme.graph import Scheme, build_scheme, load_scheme
+from composer.scheme.graph import Scheme
 from composer.scheme.layout import LEVELS, Level
+from composer.scheme.stored import load_scheme
 from tests.reference import schemes as reference
 
 T5 = {

@@ -19,8 +19,9 @@ from composer.errors import WorkerError
 from composer.library.store import Library
 from composer.progress import Bar, Progress
 from composer.recipe import Recipe
-from composer.scheme.graph import Node, load_scheme
+from composer.scheme.graph import Node
 from composer.scheme.layout import Block, Layout, Projection, Target
+from composer.scheme.stored import load_scheme
 from composer.steps import spread_blocks as spread
 from composer.training.blocks.tuner import BlockTuner
 from composer.training.blocks.waves import Missing, split

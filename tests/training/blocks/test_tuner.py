@@ -19,8 +19,9 @@ from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.pruning.criteria.l1 import L1
 from composer.pruning.variants import prune
+from composer.scheme.building import build_scheme
 from composer.scheme.configurations import Configurations, resolve
-from composer.scheme.graph import Node, Scheme, build_scheme
+from composer.scheme.graph import Node, Scheme
 from composer.scheme.layout import LEVELS, Level
 from composer.tasks import DataOptions, Examples, Task, open_task
 from composer.tensors import masks
