@@ -16,7 +16,7 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,7 @@ from mask_search import MaskSearch
 from scipy.stats import spearmanr
 
 from composer.choosing.choice import CRITERION, Choice, Measured, Menu
+from composer.choosing.corrected import corrected, measured_at
 from composer.choosing.search import search
 from composer.choosing.widths import widths
 from composer.choosing.wishes import Wish
@@ -124,19 +125,43 @@ class Bench:
 
     def programmed(self, wish: Wish) -> dict[str, Choice]:
         """What the command measures for a wish and takes the best of, by name."""
-        by_fisher = self.menu.valued(self.fisher)
-        return {
-            "the same part everywhere": self.menu.uniform(wish),
-            "brain-surgeon costs": self.menu.choose(wish),
-            "Fisher costs": self.menu.choice(self.menu.indices(by_fisher.choose(wish))),
-        }
+        made = {"the same part everywhere": self.menu.uniform(wish)}
+        for name, rises in self.costs.items():
+            found = self.menu.valued(rises).choose(wish)
+            made[name] = self.menu.choice(self.menu.indices(found))
+        return made
+
+    @cached_property
+    def costs(self) -> dict[str, Mapping[str, Sequence[float]]]:
+        """Rises of the loss by width, of all kinds."""
+        rises = self.menu.measured.rises
+        right = {u.path: self._corrected(m, rises[u.path]) for m, u in enumerate(self.units)}
+        return {"brain-surgeon costs": rises, "Fisher costs": self.fisher, "corrected costs": right}
+
+    def _corrected(self, m: int, rises: Sequence[float]) -> list[float]:
+        """The rises of one part, by what some of its widths were measured to cost by themselves."""
+        found = {}
+        for k in measured_at(len(rises)):
+            chosen = [0] * len(self.units)
+            chosen[m] = k
+            found[k] = self.far(chosen)
+        return corrected(rises, found)
+
+    def far(self, chosen: Sequence[int]) -> float:
+        """How far answers are from the base model's."""
+
+        def make() -> Row:
+            specs = self.menu.specs(self.menu.choice(chosen))
+            return {"divergence": self.candidates.divergence(specs, FAR)}
+
+        return float(self.row(("far", list(chosen)), make)["divergence"])
 
     def masks(self, part: float) -> dict[str, Row]:
-        """Every side at this part of the multiplications; single steps of Kwon et al. on the first seed alone."""
+        """Every side at this part of the multiplications."""
         wish = Wish({"keep_macs": part})
         rows = {"dense": self.row(("dense",), self.score)}
         for i, name in enumerate(("Kwon: search", "+ rearrangement", "+ mask tuning")):
-            if i == 2 or self.seed == self.given.seeds[0]:
+            if (i == 2 and self.given.kwon != "none") or self.given.kwon == "steps":
                 rows[name] = self.row(("kwon", part, i), lambda i=i: self._kwon(part, i))  # type: ignore[misc]
         choices = self.programmed(wish)
         for name, choice in choices.items():
@@ -212,21 +237,17 @@ class Bench:
                 as wishes ask for, divided over the parts at random.
         """
         some = self._half_or_more() if spread == "half" else self._over_budgets()
-        by_fisher = self.menu.valued(self.fisher)
-        rises, fisher, losses, far = [], [], [], []
-        for chosen in some:
-            choice = self.menu.choice(chosen)
-            rises.append(choice.rise)
-            fisher.append(by_fisher.choice(chosen).rise)
-            losses.append(self.row(("rank", chosen), lambda c=choice: self.ours(c))["loss"])  # type: ignore[misc]
-            far.append(self.row(("far", chosen), lambda c=choice: self._far(c))["divergence"])  # type: ignore[misc]
-        pairs = {"brain-surgeon costs": rises, "Fisher costs": fisher}
-        return {
-            "range of losses": [min(losses), max(losses)],
-            **{f"{name}, loss": float(spearmanr(own, losses).statistic) for name, own in pairs.items()},
-            **{f"{name}, divergence": float(spearmanr(own, far).statistic) for name, own in pairs.items()},
-            "divergence, loss": float(spearmanr(far, losses).statistic),
-        }
+        choices = [self.menu.choice(chosen) for chosen in some]
+        far = [self.far(chosen) for chosen in some]
+        losses = [
+            self.row(("rank", chosen), lambda c=choice: self.ours(c))["loss"]  # type: ignore[misc]
+            for chosen, choice in zip(some, choices, strict=True)
+        ]
+        made: Row = {"range of losses": [min(losses), max(losses)], "divergence, loss": _ranks(far, losses)}
+        for name, rises in self.costs.items():
+            predicted = [self.menu.valued(rises).choice(chosen).rise for chosen in some]
+            made |= {f"{name}, loss": _ranks(predicted, losses), f"{name}, divergence": _ranks(predicted, far)}
+        return made
 
     def _half_or_more(self) -> list[list[int]]:
         draw = random.Random(self.seed)
@@ -251,13 +272,14 @@ class Bench:
             low, high = (middle, high) if fits else (low, middle)
         return at(low)
 
-    def _far(self, choice: Choice) -> Row:
-        return {"divergence": self.candidates.divergence(self.menu.specs(choice), FAR)}
-
 
 def nearest(counts: Sequence[int], wanted: float) -> int:
     """The index of the count that is nearest."""
     return min(range(len(counts)), key=lambda k: abs(counts[k] - wanted))
+
+
+def _ranks(some: Sequence[float], others: Sequence[float]) -> float:
+    return round(float(spearmanr(some, others).statistic), 3)
 
 
 PARTS = ["masks", "time", "rank", "speed", "family", "translate"]
@@ -269,6 +291,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--keep", nargs="+", type=float, default=[0.7, 0.6, 0.5, 0.4, 0.3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--kwon", choices=["steps", "whole", "none"], default="steps", help="theirs: each step, all")
     parser.add_argument("--search", type=int, default=0)
     parser.add_argument("--steps", type=int, help="of joint tuning [speed: none; family: 120; translate: 900]")
     parser.add_argument("--speeds", nargs="+", type=float, help="[speed: 1.5 2 3; family: five; translate: 1.5 2]")
