@@ -295,6 +295,7 @@ def main() -> int:
     parser.add_argument("--search", type=int, default=0)
     parser.add_argument("--steps", type=int, help="of joint tuning [speed: none; family: 120; translate: 900]")
     parser.add_argument("--speeds", nargs="+", type=float, help="[speed: 1.5 2 3; family: five; translate: 1.5 2]")
+    parser.add_argument("--alone", nargs="+", type=int, help="family: wishes that are made by themselves too [all]")
     parser.add_argument("--calibration-size", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--length", type=int, default=128)
@@ -332,7 +333,8 @@ def ways(given: argparse.Namespace, seed: int) -> None:
         show_speed(bench, given.steps or 0)
     if "family" in given.parts:
         speeds = given.speeds or [1.5, 1.75, 2.0, 2.5, 3.0]
-        show_family(Family(shared, own / "family", seed, speeds, given.steps or 120))
+        family = Family(shared, own / "family", seed, speeds, given.steps or 120)
+        show_family(family, range(len(speeds)) if given.alone is None else given.alone)
     if "translate" in given.parts:
         folder, speeds = own / "translate", given.speeds or [1.5, 2.0]
         show_translation(Translation(shared, folder, seed, speeds, given.steps or 900))

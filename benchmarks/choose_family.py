@@ -9,7 +9,7 @@ Seconds are the processor's. Rows are kept; a step that was killed goes on, and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,21 +95,22 @@ class Family:
         return self.journal.row((name, step), row)
 
 
-def show_family(family: Family) -> None:
-    """Print both sides."""
+def show_family(family: Family, which: Sequence[int]) -> None:
+    """Print both sides; by themselves only these wishes are made."""
     ours = family.together()
     print(f"\nfive wishes together, {family.steps} joint steps: processor seconds {ours['seconds']}")
     for row in ours["models"]:
         faster = ", ".join(f"{one['value']:.2f}x" for one in row["faster"])
         print(f"  {row['configuration']} {row['loss']:.4f} {row['metrics']} {faster}")
     print(f"each alone, {family.steps} steps each")
-    total = 0.0
-    for i, wish in enumerate(family.wishes):
+    spent = []
+    for i in which:
         own = family.alone(i)
-        total += sum(own["seconds"].values())
-        print(f"  {wish:g}x {own['loss']:.4f} {own['metrics']} {own['faster']:.2f}x {own['seconds']}")
-    took = sum(ours["seconds"].values())
-    print(f"{total:.0f} s against {took:.0f} s: {total / took:.2f} times")
+        spent.append(sum(own["seconds"].values()))
+        print(f"  {family.wishes[i]:g}x {own['loss']:.4f} {own['metrics']} {own['faster']:.2f}x {own['seconds']}")
+    total, took = sum(spent) / len(spent) * len(family.wishes), sum(ours["seconds"].values())
+    counted = "" if len(spent) == len(family.wishes) else f" (the mean of {len(spent)}, times {len(family.wishes)})"
+    print(f"{total:.0f} s{counted} against {took:.0f} s: {total / took:.2f} times")
 
 
 class Translation:
