@@ -166,6 +166,13 @@ class CurvesFile(Header):
     speed_note: str
 
 
+class TwoOfFour(TypedDict):
+    """Matrices with a 2:4 pattern against the same ones dense (:class:`composer.timing.records.LayerRow`), on a GPU."""
+
+    rows: list[dict[str, Any]]
+    note: str
+
+
 class RuntimeFile(Header):
     """``runtime.json``: ratios of pairs that were measured in turn; ``clock`` names their seconds."""
 
@@ -174,6 +181,7 @@ class RuntimeFile(Header):
     threads: int
     new_tokens: int
     note: str
+    two_of_four: TwoOfFour
 
 
 class CalibrationCell(TypedDict):

@@ -11,7 +11,7 @@ from composer.errors import RecipeError
 from composer.models.no_targets import said
 
 from . import tables
-from .format import number, percent
+from .format import NONE, number, percent
 from .options import COMMON, DATA, Common, Data, Device, Force, Memory, Places, Seed, Whole, Words
 from .session import session
 from .study import curves_of_suites, study
@@ -146,15 +146,25 @@ def _curves(told: Any) -> tables.Sheet:
 
 
 def _runtime(told: Any) -> tables.Sheet:
-    columns = ["removed", "dense\nms", "ms", "times\nas fast", "by MACs", "MB"]
-    sheet = tables.Sheet("Runtime", ["heads and neurons", "part"], columns, told["note"])
+    columns = ["removed", "dense\nms", "ms", "times\nas fast", "95 %\ninterval", "by MACs", "MB"]
+    pattern = told["two_of_four"]
+    sheet = tables.Sheet("Runtime", ["what goes", "part"], columns, f"{told['note']} {pattern['note']}".strip())
     for row in told["rows"]:
-        faster = f"{row['faster']['value']:.2f}{'?' * row['faster']['noisy']}"
+        faster = _faster(row["faster"])
         times = number(row["milliseconds_dense"], 1), number(row["milliseconds"], 1)
         sizes = number(row["macs"], 2), number(row["bytes"] / 1e6, 1)
         name = f"{row['form']}, {percent(row['rate'])}"
-        sheet.add_row(name, row["part"], percent(row["removed_share"]), *times, faster, *sizes)
+        sheet.add_row(name, row["part"], percent(row["removed_share"]), *times, *faster, *sizes)
+    for row in pattern["rows"]:
+        both = (f"{1e3 * row[key]['median']:.3g}" for key in ("dense", "own"))
+        name = f"2:4, {row['path']}" + (f" and {row['count'] - 1} like it" if row["count"] > 1 else "")
+        sheet.add_row(name, "matrix", percent(row["sparsity"]), *both, *_faster(row["faster"]), NONE, NONE)
     return sheet
+
+
+def _faster(ratio: Any) -> tuple[str, str]:
+    """A ratio, with a question mark where it is too noisy to say, and its interval."""
+    return f"{ratio['value']:.2f}{'?' * ratio['noisy']}", f"{ratio['low']:.2f} to {ratio['high']:.2f}"
 
 
 def _calibration(told: Any) -> tables.Sheet:

@@ -19,6 +19,7 @@ from .tables import Sheet, Shown
 if TYPE_CHECKING:
     from composer.evaluation.suites.suite import SuiteOptions
 
+ERRORS = "± standard error; where that is 0, the 95 % interval in brackets"
 _SUITES = Group("Suites of benchmarks", sort_key=4)
 
 
@@ -101,7 +102,7 @@ def evaluated_suites(outcome: Outcome) -> Shown:
     """What `evaluate --suite` measured: a column for each model; then what differs from the first."""
     told = outcome.summary
     models = [model["label"] for model in told["models"]]
-    sheet = Sheet("Suites", ["task", "metric"], [*models, "chance", "examples"], "± standard error")
+    sheet = Sheet("Suites", ["task", "metric"], [*models, "chance", "examples"], ERRORS)
     suite = None
     for row in told["rows"]:
         if suite not in (None, row["suite"]):
@@ -115,7 +116,7 @@ def evaluated_suites(outcome: Outcome) -> Shown:
                 row["heading"] if not i else "", metric_of(name).label, *cells, chance, f"{row['examples']:,}"
             )
     for average in told["averages"]:
-        cells = [_average(average) if average["model"] == model else NONE for model in models]
+        cells = [_average(own) if (own := average["cells"].get(model)) else NONE for model in models]
         sheet.add_row(average["heading"], f"average of {average['groups']} of {average['of']}", *cells, NONE, NONE)
     yield sheet
     yield from _pairs(told["rows"], models)
@@ -135,8 +136,12 @@ def _figure(name: str, value: float | None) -> str:
 def _cell(measures: list[dict[str, Any]] | None, i: int) -> str:
     if measures is None or i >= len(measures):
         return NONE
-    name, value, error = (measures[i][key] for key in ("name", "value", "error"))
-    return f"{_figure(name, value)} ± {_figure(name, error)}" if error is not None else _figure(name, value)
+    name, value, error, low, high = (measures[i][key] for key in ("name", "value", "error", "low", "high"))
+    if error is None:
+        return _figure(name, value)
+    if not error and low != high:  # all right, or all wrong: the standard error knows nothing of what was not asked
+        return f"{_figure(name, value)} ({_figure(name, low)} to {_figure(name, high)})"
+    return f"{_figure(name, value)} ± {_figure(name, error)}"
 
 
 def _average(average: Mapping[str, Any]) -> str:
@@ -169,10 +174,13 @@ def _shown(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str | Sheet]:
     for task in tasks:
         share = percent(task["differ"] / task["of"] if task["of"] else 0.0)
         title = f"{task['heading']}: {plural(task['differ'], 'example')} answered otherwise ({share})"
+        if not task["examples"]:
+            yield title
+            continue
         sheet = Sheet(title, ["example", "right", *task["models"]], [])
         for row in task["examples"]:
             answers = [_mark(answer, right) for answer, right in zip(row["answers"], row["right"], strict=True)]
-            sheet.add_row(f"{row['id']}: {_short(row['prompt'])}", _short(row["gold"]), *answers)
+            sheet.add_row(f"{row['id']}: {_short(row['problem'])}", _short(row["gold"]), *answers)
         yield sheet
 
 

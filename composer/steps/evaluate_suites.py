@@ -182,7 +182,7 @@ def _of_task(jobs: Sequence[Job], labels: Mapping[str, str]) -> dict[str, Any]:
     examples = [
         {
             "id": some[0]["id"],
-            "prompt": some[0]["prompt"],
+            "problem": task.problem(some[0]),
             "gold": task.gold(some[0]),
             "answers": [task.shown(one) for one in some],
             "right": [one.get("right") for one in some],

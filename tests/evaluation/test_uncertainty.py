@@ -73,8 +73,13 @@ def test_two_models_on_the_same_examples_are_compared_in_pairs() -> None:
     assert got.low is not None
     assert got.high is not None
     assert 0 < got.low < 0.12 < got.high
+    # Half a problem more of each kind: 13 of 102, and the variance of a difference of two shares of the same problems.
+    middle, half = 12 / 102, 1.959964 * math.sqrt(0.5 + 12.5 - 12**2 / 102) / 102
+    assert (got.low, got.high) == pytest.approx((middle - half, middle + half))
     same = difference(RIGHT, first, first)
-    assert (same.value, same.p, same.low, same.high) == (0.0, 1.0, 0.0, 0.0)
+    assert (same.value, same.p) == (0.0, 1.0)
+    assert same.high == pytest.approx(1.959964 / 102), "none of 100 told them apart: of others some still could"
+    assert same.low == pytest.approx(-same.high)
 
 
 def test_a_paired_bootstrap_sees_what_single_intervals_hide() -> None:

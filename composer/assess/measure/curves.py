@@ -124,6 +124,22 @@ def assigned_to(subject: AssessedModel, point: Point) -> Assignment:
     return resolve(Configurations(configurations=[whole]), layout, where="--granularities")[0]
 
 
+def assigned_singly(subject: AssessedModel, criterion: str, granularity: str, rate: float) -> Assignment:
+    """The configuration in which all targets lose single weights, attention too, as the published studies prune; those
+    that the pattern does not fit lose them in none.
+    """
+    layout, shape = subject.layout, parse_shape(granularity)
+    whole: dict[str, float | Spec] = {
+        path: Spec(
+            rate=rate,
+            criterion=criterion,
+            granularity="unstructured" if shape.problem(layout, path, rate) else granularity,
+        )
+        for path in subject.paths
+    }
+    return resolve(Configurations(configurations=[whole]), layout, where="--granularities")[0]
+
+
 def speed_note(pairs: Sequence[tuple[float, float]], examples: int) -> str:
     """What the seconds say about masks and speed, in a sentence or two.
 

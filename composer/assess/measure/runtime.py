@@ -1,12 +1,14 @@
 """Runtime against rate: whole heads and neurons removed everywhere, as masks and with what is removed gone.
 
-Which units go has no say in what a model takes to run, so they go by magnitude, and nothing is trained or refitted.
+Which units go has no say in what a model takes to run, so they go by magnitude, and nothing is trained or refitted. On
+a GPU the matrices with a 2:4 pattern are timed, too, in its sparse kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,13 +25,19 @@ from ...scheme.structure import Structure
 from ...tasks.task import input_lengths
 from ...timing.by_rate import RatePoint, runtime_note, time_at
 from ...timing.measure import Clock, Shapes, clock_of, threads
-from ..contents import RuntimeFile
+from ..contents import RuntimeFile, TwoOfFour
 from .assessed_model import AssessedModel
+from .curves import assigned_singly
 
 BATCH_SIZE = 8
 NEW_TOKENS = 8
 ROUNDS = 9
 CRITERION = "l1"
+PATTERN = "2:4"
+NO_GPU = (
+    "A 2:4 pattern was not timed: its kernel is a GPU's, and there is none here (--device). A processor multiplies its "
+    "zeros like any other number."
+)
 COLUMNS = (
     *("rate", "removed_share", "form", "part", "batch_size", "length"),
     *("milliseconds", "milliseconds_dense", "faster", "low", "high", "noisy", "macs", "parameters", "bytes"),
@@ -54,6 +62,7 @@ def assess_runtime(subject: AssessedModel) -> RuntimeFile:
             made = journal.row(("rate", rate), partial(_timed, subject, rate, assigned, shapes, clock))
             rows += made["rows"]
             bar.advance(f"{rate:g}")
+    pattern = _two_of_four(subject, BATCH_SIZE * shapes.lengths[0], clock)
     content: RuntimeFile = {
         **subject.header("runtime", batch_size=BATCH_SIZE, length=shapes.lengths[0], rounds=ROUNDS),
         "rows": rows,
@@ -61,6 +70,7 @@ def assess_runtime(subject: AssessedModel) -> RuntimeFile:
         "threads": 1,
         "new_tokens": NEW_TOKENS,
         "note": note or runtime_note(rows),
+        "two_of_four": pattern,
     }
     write_json(subject.folder / "runtime.json", content)
     write_csv(subject.folder / "runtime.csv", [{**row, **_flat(row)} for row in rows], COLUMNS)
@@ -106,6 +116,23 @@ def _timed(subject: AssessedModel, rate: float, assigned: Assignment, shapes: Sh
         compared(answers(models[1].load()), answers(models[2].load()))
         share = gone / subject.layout.parameters(subject.paths)
         return {"rows": time_at(rate, share, models, shapes, clock, torch.device(subject.space.device))}
+
+
+def _two_of_four(subject: AssessedModel, tokens: int, clock: Clock) -> TwoOfFour:
+    """Each kind of matrix, dense and with a 2:4 pattern, on so many tokens at once; nothing where there is no GPU."""
+    import torch
+
+    device = torch.device(subject.space.device)
+    if device.type != "cuda":
+        return {"rows": [], "note": NO_GPU}
+    from ...tensors.parameters import replaced
+    from ...timing.layers import time_layers
+
+    assigned = assigned_singly(subject, CRITERION, PATTERN, 0.5)
+    weights, _ = subject.pruner.prune(assigned, CRITERION, repair=False)
+    with replaced(subject.parameters, weights):
+        rows, note = time_layers([subject.model], tokens, ROUNDS, device, clock)
+    return {"rows": [asdict(row) for row in rows if row.kind == PATTERN], "note": note}
 
 
 def _save_with(subject: AssessedModel, weights: Any, folder: Path) -> None:

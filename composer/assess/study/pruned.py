@@ -16,11 +16,11 @@ from ...files.jsonfile import digest_of
 from ...files.records import is_current, record, write_record
 from ...files.safetensors import write_tensors
 from ...pruning.criteria import CRITERIA
-from ...scheme.configurations import Assignment, Configurations, Spec, resolve
+from ...scheme.configurations import Assignment
 from ...scheme.shapes import parse_shape
 from ..masks.contents import Counts
 from ..measure.assessed_model import AssessedModel
-from ..measure.curves import Point, assigned_to
+from ..measure.curves import Point, assigned_singly, assigned_to
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,22 +67,13 @@ def ways(subject: AssessedModel) -> list[Way]:
 
 
 def assigned(subject: AssessedModel, way: Way) -> Assignment:
-    """The configuration of a way: of single weights all targets, attention too, as the published studies prune; of
-    other granularities as curves have it, heads of attention.
+    """The configuration of a way: of single weights all targets; of other granularities as curves have it, heads of
+    attention.
     """
     shape = parse_shape(way.granularity)
     if not shape.single:
         return assigned_to(subject, Point(way.criterion, way.granularity, way.rate, repaired=subject.settings.repair))
-    layout = subject.layout
-    whole: dict[str, float | Spec] = {
-        path: Spec(
-            rate=way.rate,
-            criterion=way.criterion,
-            granularity="unstructured" if shape.problem(layout, path, way.rate) else way.granularity,
-        )
-        for path in subject.paths
-    }
-    return resolve(Configurations(configurations=[whole]), layout, where="--granularities")[0]
+    return assigned_singly(subject, way.criterion, way.granularity, way.rate)
 
 
 class StudiedModel(Subject):

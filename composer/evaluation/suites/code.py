@@ -162,6 +162,10 @@ class Mbpp(CodeTask):
         answer = "" if code is None else f"{code}\n[DONE]\n\n"
         return f"{asked}\n\n{tests}\n[BEGIN]\n{answer}".replace("\r\n", "\n")
 
+    def problem(self, sample: Sample) -> str:
+        """Without the examples and the words around it."""
+        return str(sample["prompt"]).rpartition("[DONE]")[2].partition("your task: ")[2].removesuffix("\n[BEGIN]\n")
+
     def program(self, row: Row, text: str) -> str:
         return "\n".join([text, row["setup"], *row["tests"], ""])
 

@@ -6,8 +6,9 @@ class around the model in memory, so shrunk models work as any other.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from ...errors import DataError, RecipeError
 from ...progress import Progress
 from ...tasks.data.formats import few
 from ..uncertainty import mean_of
+from .common_sense_rows import SHAPES, Shape
 from .lm_eval_files import write_lm_eval_files
 from .places import Place, rows_of
 from .suite import Problems, Row, Sample, Session, Subject, Suite, SuiteOptions, SuiteTask
@@ -38,16 +40,14 @@ class _Judging(Session):
 
 
 class CommonSenseTask(SuiteTask):
-    """Problems with several answers, of which one is right; ``make`` reads one row."""
+    """Problems with several answers, of which one is right; the first of ``shapes`` whose columns are there counts."""
 
     suite = "common-sense"
     heads = ("language_model", "translation")
     measures = (mean_of("accuracy", "right"), mean_of("acc_norm", "right_by_length"))
 
-    def __init__(
-        self, name: str, heading: str, place: Place, columns: tuple[str, ...], make: Callable[[Row], dict[str, Any]]
-    ) -> None:
-        self.name, self.heading, self.place, self.columns, self.make = name, heading, place, columns, make
+    def __init__(self, name: str, heading: str, place: Place, shapes: tuple[Shape, ...]) -> None:
+        self.name, self.heading, self.place, self.shapes = name, heading, place, shapes
 
     def load(self, options: SuiteOptions) -> Problems:
         """Contexts and answers.
@@ -58,11 +58,12 @@ class CommonSenseTask(SuiteTask):
         if find_spec("lm_eval") is None:
             raise RecipeError("--suite: common-sense needs lm-eval; pip install 'composer-pruning[eval]'")
         table = self.place.table(options.data)
-        rows = rows_of(table, list(self.columns))
+        shape = next((one for one in self.shapes if set(one.columns) <= set(table.columns)), self.shapes[0])
+        rows = rows_of(table, list(shape.columns))
         read, wrong = [], []
         for i, row in enumerate(rows):
             try:
-                made = self.make(row)
+                made = shape.make(row)
                 if not 0 <= made["gold"] < len(made["choices"]):
                     raise ValueError(f"the right answer is {made['gold']} of {len(made['choices'])}")
                 read.append({"id": i, **made})
@@ -76,11 +77,14 @@ class CommonSenseTask(SuiteTask):
         """Pieces of the problems, so that a killed run goes on."""
         from importlib.metadata import version
 
+        from ...tasks.batching import length_limit
         from ...tensors.batches import in_order
 
+        limit = length_limit(subject.tokenizer, subject.base.config)
+        cut = 0 if limit is None else sum(_longest(row, subject.tokenizer) > limit for row in problems.rows)
         batches = list(in_order(len(problems), 8 * options.batch_size))
         reads = bool(subject.base.config.get("is_encoder_decoder"))
-        details = {"lm_eval": version("lm_eval"), "shots": 0}
+        details = {"lm_eval": version("lm_eval"), "shots": 0, "prompts_cut": cut}
         return _Judging(batches, details, problems, subject.model, subject.tokenizer, options.batch_size, reads)
 
     def answer(self, session: Session, batch: Sequence[int]) -> list[Sample]:
@@ -129,17 +133,35 @@ def _likelihoods(session: _Judging, rows: Sequence[Row]) -> list[list[float]]:
     if session.tokenizer.bos_token_id is None and session.tokenizer.eos_token_id is None:
         # lm-eval wants a token that stands before empty contexts, which none here is.
         more["prefix_token_id"] = session.tokenizer.pad_token_id or 0
-    model = HFLM(
-        pretrained=session.model,
-        tokenizer=session.tokenizer,
-        backend="seq2seq" if session.reads else "causal",
-        batch_size=session.batch_size,
-        **more,
-    )
     pairs = [pair for row in rows for pair in _pairs(row)]
     asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
-    found = iter(model.loglikelihood(asked, disable_tqdm=True))
+    with _without_warnings():
+        model = HFLM(
+            pretrained=session.model,
+            tokenizer=session.tokenizer,
+            backend="seq2seq" if session.reads else "causal",
+            batch_size=session.batch_size,
+            **more,
+        )
+        found = iter(model.loglikelihood(asked, disable_tqdm=True))
     return [[float(next(found)[0]) for _ in row["choices"]] for row in rows]
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """lm-eval warns of a model in memory, and of each context that it cuts; these are counted in the details."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _longest(row: Row, tokenizer: Any) -> int:
+    """Tokens of a problem with its longest answer."""
+    return max(len(tokenizer(f"{context}{answer}", verbose=False)["input_ids"]) for context, answer in _pairs(row))
 
 
 def _pairs(row: Row) -> list[tuple[str, str]]:
@@ -149,54 +171,23 @@ def _pairs(row: Row) -> list[tuple[str, str]]:
     return [(row["prompt"], f" {choice}") for choice in row["choices"]]
 
 
-def _choices(question: str, style: str) -> Callable[[Row], dict[str, Any]]:
-    """Rows with ``choices`` and the number of the right one as ``answer``."""
-
-    def make(row: Row) -> dict[str, Any]:
-        context = style.format(str(row[question]))
-        return {"prompt": context, "choices": [str(c) for c in row["choices"]], "gold": int(row["answer"])}
-
-    return make
+TEST, VALIDATION = ("test", "validation"), ("validation", "test")
+"""Which split counts where there are several: as in lm-eval, the test split where its answers are public."""
 
 
-def _boolq(row: Row) -> dict[str, Any]:
-    prompt = f"{row['passage']}\nQuestion: {row['question']}?\nAnswer:"
-    return {"prompt": prompt, "choices": ["no", "yes"], "gold": int(bool(row["answer"]))}
+def _task(name: str, heading: str, hub: str, splits: tuple[str, ...]) -> CommonSenseTask:
+    place = Place(name, ("csr", "common-sense", name), (name, *splits), hub)
+    return CommonSenseTask(name, heading, place, SHAPES[name])
 
 
-def _winogrande(row: Row) -> dict[str, Any]:
-    before, after = str(row["question"]).split("_", 1)
-    contexts = [f"{before}{choice}" for choice in row["choices"]]
-    return {"prompt": row["question"], "choices": contexts, "suffix": after.strip(), "gold": int(row["answer"])}
-
-
-def _hellaswag(row: Row) -> dict[str, Any]:
-    context = f"{row['activity_label']}: {row['ctx_a']} {str(row['ctx_b']).capitalize()}"
-    return {"prompt": _clean(context), "choices": [_clean(e) for e in row["endings"]], "gold": int(row["label"])}
-
-
-def _clean(text: str) -> str:
-    """Without the marks of WikiHow, as lm-eval has it."""
-    plain = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
-    return plain.replace("  ", " ")
-
-
-def _task(
-    name: str, heading: str, make: Callable[[Row], dict[str, Any]], columns: tuple[str, ...] = ()
-) -> CommonSenseTask:
-    place = Place(name, ("csr", "common-sense", name), (name, "validation", "test"))
-    return CommonSenseTask(name, heading, place, columns or ("question", "choices", "answer"), make)
-
-
-ASKED = "Question: {}\nAnswer:"
 TASKS = (
-    _task("openbookqa", "OpenBookQA", _choices("question", "{}")),
-    _task("winogrande", "WinoGrande", _winogrande),
-    _task("boolq", "BoolQ", _boolq, ("question", "passage", "answer")),
-    _task("arc-easy", "ARC easy", _choices("question", ASKED)),
-    _task("arc-challenge", "ARC challenge", _choices("question", ASKED)),
-    _task("hellaswag", "HellaSwag", _hellaswag, ("activity_label", "ctx_a", "ctx_b", "endings", "label")),
-    _task("piqa", "PIQA", _choices("question", ASKED)),
+    _task("openbookqa", "OpenBookQA", "allenai/openbookqa:main", TEST),
+    _task("winogrande", "WinoGrande", "allenai/winogrande:winogrande_xl", VALIDATION),
+    _task("boolq", "BoolQ", "google/boolq", VALIDATION),
+    _task("arc-easy", "ARC easy", "allenai/ai2_arc:ARC-Easy", TEST),
+    _task("arc-challenge", "ARC challenge", "allenai/ai2_arc:ARC-Challenge", TEST),
+    _task("hellaswag", "HellaSwag", "Rowan/hellaswag", VALIDATION),
+    _task("piqa", "PIQA", "baber/piqa", VALIDATION),
 )
 
 SUITE = Suite("common-sense", "Common sense", TASKS, averages=tuple((task.name,) for task in TASKS))

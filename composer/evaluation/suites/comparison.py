@@ -92,22 +92,22 @@ def compared(first: Job, second: Job) -> Difference | str:
 
 
 def _averages(suite: Suite, models: Sequence[str], results: Results) -> list[dict[str, Any]]:
-    """The mean over the groups of a suite's tasks that a model was asked, with the groups that it lacks."""
+    """The mean over the groups of a suite's tasks that a model was asked; models asked the same ones share a row."""
     if suite.averages is None:
         return []
     tasks = {task.name: task for task in suite.tasks}
-    found = []
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
     for model in models:
-        shares = [share for group in suite.averages if (share := _group(group, tasks, model, results))]
+        groups = {group[0]: share for group in suite.averages if (share := _group(group, tasks, model, results))}
+        shares = list(groups.values())
         if len(shares) < 2:
             continue
         value = sum(value for value, _ in shares) / len(shares)
         error = math.sqrt(sum(error**2 for _, error in shares)) / len(shares)
-        groups = {"groups": len(shares), "of": len(suite.averages)}
-        found.append(
-            {"suite": suite.name, "heading": suite.heading, "model": model, "value": value, "error": error, **groups}
-        )
-    return found
+        about = {"suite": suite.name, "heading": suite.heading, "groups": len(shares), "of": len(suite.averages)}
+        row = found.setdefault(tuple(groups), {**about, "cells": {}})
+        row["cells"][model] = {"value": value, "error": error}
+    return list(found.values())
 
 
 def _group(

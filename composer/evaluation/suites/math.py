@@ -83,6 +83,10 @@ class Gsm8k(WritingTask):
         """None: no number is likely."""
         return {"strict_match": 0.0, "flexible_match": 0.0}
 
+    def problem(self, sample: Sample) -> str:
+        """Without the worked examples."""
+        return str(sample["prompt"]).rpartition("\n\nQ: ")[2].removesuffix("\nA:")
+
     def shown(self, sample: Sample) -> str:
         """The last number, and the text."""
         return f"{flexible_answer(sample['answer'])}: {sample['answer']}"

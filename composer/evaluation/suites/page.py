@@ -107,7 +107,7 @@ def _overview(content: Row, models: Sequence[str]) -> Section:
             Cell(average["heading"]),
             Cell(f"average of {average['groups']} of {average['of']}"),
             *(
-                Cell(f"{average['value']:.3f} ± {average['error']:.3f}" if m == average["model"] else "–")
+                Cell(f"{own['value']:.3f} ± {own['error']:.3f}" if (own := average["cells"].get(m)) else "–")
                 for m in models
             ),
             Cell("–"),
@@ -196,7 +196,7 @@ def _examples(suite: str, content: Row, examples: Sequence[Row]) -> Iterator[Tab
         names = [Column(name, numeric=False) for name in ("example", "right answer", *shown["models"])]
         rows = [
             [
-                Cell(_short(f"{one['id']}: {one['prompt']}")),
+                Cell(_short(f"{one['id']}: {one['problem']}")),
                 Cell(_short(one["gold"])),
                 *(
                     Cell(_short(answer), better=bool(right), mark="right")

@@ -238,6 +238,10 @@ class SuiteTask(ABC):
         """An answer in a line, for people; two that read alike count as the same answer."""
         return str(sample["answer"])
 
+    def problem(self, sample: Sample) -> str:
+        """The problem itself, for people: the prompt without what stands before each of them."""
+        return str(sample["prompt"])
+
     def gold(self, sample: Sample) -> str:
         """The right answer in a line, for people; empty where there is none."""
         return "" if sample["gold"] is None else str(sample["gold"])
