@@ -124,6 +124,7 @@ def finetune(
         _refuse(
             "MODEL", {**given, "--dense": dense, "--level block": level == "block", "-s/--scheme": scheme is not None}
         )
+        _refuse("MODEL", {"--own": training.own is not None})
         with session(common, data, machine, training, model=model) as (recipe, console):
             done = finetune_folder(
                 recipe, folder, output=output, densify=densify, force=force, progress=console.progress
@@ -136,8 +137,9 @@ def finetune(
     if for_blocks:
         _refuse("--level block", {**chosen, "--dense": dense, "--epochs": training.epochs is not None})
     elif dense:
-        _refuse("--dense", chosen)
+        _refuse("--dense", {**chosen, "--own": training.own is not None})
     else:
+        _refuse("--level model", {"--own": training.own is not None})
         _check_which(configuration, every, output)
     part = training.for_blocks() if for_blocks else training.given()
     fields = {"model": model, "criterion": criterion, "trainer": trainer, "sweep": sweep, **part}

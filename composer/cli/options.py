@@ -183,6 +183,10 @@ class Machine:
         return asdict(self)
 
 
+WHOLE = ("distill", "train", "own")
+"""Of :class:`Training`, what a recipe says of whole models, joint tuning among them."""
+
+
 @Parameter("*", group=_TRAINING)
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -200,6 +204,10 @@ class Training:
         Literal["all", "biases-norms", "lora"] | None,
         Parameter(help="What learns; lora: low-rank updates under the masks (extra peft) [all]."),
     ] = None
+    own: Annotated[
+        Literal["none", "biases-norms", "lora"] | None,
+        Parameter(help="Trainer joint: what each model has of its own beside shared weights [none]."),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """The part ``finetune`` of a recipe: whole models."""
@@ -207,8 +215,8 @@ class Training:
 
     def for_blocks(self) -> dict[str, Any]:
         """The part ``block`` of a recipe, which knows no epochs."""
-        block = {name: value for name, value in asdict(self).items() if name not in ("epochs", "distill", "train")}
-        return {"block": block, "finetune": {"distill": self.distill, "train": self.train}}
+        block = {name: value for name, value in asdict(self).items() if name not in ("epochs", *WHOLE)}
+        return {"block": block, "finetune": {name: value for name, value in asdict(self).items() if name in WHOLE}}
 
 
 @Parameter("*", group=_TRAINING)

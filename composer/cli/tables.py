@@ -139,6 +139,11 @@ def tuned_blocks(outcome: Outcome) -> Shown:
         text += f", then {plural(joint['steps'], 'joint step')} over {plural(joint['configurations'], 'configuration')}"
         text += "" if joint["made"] else " made before"
     yield finished(outcome, f"{text} in {duration(made['seconds'])}; curves in {made['stats']}")
+    if own := (joint or {}).get("own"):
+        yield (
+            f"{own['what']} of each one's own: {size(own['bytes'])} for {plural(own['models'], 'model')}, beside "
+            f"{size(own['model_bytes'])} that they share"
+        )
 
 
 def tuned_model(outcome: Outcome) -> Shown:

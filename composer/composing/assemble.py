@@ -23,13 +23,15 @@ def compose(
 
     Args:
         addresses: node hash -> address in ``library``, for the nodes that it serves; ``SHARED`` of
-            :mod:`composer.scheme.graph` -> that of the weights of everything else, where they are not the base model's.
+            :mod:`composer.scheme.graph` -> that of the weights of everything else, where they are not the base model's;
+            the root's own hash -> that of what the configuration differs in beside its blocks.
 
     Raises:
         LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
     """
     from ..tensors import masks
     from ..tensors.parameters import parameters_of, set_values
+    from ..training.own_parts import OwnPart, add_own
 
     parameters = parameters_of(model)
     keep: dict[str, Tensor] = {}
@@ -40,6 +42,8 @@ def compose(
         set_values(parameters, artefact.weights)
         keep |= artefact.masks
     masks.apply(parameters, keep)
+    if (own := scheme.root(i).hash) in addresses:
+        add_own(parameters, OwnPart.of(library.get(addresses[own]).weights), keep)
     _check_counts(layout, scheme.root(i), keep, library)
     return keep
 

@@ -48,6 +48,8 @@ def shared_files(blocks: Blocks, setting: Setting) -> list[int]:
     names = {node.hash: "" for node in tuned or setting.pruned_nodes()}
     tops = [node for i in range(blocks.configurations) for node in cover(setting.scheme, i, names)]
     sizes = {SHARED: setting.sizes.model} | {node.hash: size(node) for node in tops}
+    if own := setting.sizes.own(setting.recipe.finetune.own):
+        sizes |= dict.fromkeys(setting.scheme.roots[: blocks.configurations], own)
     return [sizes[name] for name in sizes if name not in blocks.joint]
 
 

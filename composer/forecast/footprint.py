@@ -10,6 +10,7 @@ from ..files.safetensors import tensor_entries
 from ..models.folder import BaseModel
 from ..scheme.graph import Node, Scheme
 from ..scheme.layout import LEVELS, Layout, Level, Projection, Target
+from ..training.settings import RANK
 
 FLOAT, DOUBLE, MASK = 4, 8, 1
 BESIDE = 1500
@@ -25,7 +26,9 @@ class Footprint:
 
     def __init__(self, base: BaseModel, scheme: Scheme) -> None:
         self.layout, self.scheme = base.layout, scheme
-        self.sizes = {entry.name: entry.size for entry in tensor_entries(base.folder)}
+        entries = tensor_entries(base.folder)
+        self.sizes = {entry.name: entry.size for entry in entries}
+        self.vectors = sum(entry.size for entry in entries if len(entry.shape) == 1)
         self.model = FLOAT * sum(self.sizes.values())
         for target in base.layout.targets:  # a checkpoint may name them otherwise
             self.sizes |= {name: size for p in target.projections for name, size in _owned(p).items()}
@@ -49,6 +52,14 @@ class Footprint:
         target = self.layout.target(path)
         wide = target.kind == "attention" or target.units > EXACT
         return (DOUBLE if wide else FLOAT) * target.units + BESIDE
+
+    def own(self, kind: str) -> int:
+        """File of what a configuration has of its own in joint tuning: differences, no model."""
+        if kind == "none":
+            return 0
+        stored = {p.weight: p.stored for target in self.layout.targets for p in target.projections}
+        factors = sum(RANK * (rows + columns) for rows, columns in stored.values()) if kind == "lora" else 0
+        return FLOAT * (self.vectors + factors) + BESIDE
 
     @cached_property
     def moments(self) -> int:

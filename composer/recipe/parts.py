@@ -55,6 +55,10 @@ class ModelOptions(Options):
     """Weight of the base model's answers in the loss, of whole models on both sides and of joint tuning."""
     train: Literal["all", "biases-norms", "lora"] = "all"
     """What of a model learns: everything, biases and norms alone, or those and low-rank updates under the masks."""
+    own: Literal["none", "biases-norms", "lora"] = "none"
+    """joint: what each configuration has of its own beside the weights that all share."""
+    own_rate: Positive | None = None
+    """joint: peak learning rate of that; None takes 0.01, of low-rank updates 0.003."""
     evaluations: Size = 8
     """How often the validation loss is measured, spread over the steps; the best weights are kept."""
 

@@ -107,6 +107,10 @@ def _is_open(recipe: Recipe) -> bool:
     return "learning_rate" not in recipe.block.model_fields_set
 
 
+OWN_RATES = {"biases-norms": 1e-2, "lora": 3e-3}
+"""Peak rates of what configurations own, where the recipe says none."""
+
+
 def tried_steps(steps: int) -> int:
     """Steps of one try, of a joint phase of so many."""
     return max(1, round(TRIED * steps))
@@ -116,10 +120,13 @@ def joint_settings(space: Workspace) -> ModelSettings:
     """Settings for all models together, as one network: what is not said of blocks is as for one whole model."""
     block, whole = space.recipe.block, model_settings(space)
     options = as_for_one_model(block, space.recipe.finetune, whole.steps)
+    own = space.recipe.finetune.own
     return replace(
         whole,
         steps=options.steps,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         evaluations=block.evaluations,
+        own=own,
+        own_rate=0.0 if own == "none" else space.recipe.finetune.own_rate or OWN_RATES[own],
     )

@@ -76,6 +76,7 @@ class StartingModel:
         from ..composing.assemble import cover
 
         names = [node.hash for node in cover(self.scheme, self.i, self.addresses)]
+        names += [self.scheme.root(self.i).hash]  # what the configuration owns
         return {
             "base": self.scheme.fingerprint,
             "configuration": self.scheme.root(self.i).hash,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RecipeError
 from ..library.manifest import current_manifest, new_manifest
 from ..library.store import Library
 from ..progress import SILENT, Progress
@@ -37,6 +38,10 @@ def finetune_blocks(
 
     space = Workspace.of(recipe)
     graph, in_context = space.scheme(scheme), TRAINERS.get(space.recipe.trainer).in_context
+    if space.recipe.finetune.own != "none" and not in_context:
+        raise RecipeError(
+            f"--own: got {space.recipe.finetune.own!r} with --trainer {space.recipe.trainer}; allowed: joint"
+        )
     start, library = Library(pruned or space.pruned), Library(output or space.finetuned)
     phase = BlockPhase(space, graph, start, library, space.addresses(start, graph))
     inputs = _inputs(phase)

@@ -3,7 +3,8 @@
 ``θ``, what all configurations share, is one artefact; each block of the library is ``(θ + Δ) ∘ M`` (see
 :mod:`composer.training.joint`), addressed by ``θ`` and by the block that gave its offset ``Δ`` and mask ``M``: the one
 that the block phase has tuned, or the pruned one. A configuration that is added later takes the ``θ`` that is there:
-its new blocks cost their closed forms and no step.
+its new blocks cost their closed forms and no step. What a configuration owns (:mod:`composer.training.own_parts`) is an
+artefact of its own, a difference, under the hash of its root; one that is added later owns nothing.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Joint:
         tried = self._search()
         lineage, earlier = self.lineage()
         shared, learnt = address_of(lineage), 0
-        if shared not in self.library:
+        own = self._own(lineage, shared)
+        if not all(address in self.library for address in (shared, *own.values())):
             learnt = self._learn(lineage)
             wait_for_all()  # one process has stored what all of them read
         steps = int(self.library.stats(shared).get("steps", learnt))
@@ -87,9 +89,10 @@ class Joint:
             "from": earlier,
         }
         done |= {"tried": tried} if tried else {}
+        done |= {"own": self._own_bytes(own)} if own else {}
         weights = self.library.get(shared).weights
         base = dict(self.space.base.load().named_parameters())
-        addresses = {SHARED: shared}
+        addresses = {SHARED: shared, **own}
         for name in self.blocks:
             addresses[name] = self._derive(name, shared, weights, base)
         wait_for_all()
@@ -99,9 +102,25 @@ class Joint:
         """What of it the library holds: names of blocks, and that of ``θ``; nothing while a rate is to be chosen."""
         if not self._settled():
             return frozenset()
-        shared = address_of(self.lineage()[0])
-        addresses = {name: address_of(self._lineage_of_block(name, shared)) for name in self.blocks}
+        lineage = self.lineage()[0]
+        shared = address_of(lineage)
+        addresses = self._own(lineage, shared) | {
+            name: address_of(self._lineage_of_block(name, shared)) for name in self.blocks
+        }
         return frozenset(name for name, address in {SHARED: shared, **addresses}.items() if address in self.library)
+
+    def _own(self, lineage: Mapping[str, Any], shared: str) -> dict[str, str]:
+        """Root -> address of what each configuration that has learnt owns; empty where they own nothing."""
+        learnt = lineage["configurations"] if self.settings.own != "none" else []
+        return {root: address_of(self._own_lineage(root, shared)) for root in learnt if root in self.roots}
+
+    def _own_lineage(self, root: str, shared: str) -> dict[str, Any]:
+        return {"stage": "own", "node": root, "shared": shared}
+
+    def _own_bytes(self, own: Mapping[str, str]) -> dict[str, Any]:
+        sizes = [self.library.path(address).stat().st_size for address in own.values()]
+        shared = sum(p.nbytes for p in self.space.base.load().parameters())
+        return {"what": self.settings.own, "bytes": sum(sizes), "models": len(sizes), "model_bytes": shared}
 
     def lineage(self) -> tuple[dict[str, Any], str | None]:
         """What ``θ`` is made of, and the address of an earlier ``θ`` if one is taken.
@@ -224,7 +243,9 @@ class Joint:
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
             stats["configurations"] = self.roots
-            self.library.put(lineage, dict(model.named_parameters()), {}, stats=stats)
+            shared = self.library.put(lineage, dict(model.named_parameters()), {}, stats=stats)
+            for root, part in zip(self.roots, tuned.own, strict=bool(tuned.own)):
+                self.library.put(self._own_lineage(root, shared), part.tensors(), {})
             shutil.rmtree(self._work(address_of(lineage)[:12]), ignore_errors=True)
         return steps
 
@@ -254,6 +275,7 @@ class Joint:
             patience=space.recipe.block.patience,
             work=work,
             times=self.times,
+            weights=[p.weight for target in space.base.layout.targets for p in target.projections],
             answers=space.answers(settings.distill),
             progress=self.progress,
         )

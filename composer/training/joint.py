@@ -6,7 +6,8 @@ them). Each step draws a configuration (in seeded rounds of all; in long phases 
 in each, :func:`.turns`), composes it from the variants as they are, takes the task's loss and moves ``θ``: what a
 variant learns serves every configuration that has it, and all other rates of its module too, as in slimmable and
 once-for-all networks (Yu et al. 2019; Cai et al. 2020). What the scheme leaves dense is part
-of ``θ``. Under a launcher every process draws a configuration of its own, and gradients are averaged.
+of ``θ``. What a configuration owns beside it (:mod:`.own_parts`) learns in its own steps only. Under a launcher every
+process draws a configuration of its own, and gradients are averaged.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .distillation import Answers
 from .hooks import TrainingHooks
 from .learning_part import learning
 from .loop import train_whole
+from .own_parts import OwnPart, OwnParts, add_own, own_parts
 from .settings import ModelSettings, ModelTuning, finite
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ Configuration = Sequence[Variant]
 
 
 @torch.no_grad()
-def put_on(parameters: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
+def put_on(
+    parameters: Mapping[str, Tensor], configuration: Configuration, own: OwnPart | None = None
+) -> dict[str, Tensor]:
     """Turn ``θ`` in ``parameters`` into the configuration's weights, in place; returns ``θ`` of what was changed."""
     before = {}
     for variant in configuration:
@@ -80,6 +84,9 @@ def put_on(parameters: Mapping[str, Tensor], configuration: Configuration) -> di
                 parameters[name].add_(variant.offsets[name])
             if name in variant.masks:
                 parameters[name].masked_fill_(~variant.masks[name], 0.0)
+    if own:
+        masks = {name: mask for variant in configuration for name, mask in variant.masks.items()}
+        before = add_own(parameters, own, masks) | before
     return before
 
 
@@ -107,6 +114,7 @@ def tune_joint(
     work: Path,
     times: Sequence[int] | None = None,
     answers: Answers | None = None,
+    weights: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> tuple[ModelTuning, list[dict[str, Any]]]:
     """Tune ``θ``, the parameters of ``model``, in place; those with the lowest mean validation loss stay in it.
@@ -119,6 +127,7 @@ def tune_joint(
         work: folder for checkpoints; a run that finds one there goes on from it. The caller deletes it.
         times: how often each configuration is drawn in one round of all (:func:`.turns`); once without.
         answers: the base model's answers, to be learnt beside the labels.
+        weights: names of those that get low-rank updates where configurations own such (``settings.own``).
 
     Returns:
         The mean over configurations as it went, and rows ``step, configuration, train_loss, valid_loss`` (of training:
@@ -126,8 +135,13 @@ def tune_joint(
     """
     with progress.bar(f"joint: {len(configurations)} configurations, {settings.steps} steps", settings.steps) as bar:
         hooks = JointHooks(task, valid, configurations, settings, patience, work, bar, times)
-        with learning(model, settings.train), hooks.masked(model):
+        with (
+            learning(model, settings.train),
+            own_parts(model, len(configurations), weights, settings) as (hooks.own, hooks.frozen),
+            hooks.masked(model),
+        ):
             tuned = train_whole(model, task, train, hooks, answers)
+            tuned.own = [part for number in range(len(configurations)) if (part := hooks.part(number))]
         return tuned, hooks.extra["each"]
 
 
@@ -148,10 +162,19 @@ class JointHooks(TrainingHooks):
         super().__init__(settings, work, bar, patience=patience)
         self._round = [number for number, often in enumerate(times or [1] * len(configurations)) for _ in range(often)]
         self.task, self.valid, self.configurations = task, valid, configurations
+        # Equal configurations are one, and own one part.
+        self._owners = [list(configurations).index(one) for one in configurations]
+        self.own: OwnParts | None = None
+        self.frozen: frozenset[str] = frozenset()
         self.extra: dict[str, Any] = {"each": []}
         self._drawn: list[int] = []
+        self._on = 0
         self._before: dict[str, Tensor] = {}
         self._masks: dict[str, Tensor] = {}
+
+    def part(self, number: int) -> OwnPart | None:
+        """What a configuration owns; None where they own nothing."""
+        return self.own.part(self._owners[number]) if self.own else None
 
     @contextmanager
     def masked(self, model: nn.Module) -> Iterator[None]:
@@ -180,9 +203,9 @@ class JointHooks(TrainingHooks):
         """
         number = self._round[drawn(len(self._round), self.settings.seed, step, *rank_and_size())]
         self._drawn.append(number)
-        configuration = self.configurations[number]
+        configuration, self._on = self.configurations[number], number
         self._masks = {name: mask for variant in configuration for name, mask in variant.masks.items()}
-        self._before = put_on(parameters_of(model), configuration)
+        self._before = put_on(parameters_of(model), configuration, self.part(number))
 
     def before_update(self, model: nn.Module) -> None:
         """Put ``θ`` back: the optimiser moves it by the gradients of the configuration.
@@ -190,14 +213,17 @@ class JointHooks(TrainingHooks):
         Weights that the configuration lacks may move too, by moments of others that have them: ``θ`` belongs to all,
         and is masked only where it is composed.
         """
-        set_values(parameters_of(model), self._before)
+        parameters = parameters_of(model)
+        if self.own:
+            self.own.take_gradients(self._owners[self._on], parameters, self.frozen)
+        set_values(parameters, self._before)
         self._before, self._masks = {}, {}
 
     def measure(self, model: nn.Module, step: int) -> float:
         """The mean of all configurations' validation losses; each has a row in ``extra["each"]``."""
         losses, learnt = [], self._learnt(model)
         for number, configuration in enumerate(self.configurations):
-            before = put_on(parameters_of(model), configuration)
+            before = put_on(parameters_of(model), configuration, self.part(number))
             try:
                 losses.append(mean_loss(model, self.task, self.valid))
             finally:

@@ -13,12 +13,11 @@ from torch import nn
 from ..errors import ModelError, RecipeError
 from ..models.adapters import import_peft
 from .adapters import mask_adapters
+from .settings import RANK
 
 if TYPE_CHECKING:
     from .settings import Part
 
-RANK = 8
-"""Of low-rank updates."""
 MOMENTS = 2
 """Numbers that AdamW keeps for each parameter that learns."""
 

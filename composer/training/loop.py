@@ -18,6 +18,7 @@ from transformers import Trainer, TrainingArguments
 from ..parallel.ranks import rank_and_size, wait_for_all
 from .distillation import Answers
 from .hooks import TrainingHooks
+from .own_parts import own_rate
 from .settings import ModelSettings, ModelTuning
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ class WholeTrainer(Trainer):
                 callbacks=[hooks],
             )
         self.remove_callback(transformers.PrinterCallback)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The Trainer's own; what configurations own learns at a rate of its own."""
+        optimizer = super().create_optimizer(model)
+        own_rate(optimizer, self.model, self.hooks.settings.own_rate)
+        return optimizer
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

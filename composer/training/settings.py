@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..parallel.ranks import rank_and_size
 
+if TYPE_CHECKING:
+    from .own_parts import OwnPart
+
 Part = Literal["all", "biases-norms", "lora"]
 """Which part of a model learns (:mod:`.learning_part`)."""
+Own = Literal["none", "biases-norms", "lora"]
+"""What each configuration has of its own in joint tuning (:mod:`.own_parts`)."""
+
+
+RANK = 8
+"""Of low-rank updates."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class ModelSettings:
     precision: str
     distill: float = 0.0
     train: Part = "all"
+    own: Own = "none"
+    own_rate: float = 0.0
 
 
 def identity_of(settings: ModelSettings) -> dict[str, Any]:
@@ -35,7 +47,7 @@ def identity_of(settings: ModelSettings) -> dict[str, Any]:
     An option that is off is as if it did not exist.
     """
     processes = rank_and_size()[1]
-    off = {"distill": 0.0, "train": "all"}
+    off = {"distill": 0.0, "train": "all", "own": "none", "own_rate": 0.0}
     identity = {name: value for name, value in asdict(settings).items() if name not in off or value != off[name]}
     return identity | ({"processes": processes} if processes > 1 else {})
 
@@ -52,6 +64,8 @@ class ModelTuning:
     best_step: int = 0
     part: dict[str, Any] = field(default_factory=dict)
     """How much of the model learnt (:class:`.learning_part.LearningPart`)."""
+    own: Sequence[OwnPart] = ()
+    """What each configuration has learnt of its own, if anything (:mod:`.own_parts`)."""
 
     @property
     def first_loss(self) -> float:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 import composer
 from composer.composing.assemble import compose
-from composer.errors import LibraryError, OutputError
+from composer.errors import LibraryError, OutputError, RecipeError
 from composer.files.stats import joint_rows
+from composer.forecast.forecast import forecast
 from composer.library.store import Artefact, Library
 from composer.progress import SILENT, Bar, Progress
 from composer.report.curves import read_stats
@@ -313,6 +314,51 @@ def test_another_trainers_library_has_no_table_of_a_joint_phase(here: Place) -> 
     assert (here.folder / "stats" / "joint.csv").is_file()
     here.tune(trainer="least_squares", force=True)
     assert not (here.folder / "stats" / "joint.csv").exists()
+
+
+# What each configuration owns ---------------------------------------------------------------------------------
+
+
+def test_what_configurations_own_is_stored_as_differences_and_composed(
+    pruned: Place, bare: Place, tmp_path: Path
+) -> None:
+    place, killed = pruned.copy(tmp_path / "own"), pruned.copy(tmp_path / "killed")
+    given: dict[str, Any] = {"block": {**BLOCK, "start": "pruned"}}
+    given["finetune"] = {**SMALL["finetune"], "own": "lora", "own_rate": 0.05}
+    planned = forecast(place.space(**given))["disk"]["shared"]
+    owned = place.tune(**given).summary["joint"]["own"]
+    with pytest.raises(KeyboardInterrupt):
+        killed.tune(**given, progress=Killed(3))
+    killed.tune(**given)
+    assert killed.files() == place.files()
+    addresses, roots = place.addresses, place.scheme.roots
+    parts = [place.library.get(addresses[root]).weights for root in roots]
+    base = {name: p.detach() for name, p in place.space().base.load().named_parameters()}
+    assert all(torch.equal(place.shared.weights[name], p) for name, p in base.items() if p.dim() == 1)
+    assert not equal(parts[0], parts[1])
+    files = [place.library.path(addresses[root]) for root in roots]
+    assert owned["bytes"] == sum(path.stat().st_size for path in files)
+    assert forecast(place.space(**given))["disk"]["shared"] == 0
+    tensors = {path for path in place.library.folder.glob("*.safetensors") if path.stem in addresses.values()}
+    assert planned == pytest.approx(sum(path.stat().st_size for path in tensors), rel=0.05)
+    stats = place.library.stats(addresses[SHARED])
+    best = min(stats["mean"], key=lambda row: row["valid_loss"])
+    assert best["step"] > 0
+    told = [row["valid_loss"] for row in joint_rows(stats, roots) if row["step"] == best["step"]]
+    space = place.space()
+    for i, (part, loss) in enumerate(zip(parts, told, strict=True)):
+        model, masks = place.composed(i)
+        assert mean_loss(model, space.task, space.examples("valid")) == pytest.approx(loss, rel=1e-6)
+        for name, value in model.named_parameters():
+            update = 2.0 * part[f"B:{name}"] @ part[f"A:{name}"] if f"A:{name}" in part else part.get(name)
+            without = place.shared.weights[name] + (0 if update is None else update)  # no offset: pruned as it is
+            kept = masks.get(name, torch.ones_like(value, dtype=torch.bool))
+            torch.testing.assert_close(value.detach(), without * kept, rtol=0, atol=1e-6)
+    start = starting_model(place.space(), "composed", 0).inputs(place.space())
+    assert start["blocks"][roots[0]] == addresses[roots[0]]
+    assert not any(root in bare.addresses for root in roots)
+    with pytest.raises(RecipeError, match="--own: got 'lora' with --trainer least_squares; allowed: joint"):
+        place.tune(**given, trainer="least_squares", force=True)
 
 
 # Done once, and anew when something has changed --------------------------------------------------------------

@@ -24,6 +24,7 @@ from composer.tensors.parameters import set_values
 from composer.training.distillation import Answers, divergence
 from composer.training.hooks import TrainingHooks
 from composer.training.joint import Variant, drawn, put_on, tune_joint
+from composer.training.own_parts import own_parts
 from composer.training.settings import ModelSettings, ModelTuning
 from tests.reference.progress import EveryStep, killed_at
 
@@ -223,6 +224,45 @@ def test_what_is_put_on_is_the_sum_under_the_mask_and_comes_off_bit_for_bit(toy:
     assert same(held, {name: before[name] for name in held})
     set_values(parameters, held)
     assert same(state(model), before)
+
+
+def test_gradients_of_what_a_configuration_owns_are_those_of_the_chain_rule(toy: Toy) -> None:
+    """Against autograd through the composed weights; others' parts get none, nor do shared biases and norms."""
+    model, configuration, name = without_dropout(elsewhere(toy)), toy.configurations[0], f"{FIRST}.wo.weight"
+    batch, parameters, masks = toy.task.collate(toy.train.features[:4]), dict(model.named_parameters()), {}
+    masks = {key: mask for variant in configuration for key, mask in variant.masks.items()}
+    with own_parts(model, 2, [name], replace(SETTINGS, own="lora")) as (parts, frozen):
+        assert parts is not None
+        assert not frozen
+        with torch.no_grad():
+            for p in parts.parameters():
+                p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5)))
+        mine = parts.part(1)
+        a, b = (one.clone().requires_grad_(True) for one in mine.factors[name])
+        vectors = {key: value.clone().requires_grad_(True) for key, value in mine.vectors.items()}
+        composed = by_hand(state(model), configuration)
+        composed = {key: composed[key] + vectors.get(key, 0.0) for key in parameters}
+        composed[name] = composed[name] + 2.0 * b @ a
+        composed = {key: value * masks.get(key, 1.0) for key, value in composed.items()}
+        functional_call(model, composed, (), dict(batch)).loss.backward()
+        before = put_on(parameters, configuration, mine)
+        assert all(torch.allclose(parameters[key], value.detach(), atol=1e-6) for key, value in composed.items())
+        toy.task.loss(model, batch)[0].backward()
+        for key, mask in masks.items():
+            parameters[key].grad.masked_fill_(~mask, 0.0)  # type: ignore[union-attr]
+        parts.take_gradients(1, parameters, frozen)
+        set_values(parameters, before)
+        wanted = [vectors[key].grad for key in parts.names] + [a.grad, b.grad]
+        half = len(parts.names)
+        got = [p.grad for p in parts.vectors]
+        assert not any(got[:half])
+        for one, other in zip([*got[half:], parts.a[1].grad, parts.b[1].grad], wanted, strict=True):
+            assert (one is None) == (other is None)
+            assert one is None or torch.allclose(one, other, atol=1e-5)
+        assert parts.a[0].grad is None
+        assert all(parameters[key].grad is None for key in parts.names)
+        assert parameters[name].grad is not None
+    assert not hasattr(model, "own_parts")
 
 
 @pytest.mark.parametrize("number", range(3))
