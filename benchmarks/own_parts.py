@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from common import losses
 from joint import MODELS, SeededRuns
 
 from composer.files.environment import machine, versions
@@ -25,6 +26,7 @@ from composer.files.stats import joint_rows
 from composer.library.store import Library
 from composer.scheme.graph import SHARED
 from composer.steps.settings import OWN_RATES
+from composer.workspace import Workspace
 
 N = 8
 STEPS = {"t5": {120: 3e-4, 450: 1e-3}, "distilbert": {300: 1e-4}}
@@ -40,6 +42,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 class OwnRuns(SeededRuns):
     """One seed."""
+
+    def _composed(self, space: Workspace) -> dict[str, Any]:
+        return {"loss": losses(space, space.finetuned)}
 
     def phase(self, way: str, count: int, rate: float, own_rate: float | None) -> dict[str, Any]:
         """A joint phase of ``count`` steps, and what came of it."""
