@@ -71,9 +71,9 @@ def show(way: str, count: int, own_rate: float | None, made: dict[str, Any]) -> 
     last = [row["valid_loss"] for row in made["rows"] if row["step"] == made["mean"][-1]["step"]]
     seconds = made["joint_seconds"] * made["processor_share"]
     what = f"{count}  {way}{f' {own_rate:g}' if own_rate else ''}"
-    for when, losses in (("kept", made["loss"]), ("end", last)):
-        each = " ".join(f"{loss:.3f}" for loss in losses)
-        print(f"{what}  {when}  mean {sum(losses) / len(losses):.4f}  {each}", flush=True)
+    for when, each in (("kept", made["loss"]), ("end", last)):
+        text = " ".join(f"{loss:.3f}" for loss in each)
+        print(f"{what}  {when}  mean {sum(each) / len(each):.4f}  {text}", flush=True)
     size = f"{made['own_bytes'] / 2**20:.2f} MiB of {N} beside {made['shared_bytes'] / 2**20:.1f}"
     print(f"{what}  {seconds:.0f} processor seconds ({seconds / count:.2f} a step), {size}", flush=True)
 
