@@ -38,8 +38,8 @@ class SpeedBench:
 
     def __init__(self, shared: Path, folder: Path, seed: int, search: int, wishes: list[float]) -> None:
         fields = {"model": str(shared / "models/distilbert-mini-sst2"), "data": str(shared / "data/sst2")}
-        tuning: Row = {"train_size": 10000, "finetune": {"batch_size": 16, "learning_rate": 1e-4, "evaluations": 3}}
-        self.given = {**fields, **tuning, "seed": seed, "criterion": "obs", "trainer": "joint", "folder": str(folder)}
+        tuning: Row = {"finetune": {"batch_size": 16, "learning_rate": 1e-4, "evaluations": 3}}
+        self.given = {**fields, **tuning, "seed": seed, "folder": str(folder)}
         self.wishes, self.search, self.folder = wishes, search, folder
         self.space = Workspace(load_recipe(given={**self.given, "speedup": wishes, "search": search}, file=False))
         self.measures = Measures(self.space, folder, force=False, progress=SILENT)
@@ -80,7 +80,8 @@ class SpeedBench:
     def _tuned(self, rows: list[Row], steps: int) -> list[Row]:
         block = {"steps": steps, "evaluations": 3, "valid_size": 436}
         folder = self.folder / f"tuned-{steps}"
-        with Workspace(load_recipe(given={**self.given, "folder": str(folder), "block": block}, file=False)) as space:
+        how = {"folder": str(folder), "block": block, "criterion": "obs", "trainer": "joint", "train_size": 10000}
+        with Workspace(load_recipe(given={**self.given, **how}, file=False)) as space:
             pairs = [row[name] for row in rows for name in ("kept", "near")]
             whole = {units.path: units.count for units in self.measures.units}
             choices = [self.menu.choice(self.menu.indices(Choice({**whole, **kept}, 0.0, {}))) for kept in pairs]
