@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     from .tasks.special_tokens import pad_id
     from .tensors.batches import batch_indices, by_length, in_order
     from .tensors.forward import answering, real_rows, to_device_of
-    from .tensors.learnt_scores import LearntScores
+    from .tensors.learnt.scores import LearntScores
     from .tensors.ranking import Keep, totals
     from .training.blocks.stepping import Stepping
     from .training.blocks.trainer import BlockSettings, BlockTrainer, Job, Look, Run, Tuned, relative_error
@@ -110,7 +110,7 @@ _NEEDS_TORCH = {
     "tasks.sentence_pairs": ("Encoded", "SentencePairsTask"),
     "tensors.batches": ("batch_indices", "by_length", "in_order"),
     "tensors.forward": ("answering", "real_rows", "to_device_of"),
-    "tensors.learnt_scores": ("LearntScores",),
+    "tensors.learnt.scores": ("LearntScores",),
     "tensors.ranking": ("Keep", "totals"),
     "training.blocks.stepping": ("Stepping",),
     "training.blocks.trainer": ("BlockSettings", "BlockTrainer", "Job", "Look", "Run", "Tuned", "relative_error"),

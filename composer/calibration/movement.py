@@ -6,7 +6,7 @@ were not there (straight through):
 
     S ← Adam(S, ∂L/∂W' ∘ W),        W ← AdamW(W, ∂L/∂W' ∘ M)
 
-Scores begin as ranks by magnitude (:class:`composer.tensors.learnt_scores.MovementScores`), so that a short run is
+Scores begin as ranks by magnitude (:class:`composer.tensors.learnt.movement.MovementScores`), so that a short run is
 about as good as magnitudes are. A weight that grows in magnitude gains, also while it is masked, so that it can come
 back. The share that is masked rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without
 masks and a cool-down.
@@ -27,10 +27,12 @@ from torch import Tensor
 
 from ..files.atomic import replacing
 from ..progress import SILENT, Progress
+from ..scheme.schedule import WARM_UP, risen
 from ..scheme.shapes import Shape, default_shape
 from ..tensors.batches import batch_indices
 from ..tensors.forward import to_device_of
-from ..tensors.learnt_scores import REFRESHED, WARM_UP, MovementScores, risen
+from ..tensors.learnt.movement import MovementScores
+from ..tensors.learnt.scores import REFRESHED
 from ..tensors.mask_holder import MaskHolder
 from ..tensors.masks import mask_gradients
 from ..tensors.parameters import set_values

@@ -21,22 +21,23 @@ def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
 
     A linear target's ``keep`` has its weight's shape (out, in). An attention target's has shape (heads,):
     the rows of removed heads go from q, k and v, bias rows with them. A feed-forward's has shape (neurons,):
-    rows of all projections but the last, bias rows with them, and columns of the last. Masks are shaped as the
-    module stores its parameters.
+    rows of all projections but the last, bias rows with them, and columns of the last; several of each where units
+    are heads. Masks are shaped as the module stores its parameters, and of the type of ``keep``.
     """
     masks: dict[str, Tensor] = {}
     for p in target.projections:
-        weight = masks.setdefault(p.weight, torch.ones(p.stored, dtype=torch.bool, device=keep.device))
+        weight = masks.setdefault(p.weight, torch.ones(p.stored, dtype=keep.dtype, device=keep.device))
         if target.kind == "linear":
             p.of(weight).copy_(keep)
             continue
         if target.kind == "feed_forward" and p is target.projections[-1]:
-            p.of(weight).copy_(keep.expand(p.out_features, p.in_features))
+            columns = keep.repeat_interleave(p.in_features // target.heads)
+            p.of(weight).copy_(columns.expand(p.out_features, p.in_features))
             continue
         rows = keep.repeat_interleave(p.out_features // target.heads)
         p.of(weight).copy_(rows[:, None])
         if p.bias_name:
-            bias = masks.setdefault(p.bias_name, torch.ones(p.rows, dtype=torch.bool, device=keep.device))
+            bias = masks.setdefault(p.bias_name, torch.ones(p.rows, dtype=keep.dtype, device=keep.device))
             p.bias_of(bias).copy_(rows)
     return masks
 

@@ -65,6 +65,7 @@ def totals(part: Target, values: Sequence[Tensor], shape: Shape | None = None) -
         sums = [value.reshape(part.heads, -1).sum(1, dtype=value.dtype) for value in values]
     elif part.kind == "feed_forward":
         sums = [*(value.sum(1) for value in values[:-1]), values[-1].sum(0)]
+        sums = [one if len(one) == part.heads else one.reshape(part.heads, -1).sum(1) for one in sums]
     else:
         return _pooled(values[0], shape or default_shape(part))
     total = sums[0]

@@ -17,7 +17,7 @@ from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.tasks import DataOptions, open_task
 from composer.tensors.batches import batch_indices
-from composer.tensors.learnt_scores import PACE
+from composer.tensors.learnt.adam import PACE
 
 SETTINGS = MovementSettings(steps=6, batch_size=4, learning_rate=0.01, rate=0.5, units="default", seed=3)
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.utils import logging
 
 from ...errors import ConfigError, ModelError, did_you_mean
 from ...models.in_memory import layout_in_memory
-from ...tensors.learnt_scores import REFRESHED, LearntScores, MagnitudeScores, MovementScores
-from ...tensors.mask_holder import MaskHolder
-from ...tensors.parameters import parameters_of, set_values
+from ...scheme.rules import Ruled, Rules, read_rules
+from ...tensors.learnt import WAYS
+from ...tensors.learnt.patch import Patch
+from ...tensors.learnt.scores import REFRESHED, LearntScores
+from ...tensors.parameters import parameters_of
+from . import checkpoint
 from .keep_sparse import Reporting, refuse_distributed
-from .rules import Ruled, Rules, read_rules
-
-WAYS: dict[str, type[LearntScores]] = {"movement": MovementScores, "magnitude": MagnitudeScores}
-"""How scores are learnt, by name."""
 
 logger = logging.get_logger("composer")
 
@@ -29,6 +27,9 @@ class LearnMasks(Reporting):
     The model computes with the units of the highest scores, more and more of the others masked; every score learns as
     if its unit were not masked, and a masked weight keeps its value, so that it can come back. Between steps (when the
     model is measured or saved) masks are on. At the end what is masked is exactly 0; shrink the saved folder.
+
+    Checkpoints have all that a training needs to go on and end with the same bytes (``masks.safetensors``). With
+    ``load_best_model_at_end`` the best model is looked for where all masks are at their final rate.
     """
 
     def __init__(self, rules: Rules | str | Path, scores: str | type[LearntScores] = "movement") -> None:
@@ -37,93 +38,120 @@ class LearnMasks(Reporting):
         Args:
             rules: glob, or ``re:`` and a regular expression, of target paths -> ``{"rate": 0.7}``, with
                 ``granularity`` (the target's default), ``warm-up`` and ``cool-down`` (shares of the training, 0.1 and
-                0.3); or a YAML file of them.
-            scores: ``movement``, ``magnitude`` (the units of the smallest weights as they are now), or a class that
-                derives from :class:`composer.plugin.LearntScores`.
+                0.3); or a YAML file of them. With ``sigmoid`` and ``l0`` they say a ``penalty`` in place of the rate.
+            scores: ``movement``, ``magnitude`` (the units of the smallest weights as they are now), ``sigmoid`` (soft
+                movement: a threshold and a penalty), ``l0`` (hard concrete gates), or a class that derives from
+                :class:`composer.plugin.LearntScores`.
 
         Raises:
             ConfigError: no such scores.
         """
-        if isinstance(scores, str) and scores not in WAYS:
-            allowed = f"{', '.join(WAYS)}, or a class of LearntScores{did_you_mean(scores, WAYS)}"
+        if isinstance(scores, str) and scores not in WAYS.names():
+            allowed = f"{', '.join(WAYS.names())}, or a class of LearntScores{did_you_mean(scores, WAYS.names())}"
             raise ConfigError(f"LearnMasks: scores: got {scores!r}; allowed: {allowed}")
-        self.way = WAYS[scores] if isinstance(scores, str) else scores
+        self.way: type[LearntScores] = WAYS.get(scores) if isinstance(scores, str) else scores
         self.rules = rules
         self.ruled: list[Ruled] = []
-        self._before: dict[str, Tensor] = {}
+        self._patch: Patch | None = None
+        self._kinds: dict[str, str] = {}
         self._handles: list[Any] = []
 
+    @property
+    def patch(self) -> Patch:
+        """The masks as they are now, and the scores behind them.
+
+        Raises:
+            ModelError: the training has not begun.
+        """
+        if self._patch is None:
+            raise ModelError("LearnMasks: nothing is masked before the training begins")
+        return self._patch
+
     def figures(self) -> dict[str, float]:
-        """The share of the named weights that is masked now."""
-        weights = sum(score.numel() for score in self._scores.of.values())
-        gone = sum(int((~mask).sum()) for name, mask in self._holder.masks.items() if name in self._scores.of)
-        return {"sparsity": gone / weights}
+        """Share of the named weights that is masked now, and the scores below which that is; each by kind too."""
+        if self._patch is None:
+            return {}
+        counts: dict[str, tuple[int, int]] = {}
+        for p in self.patch.scores.projections:
+            mask = self.patch.masks.get(p.weight)
+            gone = int((p.of(mask) == 0).sum()) if mask is not None else 0
+            zeros, weights = counts.get(self._kinds[p.path], (0, 0))
+            counts[self._kinds[p.path]] = zeros + gone, weights + p.out_features * p.in_features
+        zeros, weights = (sum(both) for both in zip(*counts.values(), strict=True))
+        kinds = {f"sparsity_{kind}": gone / of for kind, (gone, of) in counts.items()}
+        return {"sparsity": zeros / weights} | (kinds if len(kinds) > 1 else {}) | self._thresholds()
+
+    def _thresholds(self) -> dict[str, float]:
+        """Kind -> mean over its parts of the highest score that is masked."""
+        found: dict[str, list[float]] = {}
+        for one, threshold in zip(self.ruled, self.patch.scores.thresholds, strict=True):
+            if threshold == threshold:  # else nothing is masked there
+                found.setdefault(self._kinds[one.part.projections[0].path], []).append(threshold)
+        return {f"threshold_{kind}": sum(values) / len(values) for kind, values in found.items()}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         refuse_distributed(args)
         if args.world_size > 1:
             raise ModelError("LearnMasks: scores are learnt in one process; got several")
-        if state.global_step:
-            raise ModelError("LearnMasks: a checkpoint has no scores, so a training cannot be gone on with; begin anew")
-        if args.load_best_model_at_end:
-            raise ModelError("LearnMasks: load_best_model_at_end would load a model with fewer masks; leave it out")
         model = kwargs["model"]
-        self.ruled = read_rules(self.rules, layout_in_memory(model))
-        self._parameters = parameters_of(model)
-        self._scores = self.way(self._parameters, [(one.part, one.shape) for one in self.ruled])
-        self._holder = MaskHolder(self._parameters, {})
-        self._handles = [
-            self._parameters[name].register_hook(self._learner(name))
-            for name in {*self._scores.of, *self._scores.masks([1.0] * len(self.ruled))}
-        ]
+        layout, parameters = layout_in_memory(model), parameters_of(model)
+        self.ruled = read_rules(self.rules, layout, self.way.amount)
+        self._kinds = {p.path: target.kind for target in layout.targets for p in target.projections}
+        scores = self.way(parameters, [(one.part, one.shape) for one in self.ruled], state.max_steps)
+        self._patch = Patch(parameters, scores)
+        if state.global_step:
+            checkpoint.load(_folder(args, state.global_step), self._patch, state.global_step)
+        self._handles = [parameters[name].register_hook(self._learner(name)) for name in sorted(scores.names)]
         logger.warning(f"LearnMasks: masks of {len(self.ruled)} parts are learnt")
 
     def _learner(self, name: str) -> Any:
         """A hook on a parameter: its score learns from the gradient, of which the optimiser sees what is not masked."""
 
         def learn(gradient: Tensor) -> Tensor:
-            if name in self._scores.of:
-                self._scores.learn(name, gradient, self._before[name])
-            mask = self._holder.masks.get(name)
-            return gradient if mask is None else gradient.masked_fill(~mask, 0.0)
+            if name in self.patch.scores.of:
+                self.patch.scores.learn(name, gradient, self.patch.before[name])
+            return self.patch.masked(name, gradient)
 
         return learn
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % max(1, state.max_steps // REFRESHED) == 0:
-            self._restore()
-            self._mask(state.global_step / state.max_steps)
-        elif not self._before:
-            self._put_on()
+        step, way = state.global_step, state.global_step / state.max_steps
+        if self.way.every_step or step % max(1, state.max_steps // REFRESHED) == 0:
+            self.patch.follow([one.at(way) for one in self.ruled], checkpoint.generator(args.seed, step))
+        else:
+            self.patch.on()
+        if args.load_best_model_at_end and any(way < 1 - one.cool_down for one in self.ruled):
+            # What was measured so far had fewer masks than the result will have: none of it can be the best.
+            state.best_metric = state.best_model_checkpoint = state.best_global_step = None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._restore()
-        self._scores.step(self._parameters)  # of all accumulated batches
+        self.patch.off()
+        self.patch.scores.step(self.patch.parameters)  # of all accumulated batches
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._put_on()  # what is measured and saved now is the masked model
+        """What is measured and saved now is the masked model; after the last step, as it will be."""
+        last = state.global_step == state.max_steps
+        if self.way.every_step or last:
+            self.patch.follow([one.at(state.global_step / state.max_steps) for one in self.ruled])
+        else:
+            self.patch.on()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.patch.before:
+            checkpoint.save(_folder(args, state.global_step), self.patch, state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._restore()
-        self._mask(1.0)
-        self._holder.check("end of the training")
-        self._before = {}
         while self._handles:
             self._handles.pop().remove()
+        if args.load_best_model_at_end and state.best_model_checkpoint:
+            checkpoint.load_masks(Path(state.best_model_checkpoint), self.patch, state.best_global_step)
+        elif state.global_step < state.max_steps:  # ended early: what is asked is there all the same
+            self.patch.follow([one.at(1.0) for one in self.ruled])
+        self.patch.leave()
 
-    def _mask(self, way: float) -> None:
-        self._holder = MaskHolder(self._parameters, self._scores.masks([one.rate_at(way) for one in self.ruled]))
-        self._put_on()
 
-    def _put_on(self) -> None:
-        """Keep the values of what is named, and set what is masked to 0."""
-        if not self._before:
-            names = {*self._scores.of, *self._holder.masks}
-            self._before = {name: self._parameters[name].detach().clone() for name in names}
-        self._holder.apply()
-
-    @torch.no_grad()
-    def _restore(self) -> None:
-        """Give masked weights their values back, for the optimiser to move."""
-        set_values(self._parameters, self._before)
-        self._before = {}
+def _folder(args: Any, step: int) -> Path:
+    """The checkpoint of a step: of this training, or of the one that it goes on with."""
+    own = Path(args.output_dir) / f"checkpoint-{step}"
+    named = args.resume_from_checkpoint
+    return Path(named) if isinstance(named, str) and Path(named).is_dir() and not own.is_dir() else own

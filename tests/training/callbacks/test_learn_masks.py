@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
@@ -15,8 +16,8 @@ import composer
 from composer.errors import ConfigError, ModelError
 from composer.models.folder import BaseModel
 from composer.plugin import LearntScores
-from composer.training.callbacks.rules import read_rules
-from tests.training.callbacks.test_keep_sparse import trainer
+from composer.scheme.rules import read_rules
+from tests.training.callbacks.test_keep_sparse import EXAMPLES, Stops, trainer
 
 HYBRID = {
     "*.attention": {"rate": 0.5, "granularity": "head"},
@@ -56,7 +57,7 @@ def test_hybrid_masks_are_learnt_and_exact_at_the_end(distilbert_folder: Path, t
         ({"*.lin1": {"rate": 0.5, "warm-up": 0.8, "cool-down": 0.4}}, r"are 1\.2 of the training; at most 1"),
         ({"*.lin1": {"rate": 2, "granularty": "row"}}, r"unknown key 'granularty'; did you mean 'granularity'"),
         ({"*.lin1": {"rate": 0.5, "granularity": "neuron"}, "*.lin2": {"rate": 0.1}}, "go with the neurons of"),
-        ({"*.attention": {"rate": 0.5, "granularity": "row"}}, "takes the 3 projections apart"),
+        ({"*.attention": {"rate": 0.5, "granularity": "stack-head"}}, "ranks over several targets"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(distilbert_folder: Path, rules: Any, said: str) -> None:
@@ -64,12 +65,35 @@ def test_rules_that_make_no_sense_are_refused(distilbert_folder: Path, rules: An
         read_rules(rules, BaseModel(distilbert_folder).layout)
 
 
-def test_what_would_lose_scores_is_refused(distilbert_folder: Path, tmp_path: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(distilbert_folder)
-    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
-    options |= {"load_best_model_at_end": True, "eval_dataset": [{"input_ids": [3, 4], "labels": 0}]}
-    with pytest.raises(ModelError, match="load_best_model_at_end would load a model with fewer masks"):
-        trainer(model, tmp_path, [composer.LearnMasks(HYBRID)], **options).train()
+PENALISED = {"*.attention": {"penalty": 9.0}, "*.lin1": {"penalty": 9.0, "granularity": "4x4"}}
+
+
+@pytest.mark.parametrize(("way", "rules"), [("movement", HYBRID), ("l0", PENALISED)])
+def test_a_resumed_run_ends_with_the_same_bytes_and_the_best_model_has_all_masks(
+    way: str, rules: Any, distilbert_folder: Path, tmp_path: Path
+) -> None:
+    saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    saving |= {"eval_dataset": EXAMPLES[:4], "load_best_model_at_end": True, "max_steps": 5, "learning_rate": 1e-3}
+
+    def run(folder: Path, *more: Any, resume: bool | None = None) -> tuple[dict[str, Tensor], Any]:
+        model = AutoModelForSequenceClassification.from_pretrained(distilbert_folder)
+        train = trainer(model, folder, [composer.LearnMasks(rules, scores=way), *more], **saving)
+        train.train(resume_from_checkpoint=resume)
+        return {**model.state_dict()}, train.state
+
+    whole, state = run(tmp_path / "whole")
+    run(tmp_path / "parts", Stops())
+    resumed, _ = run(tmp_path / "parts", resume=True)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert state.best_global_step >= 4  # where the cool-down has begun
+    best = load_file(tmp_path / "whole" / f"checkpoint-{state.best_global_step}" / "model.safetensors")
+    assert all(torch.equal(value, whole[name]) for name, value in best.items())
+    if way == "movement":
+        kept = whole["distilbert.transformer.layer.0.ffn.lin1.weight"].ne(0).any(1)
+        assert int(kept.sum()) == 6
+    (tmp_path / "parts" / "checkpoint-5" / "masks.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"checkpoint-5 has no masks\.safetensors"):
+        run(tmp_path / "parts", resume=True)
 
 
 class Random(LearntScores):
@@ -103,6 +127,6 @@ def test_a_new_algorithm_says_how_scores_move_and_the_rest_is_there(
         smallest = before[weight == 0].max() <= before[weight != 0].min()
         assert bool(smallest) == (way == "magnitude")
     with pytest.raises(
-        ConfigError, match="got 'movment'; allowed: movement, magnitude, or a class of LearntScores; did"
+        ConfigError, match="got 'movment'; allowed: movement, magnitude, sigmoid, l0, or a class of LearntScores; did"
     ):
         composer.LearnMasks({}, scores="movment")
