@@ -6,7 +6,8 @@ Only linear targets are pruned, by single weights; losses are on the first `--va
 masks of one learnt run against `l1` and `obs`, masked, repaired in closed form, and after further training, all sides
 with the same number of steps in all. `rates`: one run that serves every rate against a run for each. `recovery`: what
 biases and norms alone, or low-rank updates under the mask, bring back of what everything does, each at the best of its
-rates. `merge`: zeros of a LoRA that was trained without masks. Every row is kept as it comes; a killed run goes on.
+rates. `merge`: zeros of a LoRA that was trained without masks. `hybrid`: `learn_hybrid.py` (DistilBERT). Every
+row is kept as it comes; a killed run goes on.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ MODELS: Mapping[str, Row] = {
     "t5": {"model": "models/t5-mini-multi30k", "data": "data/multi30k"},
     "distilbert": {"model": "models/distilbert-mini-sst2", "data": "data/sst2", "max_source_length": 64},
 }
-PARTS = ("movement", "rates", "recovery", "merge")
+PARTS = ("movement", "rates", "recovery", "merge", "hybrid")
 LEARNT: Mapping[Part, tuple[float, ...]] = {
     "all": (3e-5, 1e-4, 3e-4),
     "biases-norms": (1e-3, 1e-2),
@@ -186,6 +187,12 @@ class Bench:
                 figures = f"{row['start']:.4f}  {row['loss']:.4f}  {share:.0%}  {taken}  {row['step_seconds']:.2f}"
                 print(f"{rate:.0%}  {part}  {peak:g}  {figures}")
 
+    def hybrid(self) -> None:
+        """Blocks in attentions and neurons in feed-forwards, shrunk and densified."""
+        import learn_hybrid
+
+        learn_hybrid.part(self)
+
     def merge(self) -> None:
         """A LoRA trained in anybody's way, merged into a model without half of its weights."""
         row = self.row(("merge",), self._merged)
@@ -230,7 +237,7 @@ def main() -> int:
     """Make the rows that are not there, and print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", nargs="?", choices=list(MODELS), default="t5")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="[all]")
     parser.add_argument("--criteria", nargs="+", default=["l1", "obs", "movement"])
     parser.add_argument("--steps", type=int, default=300, help="of a movement run")
     parser.add_argument("--rate", type=float, default=0.7, help="masked at its end")
@@ -241,6 +248,12 @@ def main() -> int:
     parser.add_argument("--trained", nargs="*", type=float, default=[0.7], help="rates that are trained further")
     parser.add_argument("--recover", type=int, default=100, help="steps of learning back")
     parser.add_argument("--recovered", nargs="+", type=float, default=[0.5, 0.7], help="rates of learning back")
+    parser.add_argument("--hybrid", nargs="+", choices=["blocks", "heads"], default=["blocks"], help="in attentions")
+    parser.add_argument("--scores", nargs="+", default=["movement"], help="of hybrid masks")
+    parser.add_argument("--hybrid-steps", type=int, default=1000)
+    parser.add_argument("--hybrid-rate", type=float, default=1e-4)
+    parser.add_argument("--teacher-share", type=float, default=0.9, help="of the dense model's answers in the loss")
+    parser.add_argument("--densify-steps", type=int, default=200, help="after shrinking")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--valid", type=int, default=512)
     parser.add_argument("--calibration-size", type=int, default=256)
@@ -248,6 +261,7 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with models/ and data/")
     parser.add_argument("-o", "--output", type=Path, help="folder [.bench/learn-TASK]")
     given = parser.parse_args()
+    given.parts = given.parts or [name for name in PARTS if name != "hybrid" or given.task == "distilbert"]
     given.output = given.output or Path(f".bench/learn-{given.task}")
     import torch  # noqa: F401  (machine() tells its number of threads)
 

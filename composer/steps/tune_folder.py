@@ -127,6 +127,8 @@ def fill_holes(model: nn.Module, space: Workspace) -> int:
             weight = p.of(parameters[p.weight])
             alive = weight != 0
             holes = ~alive & alive.any(1)[:, None] & alive.any(0)
+            if not holes.any():  # nor need its weights have a deviation
+                continue
             noise = torch.randn(weight.shape, generator=draw).to(weight.device)
             weight.copy_(torch.where(holes, NOISE * weight[alive].std() * noise, weight))
             filled += int(holes.sum())

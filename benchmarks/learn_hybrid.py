@@ -1,0 +1,155 @@
+"""Hybrid movement, shrunk, and densified: the part `hybrid` of `benchmarks/learn.py`.
+
+A Trainer with `LearnMasks` and the dense model as teacher: blocks in attentions, neurons in feed-forwards, each with a
+schedule of its own. What is left is shrunk, timed beside the dense model, and learns on for the same number of steps
+twice: with its zeros held, and densified. The metric is on all texts that are not trained on; nothing is chosen by it.
+A killed row goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import composer
+from composer.models.folder import BaseModel
+from composer.steps.tune_folder import fill_holes
+from composer.tensors.masks import zeros_per_target
+from composer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from learn import Bench
+
+Row = dict[str, Any]
+RULES: dict[str, dict[str, Row]] = {
+    "blocks": {
+        "*.attention": {"rate": 0.6, "granularity": "32x32", "cool-down": 0.4},
+        "*.out_lin": {"rate": 0.6, "granularity": "32x32", "cool-down": 0.4},
+        "*.ffn.lin1": {"rate": 0.75, "granularity": "neuron", "cool-down": 0.3},
+    },
+    "heads": {
+        "*.attention": {"rate": 0.58, "granularity": "head", "cool-down": 0.4},
+        "*.ffn.lin1": {"rate": 0.76, "granularity": "neuron", "cool-down": 0.3},
+    },
+}
+"""What goes in attentions -> rules by which 70 % of the linear weights go."""
+
+
+def part(bench: Bench) -> None:
+    """All rows of one seed."""
+    given = bench.given
+    dense = bench.row(("dense", "metric"), lambda: {"metric": metric(bench.space, bench.model)})["metric"]
+    steps, more = given.hybrid_steps, given.densify_steps
+    print(f"\nhybrid masks, {steps} steps, then {more} more; dense {dense:.2%}; {given.hybrid_rate:g} the peak rate")
+    print("attention  scores  gone  left  shrunk  learnt on  densified  times as fast [95 %]  seconds a step")
+    for kind in given.hybrid:
+        for scores in given.scores:
+            key = (kind, scores, steps, given.hybrid_rate, given.teacher_share)
+            folder = given.output / "hybrid" / f"{kind}-{scores}-{steps}-{bench.seed}"
+            learnt = bench.row(("hybrid", *key), lambda k=kind, s=scores, f=folder: learn(bench, k, s, f))  # type: ignore[misc]
+            held, filled = (
+                bench.row(("on", d, more, *key), lambda d=d, f=folder: learn_on(bench, f / "shrunk", f / f"on-{d}", d))  # type: ignore[misc]
+                for d in (False, True)
+            )
+            speed = bench.row(("speed", *key), lambda f=folder: times(bench, f / "shrunk"))  # type: ignore[misc]
+            metrics = "  ".join(f"{row['metric']:.2%}" for row in (learnt, held, filled))
+            print(f"{kind}  {scores}  {learnt['gone']:.1%}  {learnt['left']:.1%}  {metrics}", end="  ")
+            print(f"{speed['text']}  {learnt['step_seconds']:.2f}")
+
+
+def learn(bench: Bench, kind: str, scores: str, folder: Path) -> Row:
+    """Learn masks and shrink; how much is gone, and how good what is left is."""
+    space, given = bench.space, bench.given
+    model, teacher = space.fresh_model(), space.fresh_model()
+    loss: Any = composer.distill_loss(teacher, model, share=given.teacher_share, temperature=2.0)
+    callbacks = [composer.LearnMasks(RULES[kind], scores=scores)]
+    seconds = train(space, model, folder / "learning", given.hybrid_steps, given, bench.seed, callbacks, loss)
+    counts = zeros_per_target(model, space.base.layout).values()
+    shutil.rmtree(folder / "masked", ignore_errors=True)
+    (folder / "masked").mkdir(parents=True)
+    space.base.save(model, folder / "masked")
+    composer.shrink(folder / "masked", folder / "shrunk", force=True)
+    small = BaseModel(folder / "shrunk")
+    weights = sum(target.parameters for target in space.base.layout.targets)
+    left = sum(target.parameters for target in small.layout.targets)
+    gone = sum(zeros for zeros, _ in counts) / weights
+    return {
+        "gone": gone,
+        "left": left / weights,
+        "metric": metric(space, small.load()),
+        "step_seconds": seconds / given.hybrid_steps,
+    }
+
+
+def learn_on(bench: Bench, start: Path, folder: Path, densify: bool) -> Row:
+    """More steps of a shrunk model, its zeros held or filled."""
+    given = bench.given
+    space = Workspace(bench.space.recipe.model_copy(update={"model": str(start)}))
+    model, teacher = space.fresh_model(), bench.space.fresh_model()
+    filled = fill_holes(model, space) if densify else 0
+    loss: Any = composer.distill_loss(teacher, model, share=given.teacher_share, temperature=2.0)
+    callbacks = [] if densify else [composer.KeepSparse()]
+    train(space, model, folder, given.densify_steps, given, bench.seed, callbacks, loss)
+    return {"metric": metric(space, model), "filled": filled}
+
+
+def train(
+    space: Workspace, model: Any, folder: Path, steps: int, given: Any, seed: int, callbacks: list[Any], loss: Any
+) -> float:
+    """The Trainer over the training examples, going on from a checkpoint where there is one; seconds of this call."""
+    from transformers import Trainer, TrainingArguments
+
+    features = space.examples("train").features
+    args = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=given.batch_size,
+        learning_rate=given.hybrid_rate,
+        warmup_steps=0.1,
+        save_steps=250,
+        save_total_limit=1,
+        logging_steps=100,
+        seed=seed,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+    )
+    trainer = Trainer(
+        model=model,
+        args=args,
+        train_dataset=features,
+        data_collator=space.task.collate,
+        compute_loss_func=loss,
+        callbacks=callbacks,
+    )
+    began = time.process_time()
+    trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")) or None)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.eval()
+    return time.process_time() - began
+
+
+def metric(space: Workspace, model: Any) -> float:
+    """Accuracy on all texts that are not trained on."""
+    import torch
+
+    features, right = [*space.examples("valid").features, *space.examples("test").features], 0
+    with torch.no_grad():
+        for i in range(0, len(features), 32):
+            batch = space.task.collate(features[i : i + 32])
+            labels = batch.pop("labels")
+            right += int((model.eval()(**batch).logits.argmax(-1) == labels).sum())
+    return right / len(features)
+
+
+def times(bench: Bench, small: Path) -> Row:
+    """How many times as fast as the dense model at 16 texts of 32 tokens, by processor time, in turn with it."""
+    from shrink_speed import timed
+
+    record = timed([bench.space.base.folder, small], "torch", 16, 32, rounds=7)
+    row = record["rows"][-1]
+    faster = row["faster"]
+    return {"text": f"{faster['value']:.2f} [{faster['low']:.2f}, {faster['high']:.2f}]", "macs": row["macs_ratio"]}
