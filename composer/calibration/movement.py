@@ -9,7 +9,8 @@ were not there (straight through):
 Scores begin as ranks by magnitude (:class:`composer.tensors.learnt.movement.MovementScores`), so that a short run is
 about as good as magnitudes are. A weight that grows in magnitude gains, also while it is masked, so that it can come
 back. The share that is masked rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without
-masks and a cool-down.
+masks and a cool-down. Other ways to learn scores are those of :mod:`composer.tensors.learnt`; rules may say for each
+path what is masked and when (:mod:`composer.scheme.rules`).
 The score of a larger unit is the sum of its weights' (Lagunas et al. 2021, "Block Pruning For Faster Transformers").
 """
 
@@ -27,14 +28,14 @@ from torch import Tensor
 
 from ..files.atomic import replacing
 from ..progress import SILENT, Progress
-from ..scheme.schedule import WARM_UP, risen
+from ..scheme.rules import Ruled, read_rules
+from ..scheme.schedule import WARM_UP
 from ..scheme.shapes import Shape, default_shape
 from ..tensors.batches import batch_indices
 from ..tensors.forward import to_device_of
-from ..tensors.learnt.movement import MovementScores
-from ..tensors.learnt.scores import REFRESHED
-from ..tensors.mask_holder import MaskHolder
-from ..tensors.masks import mask_gradients
+from ..tensors.learnt import WAYS
+from ..tensors.learnt.patch import Patch, drawn_in
+from ..tensors.learnt.scores import REFRESHED, LearntScores
 from ..tensors.parameters import set_values
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class MovementSettings:
         steps: of the run.
         rate: which share of each target's units is masked at the end.
         units: what is masked while it learns: heads and single weights, or heads, neurons and what is left.
+        mode: how scores are learnt (:data:`composer.tensors.learnt.WAYS`).
+        penalty: of ways that find the rates.
+        rules: what is masked, by path, in place of ``rate``, ``penalty`` and ``units``.
     """
 
     steps: int
@@ -66,15 +70,19 @@ class MovementSettings:
     rate: float
     units: Units
     seed: int
+    mode: str = "movement"
+    penalty: float = 0.0
+    rules: Mapping[str, Mapping[str, Any]] | None = None
+
+    @property
+    def way(self) -> type[LearntScores]:
+        """How scores are learnt."""
+        return WAYS.get(self.mode)
 
     def identity(self, data: str) -> dict[str, Any]:
-        """For addresses; ``data`` is the digest of the examples."""
-        return {**asdict(self), "data": data}
-
-
-def scheduled(step: int, settings: MovementSettings) -> float:
-    """The share that is masked in ``step``."""
-    return settings.rate * risen(step / settings.steps)
+        """For addresses; ``data`` is the digest of the examples. What is not used, or as it always was, is left out."""
+        shaping = {"mode": self.mode != "movement", "penalty": self.way.amount == "penalty", "rules": bool(self.rules)}
+        return {**{name: value for name, value in asdict(self).items() if shaping.get(name, True)}, "data": data}
 
 
 def learn_movement(
@@ -136,35 +144,36 @@ class _Run:
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-        self.scores = MovementScores(self.parameters, _parts(layout, settings.units))
+        self.ruled = _ruled(layout, settings)
+        parts = [(one.part, one.shape) for one in self.ruled]
+        self.scores = settings.way(self.parameters, parts, settings.steps)
+        self.patch = Patch(self.parameters, self.scores)
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
-        self.holder = MaskHolder(self.parameters, {})
 
     def step(self, step: int, task: Task, batch: Mapping[str, Tensor]) -> float:
         """One step of weights and scores; returns the loss before it."""
         if self.refreshes(step):
-            rates = [scheduled(step, self.settings)] * len(self.scores.parts)
-            self.holder = MaskHolder(self.parameters, self.scores.masks(rates))
+            way = step / self.settings.steps
+            self.patch.follow([one.at(way) for one in self.ruled], drawn_in(step, self.settings.seed))
         self._fall(step)
-        before = {name: self.parameters[name].detach().clone() for name in {*self.scores.of, *self.holder.masks}}
-        self.holder.apply()
+        self.patch.on()
         self.optimizer.zero_grad(set_to_none=True)
         loss, _ = task.loss(self.model, dict(batch))
         loss.backward()
-        set_values(self.parameters, before)
+        self.patch.off()
         for name in self.scores.of:
             gradient = self.parameters[name].grad
             if gradient is not None:
-                self.scores.learn(name, gradient, before[name])
+                self.scores.learn(name, gradient, self.parameters[name].detach())
         self.scores.step(self.parameters)
-        mask_gradients(self.parameters, self.holder.masks)
+        self.patch.mask_gradients()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP)
         self.optimizer.step()
         return float(loss.detach())
 
     def refreshes(self, step: int) -> bool:
         """Whether masks follow the scores in this step: then nothing of the steps before counts but the state."""
-        return step % max(1, self.settings.steps // REFRESHED) == 0
+        return self.scores.every_step or step % max(1, self.settings.steps // REFRESHED) == 0
 
     def state(self, step: int) -> dict[str, Any]:
         """All that the run needs to go on with ``step``."""
@@ -188,13 +197,23 @@ class _Run:
             group["lr"] = self.settings.learning_rate * min(1.0, (step + 1) / first, left)
 
 
-def _parts(layout: Layout, units: Units) -> Sequence[tuple[Target, Shape]]:
-    """What is masked while scores are learnt, and by which units; every projection stands in one part."""
+def _ruled(layout: Layout, settings: MovementSettings) -> list[Ruled]:
+    """What is masked while scores are learnt, and by which units; every projection stands in at least one part."""
+    amount = settings.way.amount
+    much = settings.rate if amount == "rate" else settings.penalty
+    if not settings.rules:
+        return [Ruled(part, shape, much) for part, shape in _parts(layout, settings.units, frozenset())]
+    ruled = read_rules(settings.rules, layout, amount, "movement.rules")
+    covered = frozenset(p.path for one in ruled for p in one.part.projections)
+    return ruled + [Ruled(part, shape, None) for part, shape in _parts(layout, "default", covered)]
+
+
+def _parts(layout: Layout, units: Units, covered: frozenset[str]) -> Sequence[tuple[Target, Shape]]:
     found: list[tuple[Target, Shape]] = []
     taken: set[str] = set()
     for path in layout.paths:
         target = layout.target(path)
-        if path in taken:
+        if path in taken or covered.issuperset(p.path for p in target.projections):
             continue
         whole = layout.feed_forward(path) if units == "structured" else None
         shape = Shape("neuron") if whole else default_shape(target)

@@ -32,24 +32,24 @@ class Ruled:
     """One part of the model whose masks are learnt.
 
     Attributes:
-        amount: share of its units that is masked at the end, or the penalty on what is kept.
+        amount: share of its units that is masked at the end, or the penalty on what is kept; None: nothing ever is.
         warm_up, cool_down: shares of the training before anything is masked, and at the full amount.
     """
 
     part: Target
     shape: Shape
-    amount: float
+    amount: float | None
     warm_up: float = WARM_UP
     cool_down: float = COOL_DOWN
 
-    def at(self, way: float) -> float:
+    def at(self, way: float) -> float | None:
         """The amount after ``way`` (0 to 1) of the training.
 
         >>> rule = Ruled(None, None, 0.5, warm_up=0.0, cool_down=0.5)
         >>> rule.at(0.0), rule.at(0.25), rule.at(0.5)
         (0.0, 0.4375, 0.5)
         """
-        return self.amount * risen(way, self.warm_up, self.cool_down)
+        return None if self.amount is None else self.amount * risen(way, self.warm_up, self.cool_down)
 
 
 def read_rules(

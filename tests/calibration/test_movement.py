@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,12 @@ import torch
 from torch import Tensor
 
 import composer
-from composer.calibration.movement import CLIP, REFRESHED, MovementSettings, learn_movement, scheduled
+from composer.calibration.movement import CLIP, REFRESHED, MovementSettings, learn_movement
 from composer.library.store import Library
 from composer.models.folder import BaseModel
+from composer.scheme.layout import Target
+from composer.scheme.rules import Ruled
+from composer.scheme.shapes import Shape
 from composer.tasks import DataOptions, open_task
 from composer.tensors.batches import batch_indices
 from composer.tensors.learnt.adam import PACE
@@ -115,9 +117,9 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_not_learnt_again(
 
 
 def test_the_schedule_is_cubic_between_warm_up_and_cool_down() -> None:
-    long = replace(SETTINGS, steps=100)
-    assert [scheduled(step, long) for step in (0, 10, 70, 99)] == [0.0, 0.0, 0.5, 0.5]
-    assert scheduled(40, long) == pytest.approx(0.5 * (1 - 0.5**3))
+    rule = Ruled(Target("0", "linear", ()), Shape("unstructured"), 0.5)
+    assert [rule.at(step / 100) for step in (0, 10, 70, 99)] == [0.0, 0.0, 0.5, 0.5]
+    assert rule.at(0.4) == pytest.approx(0.5 * (1 - 0.5**3))
 
 
 def test_one_run_serves_all_rates_and_shapes_and_masks_are_nested(

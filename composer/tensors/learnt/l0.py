@@ -65,7 +65,7 @@ class HardConcreteScores(PenalisedScores):
         for i, ((part, shape), penalty) in enumerate(zip(self.parts, self.penalties, strict=True)):
             scores = self.scores_of(i) / self.size(i)
             gate = totals(part, [p.of(self.gathered[p.weight]) for p in part.projections], shape)
-            of_unit = gate * self._slopes[i] + self.push(scores) * (penalty / len(self.parts) / scores.numel())
+            of_unit = gate * self._slopes.get(i, 1.0) + self.push(scores) * (penalty / len(self.parts) / scores.numel())
             spread_out = expand(part, spread(part, of_unit, shape))
             for p in part.projections:
                 p.of(found[p.weight]).copy_(p.of(spread_out[p.weight]))

@@ -26,7 +26,7 @@ class Patch:
         self.masks: dict[str, Tensor] = {}
         self.before: dict[str, Tensor] = {}
 
-    def follow(self, amounts: Sequence[float], draw: Generator | None = None) -> None:
+    def follow(self, amounts: Sequence[float | None], draw: Generator | None = None) -> None:
         """Take the masks of the scores as they are now (:meth:`.LearntScores.masks`), and put them on."""
         self.off()
         self.masks = self.scores.masks(amounts, draw)
@@ -55,6 +55,13 @@ class Patch:
             return gradient
         return gradient.masked_fill(~mask, 0.0) if mask.dtype == torch.bool else gradient * mask
 
+    def mask_gradients(self) -> None:
+        """The same for all gradients that there are, in place."""
+        for name in self.masks:
+            parameter = self.parameters[name]
+            if parameter.grad is not None:
+                parameter.grad = self.masked(name, parameter.grad)
+
     def leave(self) -> None:
         """Let go of the values behind the masks: what is masked now stays so.
 
@@ -65,3 +72,8 @@ class Patch:
         for name, mask in self.masks.items():
             if bool((self.parameters[name].detach()[mask == 0] != 0).any()):
                 raise ModelError(f"{name}: end of the training: masked weights are not 0; something else moves them")
+
+
+def drawn_in(step: int, seed: int) -> Generator:
+    """What one step draws from: its number and the seed say it all, so that a training that goes on draws the same."""
+    return Generator().manual_seed(seed * 1_000_003 + step)

@@ -79,16 +79,16 @@ class LearntScores:
         """Take up such a state."""
         set_values(self.of, state["of"])
 
-    def masks(self, amounts: Sequence[float], draw: Generator | None = None) -> dict[str, Tensor]:
+    def masks(self, amounts: Sequence[float | None], draw: Generator | None = None) -> dict[str, Tensor]:
         """What parameters are multiplied with, by name: keep-masks (bool), or gates from 0 to 1; none where all stays.
 
         Args:
-            amounts: of each part, as ``amount`` says, at this time of the training.
+            amounts: of each part, as ``amount`` says, at this time of the training; None: nothing of it is masked.
             draw: for ways that mask by chance while the model learns; None asks for what is measured and kept.
         """
         kept: dict[str, Tensor] = {}
         for i, ((part, shape), amount) in enumerate(zip(self.parts, amounts, strict=True)):
-            if not amount and self.amount == "rate":
+            if amount is None or (not amount and self.amount == "rate"):
                 continue
             scores = self.scores_of(i)
             units = self.kept(i, scores, amount, draw)

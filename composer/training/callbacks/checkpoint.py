@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ...errors import ModelError
@@ -105,8 +104,3 @@ def _unflat(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def _merged(tensors: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
     both = {name: _merged(tensors.get(name, {}), value) for name, value in plain.items() if isinstance(value, Mapping)}
     return {**tensors, **plain, **both}
-
-
-def generator(seed: int, step: int) -> torch.Generator:
-    """What is drawn in one step: by seed and step alone, so that a training that goes on draws the same."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)

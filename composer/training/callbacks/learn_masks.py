@@ -12,7 +12,7 @@ from ...errors import ConfigError, ModelError, did_you_mean
 from ...models.in_memory import layout_in_memory
 from ...scheme.rules import Ruled, Rules, read_rules
 from ...tensors.learnt import WAYS
-from ...tensors.learnt.patch import Patch
+from ...tensors.learnt.patch import Patch, drawn_in
 from ...tensors.learnt.scores import REFRESHED, LearntScores
 from ...tensors.parameters import parameters_of
 from . import checkpoint
@@ -117,7 +117,7 @@ class LearnMasks(Reporting):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step, way = state.global_step, state.global_step / state.max_steps
         if self.way.every_step or step % max(1, state.max_steps // REFRESHED) == 0:
-            self.patch.follow([one.at(way) for one in self.ruled], checkpoint.generator(args.seed, step))
+            self.patch.follow([one.at(way) for one in self.ruled], drawn_in(step, args.seed))
         else:
             self.patch.on()
         if args.load_best_model_at_end and any(way < 1 - one.cool_down for one in self.ruled):
