@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from .wordnet import WordNet
 
 
 class _NoSynonyms:
@@ -20,22 +20,20 @@ class _NoSynonyms:
 
 
 @lru_cache(maxsize=2)
-def _wordnet(folder: Path | None) -> Any:
-    if folder is None:
-        return _NoSynonyms()
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+def synonyms(folder: Path | None) -> Any:
+    """What METEOR asks for synsets.
 
-    try:
-        return WordNetCorpusReader(str(folder), None)
-    except Exception as bad:  # nltk raises what its readers raise
-        raise DataError(f"--wordnet: {folder}: cannot be read as WordNet: {bad}") from bad
+    Raises:
+        DataError: a folder that does not hold WordNet's files.
+    """
+    return _NoSynonyms() if folder is None else WordNet(folder)
 
 
 def meteor(text: str, reference: str, wordnet: Path | None = None) -> float:
     """Of one sentence, 0 to 1; words are parted at blanks, case does not count."""
     from nltk.translate.meteor_score import single_meteor_score
 
-    return float(single_meteor_score(reference.split(), text.split(), wordnet=_wordnet(wordnet)))
+    return float(single_meteor_score(reference.split(), text.split(), wordnet=synonyms(wordnet)))
 
 
 def signature(wordnet: Path | None) -> str:

@@ -16,7 +16,7 @@ from ...tasks.data.languages import NAMES, resolve_prefix
 from ...tasks.data.options import DataOptions
 from ...tasks.data.sources import FolderSource
 from ..uncertainty import Measure, mean_of
-from .meteor import meteor, signature
+from .meteor import meteor, signature, synonyms
 from .places import MissingDataError, Place
 from .suite import Problems, Row, Sample, Session, Subject, Suite, SuiteOptions
 from .writing import WritingTask
@@ -82,6 +82,10 @@ class TranslationSuiteTask(WritingTask):
                 "--samples: the best of several translations is chosen by METEOR, which needs nltk; "
                 "pip install 'composer-pruning[eval]'"
             )
+        if options.wordnet is not None:
+            if not _has_nltk():
+                raise RecipeError("--wordnet: METEOR needs nltk; pip install 'composer-pruning[eval]'")
+            synonyms(options.wordnet)
         self._languages, self._wordnet = (source, target), options.wordnet
         table = self._table(options)
         columns = _columns(table, source, target)

@@ -9,6 +9,7 @@ import pytest
 
 from composer.errors import DataError, RecipeError
 from composer.evaluation.suites import common_sense
+from composer.evaluation.suites.suite import SuiteOptions
 from tests.conftest import Folder
 
 from .conftest import Evaluate
@@ -34,6 +35,40 @@ def test_what_is_missing_is_named(
     write(data, ROWS[0], {**ROWS[1], "answer": 2})
     with pytest.raises(DataError, match=r"piqa\.jsonl:2: .* the right answer is 2 of 2"):
         evaluate(model_folder("llama"), "piqa")
+
+
+NAMED = {"text": ["a dog", "the red cat"], "label": ["A", "B"]}
+ON_HUB = {
+    "openbookqa": ({"question_stem": "the man sees", "choices": NAMED, "answerKey": "B"}, "the man sees", 1),
+    "winogrande": (
+        {"sentence": "the man sees _ and runs", "option1": "a dog", "option2": "a cat", "answer": "2"},
+        "the man sees _ and runs",
+        1,
+    ),
+    "boolq": ({"question": "is it", "passage": "It is.", "answer": True}, "It is.\nQuestion: is it?\nAnswer:", 1),
+    "arc-easy": (
+        {"question": "the man sees", "choices": {**NAMED, "label": ["1", "2"]}, "answerKey": "1"},
+        "Question: the man sees\nAnswer:",
+        0,
+    ),
+    "piqa": (
+        {"goal": "see", "sol1": "a dog", "sol2": "a cat", "label": 1},
+        "Question: see\nAnswer:",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ON_HUB)
+def test_rows_are_read_as_the_hub_has_them(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common_sense, "find_spec", lambda _: True)
+    given, prompt, gold = ON_HUB[name]
+    (data / name).mkdir()
+    (data / name / "validation.jsonl").write_text(json.dumps(given) + "\n")
+    task = next(task for task in common_sense.TASKS if task.name == name)
+    (row,) = task.load(SuiteOptions(data=data)).rows
+    assert (row["prompt"], row["gold"], len(row["choices"])) == (prompt, gold, 2)
+    assert row.get("suffix") == ("and runs" if name == "winogrande" else None)
 
 
 def test_the_likeliest_answer_is_the_model_s(

@@ -6,13 +6,17 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import composer
 from composer.errors import RecipeError
 from composer.evaluation.suites import language
 from composer.files.jsonfile import read_json
+from composer.models.folder import BaseModel
+from composer.shrinking.shrink import shrink_into
 from tests.conftest import WORDS, Folder
 
 from .conftest import Evaluate
@@ -77,6 +81,29 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     record = read_json(folder / "wikitext2.json")
     assert {"inputs", "versions", "machine", "seed", "result"} <= set(record)
     assert {"model", "data", "prompts", "task_version"} <= set(record["inputs"])
+
+
+def test_masked_and_shrunk_folders_are_asked_like_any_other(
+    evaluate: Evaluate, text: Path, model_folder: Folder, tmp_path: Path
+) -> None:
+    """A third of the neurons of one layer: what is left of it has a shape of its own."""
+    base = BaseModel(model_folder("llama"))
+    model: Any = base.load()
+    mlp = model.model.layers[0].mlp
+    with torch.no_grad():
+        for parameter in (*mlp.gate_proj.parameters(), *mlp.up_proj.parameters(), mlp.down_proj.weight.mT):
+            parameter[: len(mlp.up_proj.weight) // 3] = 0
+    masked, small = tmp_path / "masked", tmp_path / "small"
+    masked.mkdir()
+    small.mkdir()
+    base.save(model, masked)
+    shrink_into(small, BaseModel(masked), "auto")
+    done = evaluate([base.name, masked, small], "wikitext2", window=16).summary
+    cells = done["rows"][0]["cells"]
+    assert cells["small"][0]["value"] == pytest.approx(cells["masked"][0]["value"], rel=1e-5)
+    assert cells["small"][0]["value"] != cells["llama"][0]["value"]
+    assert BaseModel(small).parameters < base.parameters
+    assert [round(m["sparsity"], 2) for m in done["models"]][::2] == [0, 0]
 
 
 def test_models_with_other_tokens_are_not_compared(evaluate: Evaluate, text: Path, model_folder: Folder) -> None:

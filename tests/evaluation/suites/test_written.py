@@ -17,7 +17,9 @@ from composer.evaluation.suites import code, translation
 from composer.evaluation.suites.code import HumanEval, Mbpp, pass_at_k
 from composer.evaluation.suites.math import Gsm8k, flexible_answer, strict_answer
 from composer.evaluation.suites.suite import SuiteOptions
+from composer.evaluation.suites.wordnet import WordNet
 from composer.evaluation.suites.writing import Writing, WritingTask
+from composer.files.jsonfile import read_json
 from tests.conftest import Folder
 
 from .conftest import Evaluate
@@ -226,6 +228,44 @@ def test_the_best_of_several_by_meteor_counts(
     assert by_name["bleu"] == pytest.approx(100.0)
     assert by_name["meteor"] > 0.95
     assert all(len(s["meteors"]) == 3 for s in lines(tmp_path / "evaluation" / "t5" / "multi30k.jsonl"))
+
+
+def wordnet(folder: Path) -> Path:
+    """Two synsets in the format of WordNet's files, the licence before them, and an irregular form."""
+    folder.mkdir()
+    noun = "  1 This software and database is being provided\r\n00000010 06 n 02 hund 0 köter 0 000 | a dog\r\n"
+    texts = {"data.noun": noun, "data.verb": "00000020 38 v 02 laufen 0 rennen 1 000 | run\n", "data.adv": ""}
+    texts |= {"data.adj": "00000030 00 s 02 schnell(p) 0 flink 0 000 | fast\n", "verb.exc": "läuft laufen\n"}
+    for name, text in texts.items():
+        (folder / name).write_bytes(text.encode())
+    return folder
+
+
+def test_synonyms_count_where_wordnet_is_given(
+    evaluate: Evaluate, parallel: Path, t5_folder: Path, told: dict[str, list[str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("nltk", reason="nltk is not installed: pip install 'composer-pruning[eval]'")
+    for _, gold in PAIRS:
+        told[gold] = [gold]
+    told[PAIRS[1][1]] = ["ein Köter läuft flink"]
+    folder = wordnet(tmp_path / "wordnet")
+    assert [s.words for s in WordNet(folder).synsets("läuft")] == [("laufen", "rennen")]
+
+    def score(**more: Any) -> tuple[float, str]:
+        evaluate(t5_folder, "multi30k", force=True, **more)
+        own = lines(tmp_path / "evaluation" / "t5" / "multi30k.jsonl")[1]["meteor"]
+        return own, json.dumps(read_json(tmp_path / "evaluation" / "t5" / "multi30k.json")["inputs"])
+
+    # Two of four words, not beside each other: 1/2 less a half; with synonyms all four in one piece.
+    assert score()[0] == pytest.approx(0.5 * (1 - 0.5 * (2 / 2) ** 3))
+    value, inputs = score(wordnet=folder)
+    assert value == pytest.approx(1 - 0.5 * (1 / 4) ** 3)
+    assert "exact+stem+synonym" in inputs
+    (folder / "data.verb").write_text("laufen\n")
+    with pytest.raises(DataError, match=r"data\.verb:1: is no line of WordNet's"):
+        WordNet(folder)
+    with pytest.raises(DataError, match=r"--wordnet: .*data\.noun is missing; needed: data\.noun"):
+        evaluate(t5_folder, "multi30k", wordnet=tmp_path)
 
 
 # ---- the writing itself
