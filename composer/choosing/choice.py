@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,13 +11,19 @@ from ..scheme.configurations import Spec
 from ..scheme.layout import Stream
 from ..scheme.shapes import rate_of
 from ..shrinking.units import Units
-from .program import Part, best_widths
+from .program import Part, sharing_widths
 from .times import Times
 from .widths import widths
 from .wishes import WORDS, Wish
 
 CRITERION = "obs"
 """What decides which heads and neurons go, where their number was chosen: its costs are those that were compared."""
+NEARLY = 0.02
+"""Choices whose predicted rise is within this part of the least are taken for equally good."""
+
+
+Rule = Callable[[float], Callable[[str], float]]
+"""Size of a model, from 0 to 1 -> path of a layer -> the share of its units that it keeps."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,12 @@ class Menu:
             parts["seconds"] /= slower
         return {name: part * self.whole[name] - self.rest[name] for name, part in parts.items()}
 
-    def choose(self, wish: Wish, slower: float = 1.0) -> Choice:
-        """The widths that keep within the wish and cost the loss least.
+    def choose(self, wish: Wish, slower: float = 1.0, taken: Sequence[Choice] = ()) -> Choice:
+        """The widths that keep within the wish and cost the loss least; of nearly equal ones those that share blocks.
 
         Args:
             slower: how many times as long models of about this size take as the table says.
+            taken: other configurations, whose blocks need not be made again.
 
         Raises:
             ConfigError: no widths keep within it.
@@ -86,19 +93,28 @@ class Menu:
         for name, budget in budgets.items():
             if budget < sum(min(part.costs[name]) for part in self.parts):
                 raise ConfigError(f"{wish}: nobody can meet it: {self._least(name)}")
-        chosen = best_widths(self.parts, budgets)
+        chosen = sharing_widths(self.parts, budgets, [self.indices(one) for one in taken], NEARLY)
         if chosen is None:
             raise ConfigError(f"{wish}: nobody can meet all of it at once; each by itself can be met")
         return self.choice(chosen)
 
     def uniform(self, wish: Wish) -> Choice:
         """The same part of every attention and feed-forward, as large as the wish allows."""
+        return self.spread(wish, lambda size: lambda layer: size)
+
+    def spread(self, wish: Wish, rule: Rule) -> Choice:
+        """The largest model within the wish of those that a rule makes, each layer's parts of the same share.
+
+        Args:
+            rule: size from 0 to 1 -> what share of its units each layer keeps; never less of any for a larger size.
+        """
         low, high = 0.0, 1.0
         for _ in range(40):
             middle = (low + high) / 2
-            inside = all(self._evenly(middle).left[name] <= part for name, part in self._parts(wish).items())
+            model = self._nearest(rule(middle))
+            inside = all(model.left[name] <= part for name, part in self._parts(wish).items())
             low, high = (middle, high) if inside else (low, middle)
-        return self._evenly(low)
+        return self._nearest(rule(low))
 
     def specs(self, choice: Choice) -> dict[str, Spec]:
         """The configuration; what stays whole is left out."""
@@ -161,11 +177,12 @@ class Menu:
             f"{part:.1%} of the {WORDS[name]} are in no head and no neuron (embeddings, norms, output layer)"
         ).replace("%", " %")
 
-    def _evenly(self, part: float) -> Choice:
+    def _nearest(self, share: Callable[[str], float]) -> Choice:
+        """The widths nearest to these shares, by layer."""
         chosen = []
         for units in self.units:
-            counts = widths(units)
-            chosen.append(min(range(len(counts)), key=lambda k: (abs(counts[k] - part * units.count), k)))
+            counts, wanted = widths(units), share(units.layer) * units.count
+            chosen.append(min(range(len(counts)), key=lambda k: (abs(counts[k] - wanted), k)))
         return self.choice(chosen)
 
     def indices(self, choice: Choice) -> tuple[int, ...]:

@@ -70,6 +70,43 @@ def best_widths(parts: Sequence[Part], budgets: Mapping[str, float]) -> list[int
     return chosen
 
 
+def sharing_widths(
+    parts: Sequence[Part], budgets: Mapping[str, float], taken: Sequence[Sequence[int]], nearly: float
+) -> list[int] | None:
+    """As :func:`best_widths`; of all widths whose rise is nearly the least those that add the fewest blocks.
+
+    A block is a part that is narrower than whole (its index is not 0); one that another configuration has at the same
+    width is pruned and repaired there already.
+
+    Args:
+        taken: the other configurations.
+        nearly: how much larger than the least the rise may be, relative.
+    """
+    least = best_widths(parts, budgets)
+    if least is None or not taken:
+        return least
+    limit = (1 + nearly) * sum(part.rises[k] for part, k in zip(parts, least, strict=True))
+    scale = 2 * max(limit, 1e-30)  # together the rises count half a block, so they only tell equals apart
+    counted = [
+        Part(
+            part.name,
+            [added([k], [[one[m]] for one in taken]) + rise / scale for k, rise in enumerate(part.rises)],
+            {**part.costs, "rise": part.rises},
+        )
+        for m, part in enumerate(parts)
+    ]
+    return best_widths(counted, {**budgets, "rise": limit}) or least
+
+
+def added(widths: Sequence[int], taken: Sequence[Sequence[int]]) -> int:
+    """How many blocks these widths have that no configuration of ``taken`` has.
+
+    >>> added([0, 2, 3], [[1, 2, 1], [1, 1, 1]])
+    1
+    """
+    return sum(k > 0 and not any(other[m] == k for other in taken) for m, k in enumerate(widths))
+
+
 def _tie(parts: Sequence[Part], places: Sequence[tuple[int, int]], resource: str | None) -> np.ndarray:
     """Costs between 0 and 1."""
     if resource is None:

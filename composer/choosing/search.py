@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .program import Part
+from .program import Part, added
 
 Widths = tuple[int, ...]
 """The index of the width of each part, as :func:`.program.best_widths` gives them."""
@@ -44,11 +44,17 @@ def search(
     fitness: Fitness,
     evaluations: int,
     seed: int,
+    others: Sequence[Sequence[int]] = (),
 ) -> Found:
-    """Try about so many candidates within the budgets, from ``start`` on; one on one sample is one evaluation."""
+    """Try about so many candidates within the budgets; one on one sample is one evaluation.
+
+    Args:
+        start: where it begins.
+        others: further places to begin at, within the budgets; the best of all is taken.
+    """
     draw, known = random.Random(seed), _Known(fitness)
-    parent = tuple(start)
-    known(parent, SAMPLES[-1])
+    starts = [tuple(start), *(tuple(one) for one in others if _within(parts, budgets, one))]
+    parent = min(starts, key=lambda one: known(one, SAMPLES[-1]))
     idle = 0
     while known.count < evaluations and idle < 20:
         born = {child for _ in range(OFFSPRING) if (child := _offspring(parts, budgets, parent, draw)) != parent}
@@ -65,15 +71,10 @@ def search(
 
 
 def prefer_shared(found: Found, taken: Sequence[Widths]) -> Widths:
-    """Of candidates nearly as good as the best the one with most parts at widths that were taken before."""
+    """Of candidates nearly as good as the best the one that adds the fewest blocks to those of ``taken``."""
     limit = found.best[0][1] * (1 + NEARLY)
     good = [one for one, value in found.best if value <= limit]
-    return max(good, key=lambda one: shared(one, taken))
-
-
-def shared(widths: Widths, taken: Sequence[Widths]) -> int:
-    """How many parts have a width that one of ``taken`` has there."""
-    return sum(any(other[m] == k for other in taken) for m, k in enumerate(widths))
+    return min(good, key=lambda one: added(one, taken))
 
 
 class _Known:

@@ -88,6 +88,11 @@ def choose(
         Whole | None,
         Parameter(metavar="N", help="Composed models that are tried for each wish, from calibration data [0]."),
     ] = None,
+    rerank: Annotated[
+        Whole | None,
+        Parameter(metavar="STEPS", help="Steps in which the best candidates learn together, before one is taken [0]."),
+    ] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate of these steps [0.001].")] = None,
     calibration_size: Annotated[Whole | None, Parameter(help="Training examples that are looked at [512].")] = None,
     calibration_lengths: CalibrationLengths = None,
     device: Device = None,
@@ -115,7 +120,8 @@ def choose(
     from composer.steps.choose import choose as work
 
     sample = {"calibration_size": calibration_size, "calibration_lengths": calibration_lengths}
-    machine = {"search": search, **sample, "device": device}
+    learning = {"rerank": rerank, "finetune": {"learning_rate": learning_rate}}
+    machine = {"search": search, **learning, **sample, "device": device}
     with session(common, data, wishes, timing, model=model, seed=seed, **machine) as (recipe, console):
         outcome = work(recipe, output=output, measure=measure, force=force, progress=console.progress)
         console.show(outcome, _shown(outcome.summary, str(outcome.output)))
@@ -138,10 +144,23 @@ def _shown(told: Any, output: str) -> Shown:
             cells += [number(one["measured"]["loss"]), number(one["measured"][told["metric"]]), _faster(one)]
         sheet.add_row(_wish(row["wish"]), *cells)
     yield sheet
+    if dense:
+        yield _ways("Ways to choose: validation loss, no training step", rows, "steps")
+    if told["rerank"]:
+        yield _ways(f"The best of them after {told['rerank']} steps of learning together", rows, "learnt")
     yield _kept(rows)
-    if (blocks := told["blocks"])["different"] < blocks["all"]:
-        yield f"{blocks['different']} different pruned parts serve the {blocks['all']} that all configurations have"
+    if told["sharing"]:
+        yield told["sharing"]
     yield f"{output}: {len(rows)} configurations; go on with compose generate-scheme"
+
+
+def _ways(title: str, rows: Any, field: str) -> tables.Sheet:
+    names = list(dict.fromkeys(name for row in rows for name in row[field]))
+    sheet = tables.Sheet(title, ["wish"], [*names, "taken"])
+    for row in rows:
+        known = {name: loss if field == "steps" else loss["loss"] for name, loss in row[field].items()}
+        sheet.add_row(_wish(row["wish"]), *(number(known.get(name)) for name in names), row["taken"])
+    return sheet
 
 
 _CAPTION = (

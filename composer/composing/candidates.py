@@ -15,6 +15,7 @@ from ..tasks.task import input_lengths
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
 from ..tensors.parameters import replaced
+from ..training.joint import Variant
 from .model_pruner import ModelPruner
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Candidates:
             damping, seed, dead_columns: as for :class:`.model_pruner.ModelPruner`.
         """
         self.model, self.task, self.criterion, self.calibration, self.seed = model, task, criterion, calibration, seed
+        self._variants: dict[tuple[tuple[str, str], ...], Variant] = {}
         self._bases: dict[int, list[tuple[Batch, Tensor | None]]] = {}
         self.parameters = dict(model.named_parameters())
         self.pruner = ModelPruner(
@@ -96,10 +98,35 @@ class Candidates:
         rows = logits[asked] if asked is not None else logits.flatten(0, -2)
         return loss, count, rows.float().log_softmax(-1)
 
+    def configuration(self, assigned: Assignment) -> list[Variant]:
+        """A configuration as one that learns together with others: what is the same in several is one variant."""
+        made = []
+        for key in self._sublayers(assigned):
+            if key not in self._variants:
+                weights, masks = self.pruner.prune(
+                    {path: assigned[path] for path, _ in key}, self.criterion, repair=True
+                )
+                self._variants[key] = Variant.of(weights, masks, self.parameters)
+            made.append(self._variants[key])
+        return made
+
+    def _sublayers(self, assigned: Assignment) -> list[tuple[tuple[str, str], ...]]:
+        """What a configuration says of each sublayer: repair looks at one by itself, on the base model's inputs."""
+        places = {path: block.path for block in self.calibration.layout.at("sublayer") for path in block.targets}
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for path, said in assigned.items():
+            groups.setdefault(places.get(path, path), []).append((path, str(said)))
+        return [tuple(group) for group in groups.values()]
+
     def loss(self, assigned: Assignment, examples: Examples) -> dict[str, float]:
         """Loss and main metric of a configuration on a split."""
         weights = self.pruner.prune(assigned, self.criterion, repair=True)[0] if assigned else {}
         with replaced(self.parameters, weights):
-            score = self.task.score(self.model, examples)
-            loss = score.loss if score.loss is not None else mean_loss(self.model, self.task, examples)
-        return {"loss": loss, self.task.main_metric: score.metrics[self.task.main_metric]}
+            return scored(self.model, self.task, examples)
+
+
+def scored(model: nn.Module, task: Task, examples: Examples) -> dict[str, float]:
+    """Loss and main metric of a model."""
+    score = task.score(model, examples)
+    loss = score.loss if score.loss is not None else mean_loss(model, task, examples)
+    return {"loss": loss, task.main_metric: score.metrics[task.main_metric]}

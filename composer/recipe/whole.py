@@ -62,6 +62,8 @@ class Recipe(Options, DataOptions, WishOptions, BaseModel):  # the last for read
     """``choose``: the shape of input for which models are to be fast, and where they run."""
     search: Annotated[int, Field(ge=0)] = 0
     """``choose``: how many composed models are tried for each wish, beyond what the tables say."""
+    rerank: Annotated[int, Field(ge=0)] = 0
+    """``choose``: steps in which the best candidates of all wishes learn together, before one of each is taken."""
 
     shrink: bool = False
     """``run``: at the end every model is shrunk, evaluated and timed beside the base model."""

@@ -211,6 +211,8 @@ def _facts(told: Told) -> list[tuple[str, str]]:
         )
         facts += [("A pass", f"{1e3 * times['dense']:.3g} ms"), ("In no head and no neuron", around)]
         facts.append(("Sums against measured models", f"{percent(times['fit'])} at most"))
+    if told.get("sharing"):
+        facts.append(("Sharing", told["sharing"]))
     return facts
 
 
@@ -228,8 +230,9 @@ def _sections(told: Told) -> Iterator[Section]:
         yield Section(
             "clock", "By the table and by the clock", lead, [inline("clock-figure", clock_figure(told), CLOCK)]
         )
-    steps = _steps(told)
-    yield Section("steps", "What each step brought", "", [steps] if steps.rows else [])
+    tables = [_ways(told, "steps")] + ([_ways(told, "learnt")] if told.get("rerank") else [])
+    lead = "The one that was taken is marked. Of nearly equal ones it is the one that shares most with other wishes."
+    yield Section("steps", "What each way of choosing brought", lead, [*tables])
 
 
 def _table(told: Told) -> Table:
@@ -256,12 +259,17 @@ def _table(told: Told) -> Table:
     return Table("choices", "Every wish, chosen and with the same part of every layer", columns, cells)
 
 
-def _steps(told: Told) -> Table:
-    names = list(dict.fromkeys(name for row in told["choices"] for name in row.get("steps", {})))
+def _ways(told: Told, field: str) -> Table:
+    """Losses of every candidate, by wish: without training (``steps``), or after they learnt together (``learnt``)."""
+    names = list(dict.fromkeys(name for row in told["choices"] for name in row.get(field, {})))
     columns = [Column("Wish", numeric=False), *(Column(name, "loss") for name in names)]
-    rows = [
-        [Cell(wish_text(row["wish"])), *(Cell(number(row.get("steps", {}).get(name), 4)) for name in names)]
-        for row in told["choices"]
-        if names
-    ]
-    return Table("what-steps", "Validation loss after each step of choosing", columns, rows)
+    rows = []
+    for row in told["choices"]:
+        known = row.get(field, {})
+        losses = {name: loss if field == "steps" else loss["loss"] for name, loss in known.items()}
+        cells = [Cell(number(losses.get(name), 4), better=name == row.get("taken"), mark="taken") for name in names]
+        rows.append([Cell(wish_text(row["wish"])), *cells])
+    if field == "steps":
+        return Table("ways", "Validation loss of every candidate, no training step", columns, rows)
+    title = f"The best of them after {told['rerank']} steps in which all learnt as one network"
+    return Table("learnt", title, columns, rows)

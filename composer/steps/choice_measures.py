@@ -12,6 +12,7 @@ from .. import __version__
 from ..choosing.choice import CRITERION, Choice, Measured
 from ..errors import ConfigError
 from ..files.journal import Journal
+from ..files.jsonfile import canonical, digest_of
 from ..progress import Progress
 from ..scheme.configurations import Assignment
 from ..shrinking.units import Units, units_of
@@ -68,6 +69,25 @@ class Measures:
         """Loss and metric on the validation split, pruned and repaired in closed form."""
         key = ("loss", {path: str(said) for path, said in sorted(assigned.items())})
         return self.journal.row(key, lambda: self.models.loss(assigned, self.space.examples("valid")))
+
+    def learnt(self, configurations: Sequence[Assignment]) -> list[dict[str, float]]:
+        """Loss and metric of each on the validation split, after all of them have learnt as one network."""
+        from ..training.settings import identity_of
+        from .candidates_together import learnt_together, rerank_settings
+
+        said = [canonical({path: str(spec) for path, spec in one.items()}) for one in configurations]
+        # In an order of their own: which wish a configuration serves does not change what it learns.
+        order = sorted(range(len(said)), key=said.__getitem__)
+        settings, ordered = rerank_settings(self.space), [configurations[i] for i in order]
+        how = [identity_of(each) for each in settings]
+        key = ("learnt", [said[i] for i in order], how, self.space.recipe.block.valid_size)
+        work = self.journal.path.with_name(f"learning-{digest_of(list(key))[:16]}")
+
+        def learn() -> dict[str, Any]:
+            return learnt_together(self.space, self.models, ordered, settings, work, self.progress)
+
+        scores = dict(zip(order, self.journal.row(key, learn)["scores"], strict=True))
+        return [scores[i] for i in range(len(said))]
 
     @property
     def models(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise, product
 
-from composer.choosing.program import Part, best_widths
+from composer.choosing.program import Part, best_widths, sharing_widths
 from composer.choosing.search import Found, Widths, prefer_shared, search
 
 PARTS = [Part(str(m), [0.0, 1.0, 2.0, 4.0], {"macs": [3.0, 2.0, 1.0, 0.0]}) for m in range(5)]
@@ -35,4 +35,17 @@ def test_among_nearly_equal_candidates_the_one_that_shares_blocks_is_taken() -> 
     found = Found((((0, 1), 1.0), ((2, 3), 1.005), ((3, 3), 1.2)), 3)
     assert prefer_shared(found, []) == (0, 1)
     assert prefer_shared(found, [(2, 0), (1, 3)]) == (2, 3)
-    assert prefer_shared(found, [(3, 3)]) == (2, 3)
+    assert prefer_shared(found, [(2, 1)]) == (0, 1)  # what is whole is no block
+
+
+def test_the_program_shares_blocks_where_that_costs_nearly_nothing() -> None:
+    parts = [Part("a", [0.0, 1.0, 1.01, 5.0], {"macs": [3.0, 2.0, 1.9, 0.0]}) for _ in range(3)]
+    budget, others = {"macs": 6.0}, [[2, 2, 2]]
+    rise = {tuple(w): sum(p.rises[k] for p, k in zip(parts, w, strict=True)) for w in product(range(4), repeat=3)}
+    fitting = [w for w in rise if sum(p.costs["macs"][k] for p, k in zip(parts, w, strict=True)) <= 6.0]
+    least = min(rise[w] for w in fitting)
+    nearly = [w for w in fitting if rise[w] <= least * 1.02]
+    wanted = min(nearly, key=lambda w: (sum(k > 0 and k != 2 for k in w), rise[w]))
+    assert tuple(best_widths(parts, budget) or ()) != wanted
+    assert tuple(sharing_widths(parts, budget, others, 0.02) or ()) == wanted
+    assert sharing_widths(parts, budget, [], 0.02) == best_widths(parts, budget)

@@ -14,14 +14,16 @@ from composer.choosing import times
 from composer.composing.candidates import Candidates
 from composer.errors import ConfigError, InputError
 from composer.models.folder import BaseModel
-from composer.recipe import Recipe, TimeOptions
+from composer.recipe import ModelOptions, Recipe, TimeOptions
 from composer.scheme.configurations import Assignment, Spec, read_configurations, resolve
 from composer.shrinking import verify
 from composer.shrinking.units import Units
 from composer.shrinking.verify import Answers, answers, compared
 from composer.steps import part_times
 from composer.steps.choose import choose
+from composer.steps.outcome import Outcome
 from composer.timing import clock, parts
+from composer.training.joint import JointHooks
 from composer.workspace import Workspace
 from tests.reference.work_clock import WorkClock
 from tests.reference.zeroed import masked_folder
@@ -157,3 +159,42 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_choice(
     before = choose(wished.model_copy(update={"folder": tmp_path / "none", "search": 0}), measure=False)
     assert [row["kept"] for row in before.summary["choices"]] != [row["kept"] for row in resumed.summary["choices"]]
     assert [row["kept"] for row in whole.summary["choices"]] == [row["kept"] for row in resumed.summary["choices"]]
+
+
+def test_the_best_candidates_learn_together_before_one_of_each_is_taken(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learning(rate: float, name: str) -> Recipe:
+        how = {"rerank": 4, "finetune": ModelOptions(learning_rate=rate, batch_size=8), "folder": tmp_path / name}
+        quick = {"train_size": 16, "valid_size": 8, "time": TimeOptions(length=8, repeat=7)}
+        return recipe.model_copy(update={"keep_macs": [0.5], **quick, **how})
+
+    def decided(done: Outcome) -> list[Any]:
+        return [[row[name] for name in ("kept", "taken", "steps", "learnt")] for row in done.summary["choices"]]
+
+    for row in choose(learning(1e-12, "still")).summary["choices"]:  # what learnt nothing is as good as it was
+        assert set(row["learnt"]) <= set(row["steps"])
+        assert len(row["learnt"]) > 1
+        assert all(
+            score["loss"] == pytest.approx(row["steps"][name], rel=1e-4) for name, score in row["learnt"].items()
+        )
+    measure, calls = JointHooks.measure, list[int]()
+
+    def killed(*given: Any) -> float:
+        calls.append(given[-1])
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return measure(*given)
+
+    monkeypatch.setattr(JointHooks, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        choose(learning(0.01, "killed"))
+    resumed, whole = choose(learning(0.01, "killed")), choose(learning(0.01, "whole"))
+    assert calls == [0, 1, 2, 3, 3, 4, 0, 1, 2, 3, 4]  # it went on from its checkpoint
+    assert decided(resumed) == decided(whole)
+    assert not list((tmp_path / "killed" / ".journal").glob("learning-*"))
+    for row in whole.summary["choices"]:
+        least = min(score["loss"] for score in row["learnt"].values())
+        assert row["learnt"][row["taken"]]["loss"] <= 1.01 * least
+    with pytest.raises(ConfigError, match="--rerank: the validation split decides, so not together with --no-measure"):
+        choose(learning(0.01, "whole"), measure=False)
