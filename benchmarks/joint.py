@@ -29,6 +29,7 @@ from composer.files.environment import machine, versions
 from composer.files.jsonfile import read_json, write_json
 from composer.library.store import Library
 from composer.recipe import load_recipe
+from composer.scheme.graph import SHARED
 from composer.steps.build_model import build_model
 from composer.steps.evaluate import evaluate
 from composer.steps.prune import prune
@@ -87,7 +88,12 @@ def configurations(model: dict[str, Any], n: int) -> list[dict[str, float]]:
 
 
 class SeededRuns:
-    """One model, one seed: workspaces below one folder, and what is measured in them."""
+    """One model, one seed: workspaces below one folder, and what is measured in them.
+
+    ``distill`` is the weight of the base model's answers in what is trained.
+    """
+
+    distill = 0.0
 
     def __init__(self, given: argparse.Namespace, seed: int) -> None:
         self.given, self.seed, self.model = given, seed, MODELS[given.task]
@@ -106,6 +112,7 @@ class SeededRuns:
                 "batch_size": batch,
                 "evaluations": 3,
                 "learning_rate": self.model["rates"][0],
+                "distill": self.distill,
             },
             **self.model["recipe"],
             **extra,
@@ -159,8 +166,9 @@ class SeededRuns:
             name: of the record.
             folder: of the library, where several joint phases share the closed forms of one; by default as the record.
         """
-        name = name or f"joint-{n}-{count}-{rate:g}"
+        name = name or f"joint-{n}-{count}-{rate:g}" + (f"-distill-{self.distill:g}" if self.distill else "")
         block = {"steps": max(count, 1), "batch_size": self.model["batch"], "learning_rate": rate, "evaluations": 1}
+        block |= {"evaluations": 3} if self.distill else {}
         block["valid_size"] = self.model["joint_valid"]
         trainer = "joint" if count else "least_squares"
         space = self.space(folder or name, n, criterion="obs", trainer=trainer, block=block)
@@ -191,8 +199,10 @@ class SeededRuns:
         # Blocks are kept; only a library that several joint phases share has the record of another one.
         finetune_blocks(space, force=True)
         spent, processor = time.perf_counter() - began, time.process_time() - processor
-        work = (Library(space.finetuned).manifest(space.scheme().digest) or {})["work"]
-        shared = work.get("shared", 0.0)
+        library = Library(space.finetuned)
+        manifest = library.manifest(space.scheme().digest) or {}
+        work, theta = manifest["work"], manifest["addresses"].get(SHARED)
+        shared = work.get(SHARED, 0.0)
         made = {
             "configurations": n,
             "joint_steps": count,
@@ -202,6 +212,7 @@ class SeededRuns:
             "prune_seconds": pruned,
             "block_seconds": sum(work.values()) - shared,
             "joint_seconds": shared,
+            "mean": [[row["step"], row["valid_loss"]] for row in library.stats(theta)["mean"]] if theta else [],
             **self._composed(space),
         }
         write_json(held, made)

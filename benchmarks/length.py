@@ -46,12 +46,14 @@ class Part:
     rate: float
     seed: int
     configuration: int | None = None
+    distill: float = 0.0
 
     @property
     def name(self) -> str:
         """Of its file."""
         which = "" if self.configuration is None else f"-{self.configuration}"
-        return f"{self.side}-{self.steps}{which}-{self.rate:g}-seed-{self.seed}"
+        taught = f"-distill-{self.distill:g}" if self.distill else ""
+        return f"{self.side}-{self.steps}{which}-{self.rate:g}{taught}-seed-{self.seed}"
 
 
 class LengthRuns(SeededRuns):
@@ -65,6 +67,7 @@ class LengthRuns(SeededRuns):
 
     def run(self, part: Part, n: int) -> dict[str, Any]:
         """The figures of a part, for a scheme of ``n`` configurations."""
+        self.distill = part.distill
         if part.configuration is None:
             made = self.joint(n, part.steps, part.rate, folder=f"joint-{n}")
             return {name: value for name, value in made.items() if name != "space"}
@@ -93,7 +96,7 @@ def parts(given: argparse.Namespace, seed: int, chosen: list[int]) -> Iterator[P
         if "joint" in given.sides:
             for count in sorted({round(share * length) for share in given.shares}):
                 for rate in given.joint_rates or given.rates:
-                    yield Part("joint", count, rate, seed)
+                    yield Part("joint", count, rate, seed, distill=given.distill)
         for side in (side for side in ("A", "B") if side in given.sides):
             middle = chosen[len(chosen) // 2]
             for rate in given.rates:
@@ -146,6 +149,7 @@ def main() -> int:
     parser.add_argument("--sides", nargs="+", choices=("joint", "A", "B"), default=["joint", "A", "B"])
     parser.add_argument("--rates", type=float, nargs="+", help="peak rates to try [the task's]")
     parser.add_argument("--joint-rates", type=float, nargs="+", help="of the joint phase [the same]")
+    parser.add_argument("--distill", type=float, default=0.0, help="joint phases: weight of the base model's answers")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--tables", action="store_true", help="only print the tables again")
     given = parser.parse_args()

@@ -55,7 +55,7 @@ def together(rows: Iterable[Row]) -> dict[tuple[int, int], tuple[Row, float]]:
     """Joint steps and seed -> the joint phase at its best rate, and the seconds of its other rates."""
     grouped: dict[tuple[int, int], list[Row]] = defaultdict(list)
     for row in rows:
-        if row["side"] == "joint":
+        if row["side"] == "joint" and not row.get("distill"):  # baselines learn from labels
             grouped[row["joint_steps"], row["seed"]].append(row)
     found: dict[tuple[int, int], tuple[Row, float]] = {}
     for at, tried in sorted(grouped.items()):
