@@ -86,7 +86,7 @@ def _measured(measure: Row) -> Cell:
     name = measure["name"]
     if measure["low"] is None:
         return Cell(_figure(name, measure["value"]))
-    ends = f"{_figure(name, measure['low'])} to {_figure(name, measure['high'])} ({measure['how']})"
+    ends = f"{_figure(name, measure['low'])} to {_figure(name, measure['high'])}"
     return Cell(f"{_figure(name, measure['value'])} ± {_figure(name, measure['error'])}", note=ends)
 
 
@@ -117,13 +117,14 @@ def _overview(content: Row, models: Sequence[str]) -> Section:
     ]
     columns = [Column("task", numeric=False), Column("metric", numeric=False), *map(Column, models)]
     table = Table("figures", "Figures ± standard error", [*columns, Column("chance"), Column("examples")], rows)
-    lead = "The first metric of each task is drawn, with its 95 % interval; the grey line is chance. " + " ".join(
-        f"{note[0].upper()}{note[1:]}." for note in content["notes"]
+    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in content["notes"])
+    lead = (
+        "The first metric of each task is drawn, with its 95 % interval; the grey line is chance. In the table each "
+        "figure has its standard error, and below it the interval: Wilson's for shares of right answers, else the "
+        f"bootstrap's.{notes}"
     )
     svg = canvas.inline(_bars(content["rows"], models), "bars", "Figures of each task by model", scale=1.25)
-    return Section(
-        "overview", "Domains by models", lead.strip(), (Figure("by-model", "Tasks", [svg], wide=True), table)
-    )
+    return Section("overview", "Domains by models", lead, (Figure("by-model", "Tasks", [svg], wide=True), table))
 
 
 def _bars(rows: Sequence[Row], models: Sequence[str]) -> Drawing:
@@ -131,7 +132,7 @@ def _bars(rows: Sequence[Row], models: Sequence[str]) -> Drawing:
     across = min(ACROSS, len(rows))
     down = -(-len(rows) // across)
     with canvas.style():
-        figure = Drawing(figsize=(2.1 * across, 1.1 + (0.5 + 0.2 * len(models)) * down), layout="constrained")
+        figure = Drawing(figsize=(2.8 * across, 1.1 + (0.5 + 0.2 * len(models)) * down), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False).ravel()
         for place, row in zip(axes, rows, strict=False):
             for i, model in enumerate(models):

@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics
 
 from composer.errors import DataError, OutputError, RecipeError
-from composer.evaluation.suites.glue import F1, MATTHEWS, PEARSON, SPEARMAN, TASKS
+from composer.evaluation.suites.glue import F1, MATTHEWS, PEARSON, SPEARMAN, TASKS, GlueTask
 from composer.files.jsonfile import read_json
 from tests.conftest import WORDS, distilbert_config, make_folder
 
@@ -137,7 +137,9 @@ def test_bad_problems_name_file_and_line(evaluate: Evaluate, data: Path, tmp_pat
         evaluate(score, "stsb")
 
 
-def test_a_suite_takes_what_there_is_and_says_what_is_left_out(evaluate: Evaluate, data: Path, tmp_path: Path) -> None:
+def test_a_suite_takes_what_there_is_and_says_what_is_left_out(
+    evaluate: Evaluate, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for task in ("mrpc", "rte"):
         write(data, task)
     model = classifier(tmp_path / "model", "LABEL_0", "LABEL_1")
@@ -154,6 +156,9 @@ def test_a_suite_takes_what_there_is_and_says_what_is_left_out(evaluate: Evaluat
     with pytest.raises(OutputError, match=r"mrpc\.json: exists and was made from other inputs .*--force"):
         evaluate(model, "mrpc")
     assert evaluate(model, "mrpc", force=True).summary["rows"][0]["examples"] == 2
+    monkeypatch.setattr(GlueTask, "version", GlueTask.version + 1)
+    with pytest.raises(OutputError, match=r"mrpc\.json: exists and was made from other inputs .*task_version"):
+        evaluate(model, "mrpc")
 
 
 def test_two_models_are_compared_and_shown_where_they_differ(evaluate: Evaluate, data: Path, tmp_path: Path) -> None:
