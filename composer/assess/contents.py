@@ -136,6 +136,7 @@ class DensePoint(TypedDict):
 
     loss: float
     metric: MetricValue
+    interval: list[float] | None
     seconds: float
     seconds_per_example: float
 
@@ -150,6 +151,7 @@ class CurvePoint(TypedDict):
     removed_share: float
     loss: float
     metric: float
+    interval: list[float] | None
     seconds: float
     seconds_per_example: float
     seconds_dense: float
@@ -192,6 +194,7 @@ class CalibrationCell(TypedDict):
     loss: float
     loss_pruned: float
     metric: float
+    interval: list[float] | None
     metric_name: str
     examples: int
 

@@ -137,12 +137,22 @@ def _shown(told: Any, *, asked: bool = True) -> Shown:
 def _curves(told: Any) -> tables.Sheet:
     dense = told["dense"]
     metric = dense["metric"]["name"]
-    sheet = tables.Sheet("Curves", ["pruned by", "repaired"], ["removed", "loss", metric], told["speed_note"])
-    sheet.add_row("dense", "", percent(0.0), number(dense["loss"]), number(dense["metric"]["value"]))
+    columns = ["removed", "loss", metric, "95 % interval"]
+    note = f"Losses of {told['examples']} examples, {metric} of {told['scored']} of them. {told['speed_note']}"
+    sheet = tables.Sheet("Curves", ["pruned by", "repaired"], columns, note)
+    own = number(dense["loss"]), number(dense["metric"]["value"]), _interval(dense)
+    sheet.add_row("dense", "", percent(0.0), *own)
     for row in told["rows"]:
         name, repaired = f"{row['criterion']}, {row['granularity']}", "yes" if row["repaired"] else "no"
-        sheet.add_row(name, repaired, percent(row["removed_share"]), number(row["loss"]), number(row["metric"]))
+        own = number(row["loss"]), number(row["metric"]), _interval(row)
+        sheet.add_row(name, repaired, percent(row["removed_share"]), *own)
     return sheet
+
+
+def _interval(row: Any) -> str:
+    """Of a metric, for the examples that it is of."""
+    ends = row.get("interval")
+    return f"{number(ends[0])} to {number(ends[1])}" if ends else NONE
 
 
 def _runtime(told: Any) -> tables.Sheet:
@@ -169,7 +179,9 @@ def _faster(ratio: Any) -> tuple[str, str]:
 
 def _calibration(told: Any) -> tables.Sheet:
     title = f"Calibration: {told['criterion']} at {told['rate']:g}"
-    sheet = tables.Sheet(title, ["calibrated on", "measured on"], ["loss", told["rows"][0]["metric_name"]])
+    sheet = tables.Sheet(
+        title, ["calibrated on", "measured on"], ["loss", told["rows"][0]["metric_name"], "95 % interval"]
+    )
     for row in told["rows"]:
-        sheet.add_row(row["calibration"], row["task"], number(row["loss"]), number(row["metric"]))
+        sheet.add_row(row["calibration"], row["task"], number(row["loss"]), number(row["metric"]), _interval(row))
     return sheet

@@ -36,7 +36,9 @@ def test_curves_count_exactly_and_end_with_the_model_as_it_was(make_subject: Mak
         if row["granularity"] == "unstructured":
             removed = sum(subject.layout.target(path).removed_weights(row["rate"]) for path in subject.paths)
             assert row["removed_share"] == removed / total
-        assert 0 <= row["metric"] <= 1
+        low, high = row["interval"]
+        assert 0 <= low <= row["metric"] <= high <= 1
+        assert high - low > 0.1, "few examples say little"
         assert row["seconds_per_example"] == pytest.approx(row["seconds"] / len(subject.scored))
     assert len(told["rows"]) == 2 * 8  # repaired and not
     after = mean_loss(subject.model, subject.space.task, subject.examples)

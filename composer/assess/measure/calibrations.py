@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ...tasks.task import Examples, Task
 
-COLUMNS = ("calibration", "task", "loss", "loss_pruned", "metric", "metric_name", "examples")
+COLUMNS = ("calibration", "task", "loss", "loss_pruned", "metric", "interval", "metric_name", "examples")
 
 
 def assess_calibrations(subject: AssessedModel) -> CalibrationFile:
@@ -74,6 +74,7 @@ def _row(calibration: str, task: str, cell: Mapping[str, Any]) -> CalibrationCel
         "loss": cell["loss"],
         "loss_pruned": cell["loss_pruned"],
         "metric": cell["metric"],
+        "interval": cell.get("interval"),
         "metric_name": cell["metric_name"],
         "examples": cell["examples"],
     }
@@ -140,22 +141,26 @@ def _pruned(subject: AssessedModel, sample: Examples, criterion: str, rate: floa
 
 def _cell(subject: AssessedModel, pruned: dict[str, dict[str, Tensor]], task: Task, data: Examples) -> dict[str, Any]:
     """What one calibration set is worth on one data set: losses, and the metric of what is shown."""
+    from ...evaluation.intervals import intervals_of
     from ...tasks.loss import mean_loss
     from ...tensors.parameters import replaced
     from .changed_loss import batch_size_on
 
     size = batch_size_on(next(subject.model.parameters()).device)
-    losses, metric = {}, None
+    losses, metric, interval = {}, None, None
     for name, weights in pruned.items():
         with replaced(subject.parameters, weights):
             losses[name] = mean_loss(subject.model, task, data, batch_size=size)
             if name == [*pruned][-1]:
-                metric = task.score(subject.model, data.first(subject.settings.scored)).metrics[task.main_metric]
+                score = task.score(subject.model, data.first(subject.settings.scored))
+                metric = score.metrics[task.main_metric]
+                interval = intervals_of(score, task).get(task.main_metric)
     shown = losses["repaired"] if "repaired" in losses else losses["pruned"]
     return {
         "loss": shown,
         "loss_pruned": losses["pruned"],
         "metric": metric,
+        "interval": interval,
         "metric_name": task.main_metric,
         "examples": len(data),
     }

@@ -25,7 +25,7 @@ from .assessed_model import AssessedModel
 
 COLUMNS = (
     *("criterion", "granularity", "rate", "repaired", "removed_share"),
-    *("loss", "metric", "seconds", "seconds_per_example", "seconds_dense"),
+    *("loss", "metric", "interval", "seconds", "seconds_per_example", "seconds_dense"),
 )
 TIMED = 16
 """Examples of a pass that is timed."""
@@ -65,6 +65,7 @@ def assess_curves(subject: AssessedModel) -> CurvesFile:
         "dense": {
             "loss": dense["loss"],
             "metric": metric,
+            "interval": dense.get("interval"),
             "seconds": dense["seconds"],
             "seconds_per_example": dense["seconds_per_example"],
         },
@@ -88,6 +89,7 @@ def _row(point: Point, figures: Mapping[str, Any]) -> CurvePoint:
         "removed_share": figures["removed_share"],
         "loss": figures["loss"],
         "metric": figures["metric"],
+        "interval": figures.get("interval"),
         "seconds": figures["seconds"],
         "seconds_per_example": figures["seconds_per_example"],
         "seconds_dense": figures["seconds_dense"],
@@ -184,13 +186,16 @@ def _pruned(subject: AssessedModel, point: Point) -> dict[str, Any]:
 
 
 def _measured(subject: AssessedModel, loss: float) -> dict[str, Any]:
-    """Metric and seconds of the model as it now is, beside its loss."""
+    """Metric, with its 95 % interval, and seconds of the model as it now is, beside its loss."""
+    from ...evaluation.intervals import intervals_of
+
     task, data = subject.space.task, subject.scored
     seconds = min(_seconds(subject) for _ in range(REPEATS))
     score = task.score(subject.model, data)
     return {
         "loss": loss,
         "metric": score.metrics[task.main_metric],
+        "interval": intervals_of(score, task).get(task.main_metric),
         "seconds": seconds,
         "seconds_per_example": seconds / min(TIMED, len(data)),
     }

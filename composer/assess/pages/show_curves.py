@@ -65,7 +65,7 @@ def curve_table(content: CurvesFile) -> Table:
     ]
     first = ["dense", "–", "–", percent(0, 0), percent(0), number(dense.get("loss"), 3)]
     rows: list[list[str | Cell]] = [
-        [*first, show(dig(dense, "metric", "value")), seconds(dense.get("seconds")), _each(dense)]
+        [*first, _figure(show, dig(dense, "metric", "value"), dense), seconds(dense.get("seconds")), _each(dense)]
     ]
     for row in content["rows"]:
         names = [
@@ -74,8 +74,15 @@ def curve_table(content: CurvesFile) -> Table:
             "yes" if row.get("repaired") else "no",
         ]
         figures = [percent(row["rate"], 0), percent(row.get("removed_share")), number(row.get("loss"), 3)]
-        rows.append([*names, *figures, show(row.get("metric")), seconds(row.get("seconds")), _each(row)])
-    return table("curve-points", f"All {len(rows)} points as a table", columns, rows, folded=True)
+        rows.append([*names, *figures, _figure(show, row.get("metric"), row), seconds(row.get("seconds")), _each(row)])
+    told = f"All {len(rows)} points as a table; below the metric its 95 % interval"
+    return table("curve-points", told, columns, rows, folded=True)
+
+
+def _figure(show: Callable[[float | None], str], value: Any, row: Mapping[str, Any]) -> Cell:
+    """A metric with the 95 % interval of the examples that it is of."""
+    ends = row.get("interval")
+    return Cell(show(value), note=f"{show(ends[0])} to {show(ends[1])}" if ends else "")
 
 
 def _each(row: Mapping[str, object]) -> str:
@@ -137,7 +144,7 @@ def calibration_table(content: CalibrationFile) -> Table:
             mine = _loss(row)
             show = metric_text(metric_of(row.get("metric_name") if row else None))
             marked = len(losses) > 1 and mine is not None and mine == min(losses)
-            metric_cell = show(row.get("metric") if row else None)
+            metric_cell = _figure(show, row.get("metric"), row) if row else show(None)
             line += [Cell(number(mine, 3), better=marked, mark="best"), metric_cell]
         lines.append(line)
     return table("calibration-losses", "Loss and metric. Marked: the lowest loss of each task.", columns, lines)
