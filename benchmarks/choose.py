@@ -31,6 +31,7 @@ from scipy.stats import spearmanr
 from composer.choosing.choice import CRITERION, Choice, Measured, Menu
 from composer.choosing.corrected import corrected, measured_at
 from composer.choosing.search import search
+from composer.choosing.whole import with_least, without
 from composer.choosing.widths import widths
 from composer.choosing.wishes import Wish
 from composer.composing.candidates import Candidates
@@ -166,12 +167,25 @@ class Bench:
         choices = self.programmed(wish)
         for name, choice in choices.items():
             rows[name] = self.chosen(choice)
+        del choices["corrected costs"]  # which the command does not know
         best = min(choices, key=lambda name: rows[name]["loss"])
-        rows["chosen"] = rows[best]
+        chosen = self._emptied(wish, choices[best], best)
+        rows["chosen"] = self.chosen(chosen)
         if n := self.given.search:
-            found = self.row(("search", part, n), lambda: self._searched(wish, choices[best], n))
-            rows[f"chosen, search {n}"] = min(rows[best], found, key=lambda row: row["loss"])
+            found = self.row(("search", part, n), lambda: self._searched(wish, chosen, n))
+            rows[f"chosen, search {n}"] = min(rows["chosen"], found, key=lambda row: row["loss"])
         return rows
+
+    def _emptied(self, wish: Wish, choice: Choice, costs: str) -> Choice:
+        """As the command does: without the part of which least is kept, as long as that lowers the loss."""
+        while costs in self.costs:
+            gone = with_least(choice.kept, self.units)
+            found = self.menu.valued(without(self.costs[costs], gone)).choose(wish)
+            fewer = self.menu.choice(self.menu.indices(found))
+            if self.chosen(fewer)["loss"] >= self.chosen(choice)["loss"]:
+                break
+            choice = fewer
+        return choice
 
     def chosen(self, choice: Choice) -> Row:
         """The row of a choice."""

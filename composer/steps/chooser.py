@@ -10,6 +10,7 @@ from typing import Any
 from ..choosing.choice import Choice, Menu
 from ..choosing.program import added
 from ..choosing.search import prefer_shared, search
+from ..choosing.whole import with_least, without
 from ..choosing.wishes import Wish
 from ..errors import ConfigError
 from ..progress import Bar, Progress
@@ -158,22 +159,37 @@ class Chooser:
 
         Losses of parts that add up say nothing of what parts do to each other, so the program can be wrong.
         """
-        self.candidates[i] |= self._others(i, taken)
+        known = self.candidates[i]
+        known |= self._others(i, taken)
         if not self.measure:
-            return self.candidates[i]["program"]
-        return self._best(i, {name: self.loss(choice) for name, choice in self.candidates[i].items()}, taken)
+            return known["program"]
+        return self._emptied(
+            i, self._best(i, {name: self.loss(choice) for name, choice in known.items()}, taken), taken
+        )
+
+    def _emptied(self, i: int, choice: Choice, taken: Sequence[Choice]) -> Choice:
+        """The choice without the part of which it keeps least, then without the next, as long as the loss falls."""
+        costs = {"program": self.menu.measured.rises, "Fisher of masks": self.measures.fisher()}
+        own = costs.get(self.name_of(i, choice))
+        while own and any(choice.kept.values()):
+            gone = with_least(choice.kept, self.measures.units)
+            fewer = self._by(without(own, gone), i, taken)
+            self.candidates[i][f"without {len(gone)}"] = fewer
+            if self.loss(fewer) >= self.loss(choice) or not self._meets(i, fewer):
+                break
+            choice = fewer
+        return choice
 
     def _others(self, i: int, taken: Sequence[Choice]) -> dict[str, Choice]:
         """The uniform choice, what the program takes by other costs; without measuring the first alone."""
-        budget = self._budget(i)
-        others = {"uniform": self.menu.uniform(budget)}
+        others = {"uniform": self.menu.uniform(self._budget(i))}
         if self.measure:
-            others["Fisher of masks"] = self._by_fisher(budget, self.slower.get(str(self.asked[i]), 1.0), taken)
+            others["Fisher of masks"] = self._by(self.measures.fisher(), i, taken)
         return others
 
-    def _by_fisher(self, budget: Wish, slower: float, taken: Sequence[Choice]) -> Choice:
-        """The widths within a budget by the Fisher information of masks."""
-        menu = self.menu.valued(self.measures.fisher())
+    def _by(self, costs: Mapping[str, Sequence[float]], i: int, taken: Sequence[Choice]) -> Choice:
+        """The widths within a wish's budget by other costs than the program's."""
+        menu, budget, slower = self.menu.valued(costs), self._budget(i), self.slower.get(str(self.asked[i]), 1.0)
         try:
             found = menu.choose(budget, slower, taken)
         except ConfigError:  # the clock wanted more than there is

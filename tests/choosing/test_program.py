@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.choosing.program import Part, best_widths
+from composer.choosing.whole import without
 from composer.choosing.wishes import Wish, WishOptions, read_wishes
 from composer.errors import ConfigError, RecipeError
 from composer.recipe import load_recipe
@@ -37,6 +39,16 @@ def test_no_other_widths_within_both_budgets_cost_less(
     assert sum(part.costs["a"][k] for part, k in zip(parts, chosen, strict=True)) <= first
     assert sum(part.costs["b"][k] for part, k in zip(parts, chosen, strict=True)) <= second
     assert sum(part.rises[k] for part, k in zip(parts, chosen, strict=True)) == min(fitting)
+
+
+def test_a_part_that_is_to_go_whole_goes_and_what_it_took_is_free_for_others() -> None:
+    rises = {"a": [0.0, 1.0, 9.0], "b": [0.0, 2.0, 9.0], "c": [0.0, 4.0, 9.0]}
+
+    def chosen(by: Mapping[str, Sequence[float]]) -> list[int] | None:
+        return best_widths([Part(name, own, {"macs": [2.0, 1.0, 0.0]}) for name, own in by.items()], {"macs": 4.0})
+
+    assert chosen(rises) == [1, 1, 0]
+    assert chosen(without(rises, {"a"})) == [2, 0, 0]
 
 
 def test_lists_of_wishes_go_in_parallel_and_one_value_is_repeated() -> None:
