@@ -94,8 +94,8 @@ def estimate(measure: Measure, samples: Sequence[dict[str, Any]], *, seed: int =
     if count < 2:
         return Estimate(value, None, None, None, "one example", count)
     if _is_share(measure, columns):
-        share = value / scale
-        error, (low, high) = math.sqrt(share * (1 - share) / (count - 1)), wilson(share, count)
+        share, asked = value / scale, int(columns[:, 1].sum())
+        error, (low, high) = math.sqrt(share * (1 - share) / (asked - 1)), wilson(share, asked)
         return Estimate(value, scale * error, scale * low, scale * high, "Wilson", count)
     values = _draws(measure, [columns], seed)[0]
     values = values[np.isfinite(values)]
@@ -153,7 +153,8 @@ def difference(
         return Difference(value, None, None, None, "one example", count)
     if _is_share(measure, a) and _is_share(measure, b):
         only_first, only_second = int((a[:, 0] > b[:, 0]).sum()), int((b[:, 0] > a[:, 0]).sum())
-        low, high = (measure.scale * end for end in paired_interval(only_first, only_second, count))
+        asked = int(a[:, 1].sum())
+        low, high = (measure.scale * end for end in paired_interval(only_first, only_second, asked))
         p = mcnemar(only_first, only_second)
         return Difference(value, low, high, p, "McNemar exact", count, only_first, only_second)
     draws = _draws(measure, [a, b], seed)
@@ -207,8 +208,10 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _is_share(measure: Measure, columns: np.ndarray) -> bool:
-    """Whether it is the mean of answers that are right (1) or wrong (0)."""
-    return measure.value is ratio and bool(np.isin(columns[:, 0], (0.0, 1.0)).all() and (columns[:, 1] == 1).all())
+    """Whether it is the mean of answers that are right (1) or wrong (0), over the samples that count (1, others 0)."""
+    if measure.value is not ratio or not np.isin(columns, (0.0, 1.0)).all():
+        return False
+    return bool((columns[:, 0] <= columns[:, 1]).all() and columns[:, 1].sum() > 1)
 
 
 def _draws(measure: Measure, sides: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:

@@ -27,6 +27,14 @@ def test_a_share_has_the_interval_of_wilson(right: int, count: int) -> None:
     assert got.error == pytest.approx(stats.sem([i < right for i in range(count)]))
 
 
+def test_a_share_of_some_examples_has_the_interval_of_these() -> None:
+    """As exact match where there is no answer."""
+    part = Measure("exact", lambda rows: np.array([(r["right"], r["asked"]) for r in rows], dtype=float), RIGHT.value)
+    rows = [{"right": i < 3, "asked": i < 11} for i in range(40)]
+    got, wanted = estimate(part, rows), estimate(RIGHT, samples([i < 3 for i in range(11)]))
+    assert (got.value, got.error, got.low, got.high) == (wanted.value, wanted.error, wanted.low, wanted.high)
+
+
 def test_a_mean_has_its_standard_error_and_a_bootstrap_interval_that_agrees_with_it() -> None:
     values = np.random.default_rng(1).normal(3, 2, 400)
     got = estimate(RIGHT, samples(values))

@@ -71,6 +71,13 @@ def test_multiply_accumulates_of_a_known_model(distilbert_folder: Path) -> None:
     assert macs(entry.forward(entry.batch(3, 8, 0))) == 2 * layer + head
 
 
+def test_a_parameter_that_is_an_input_does_not_end_the_counting(model_folder: Folder) -> None:
+    """DeBERTa's relative positions go through a norm of their own; its biases and these make it more than BERT's."""
+    entries = [Loaded.torch(BaseModel(model_folder(name)), CPU) for name in ("deberta", "bert")]
+    deberta, bert = (macs(entry.forward(entry.batch(1, 8, 0))) for entry in entries)
+    assert deberta > bert / 2 > 0
+
+
 @pytest.mark.usefixtures("work_clock")
 def test_a_smaller_model_is_faster_by_less_than_its_macs_and_it_says_why(distilbert_folder: Path, halved: Path) -> None:
     speed = composer.speed([distilbert_folder, halved], **SMALL)
