@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import InputError, RecipeError
 from ..files.environment import machine, versions
@@ -63,8 +64,7 @@ def speed(
     Raises:
         InputError: no such model, a length that one does not read, numbers below 1, too many threads.
     """
-    from ..timing.measure import Shapes, clock_of, time_in_turn
-    from ..timing.measure import threads as computing_with
+    from ..timing.measure import Shapes, clock_of
     from ..timing.records import Speed
 
     _check(batch_sizes, lengths, new_tokens, threads, rounds, runtimes)
@@ -75,26 +75,14 @@ def speed(
     ]
     for base, runtime in pairs:
         _check_runtime(base, runtime, where)
-    with computing_with(threads), ExitStack() as stack:
-        entries = [_loaded(base, runtime, where, stack, progress) for base, runtime in pairs]
-        names = [runtime for _, runtime in pairs]
-        short = _short([base.name for base in bases])
-        labels = [short[base.name] for base, _ in pairs]
-        rows = time_in_turn(entries, shapes, clock, progress)
-        matrices, note = _layers(entries, shapes, clock) if layers else ((), "")
-        largest = (max(batch_sizes), max(lengths), new_tokens)
-        peaks = _peaks(entries, names, threads, largest, progress) if memory else [None] * len(entries)
-        timed = tuple(map(_timed, labels, entries, names, peaks))  # while what was exported is there
+    timing = _Timing(pairs, shapes, clock, where, threads)
     result = Speed(
         device=where,
         threads=threads,
         clock=clock,
         rounds=rounds,
         new_tokens=new_tokens,
-        entries=timed,
-        rows=tuple(rows),
-        layers=matrices,
-        layers_note=note,
+        **timing.measured(layers=layers, memory=memory, progress=progress),
         versions=versions(),
         machine=machine(),
     )
@@ -104,6 +92,46 @@ def speed(
         result.write(output)
         draw(result, output.with_suffix(".png"))
     return result
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """What is timed: models, each in a runtime, and how."""
+
+    pairs: Sequence[tuple[BaseModel, Runtime]]
+    shapes: Shapes
+    clock: Clock
+    device: str
+    threads: int
+
+    def measured(self, *, layers: bool, memory: bool, progress: Progress) -> dict[str, Any]:
+        """The fields of a :class:`~composer.timing.records.Speed` that a clock says."""
+        from ..timing.measure import threads as computing_with
+        from ..timing.measure import time_in_turn
+
+        names = [runtime for _, runtime in self.pairs]
+        short = _short([base.name for base, _ in self.pairs])
+        labels = [short[base.name] for base, _ in self.pairs]
+        with computing_with(self.threads), ExitStack() as stack:
+            entries = [_loaded(base, runtime, self.device, stack, progress) for base, runtime in self.pairs]
+            rows = time_in_turn(entries, self.shapes, self.clock, progress)
+            matrices, note = _layers(entries, self.shapes, self.clock) if layers else ((), "")
+            peaks = self._peaks(entries, names, progress) if memory else [None] * len(entries)
+            timed = tuple(map(_timed, labels, entries, names, peaks))  # while what was exported is there
+        return {"entries": timed, "rows": tuple(rows), "layers": matrices, "layers_note": note}
+
+    def _peaks(self, entries: Sequence[Loaded], names: Sequence[Runtime], progress: Progress) -> list[int | None]:
+        """The peak memory of each at the largest shape, one process after the other."""
+        from ..timing.peak import peak_bytes
+
+        shape = (max(self.shapes.batch_sizes), max(self.shapes.lengths), self.shapes.new_tokens)
+        peaks: list[int | None] = []
+        with progress.bar("memory", len(entries)) as bar:
+            for entry, runtime in zip(entries, names, strict=True):
+                how = {"compiled": runtime == "compile", "device": str(entry.device), "threads": self.threads}
+                peaks.append(peak_bytes(entry.base.folder, shape=shape, **how))  # type: ignore[arg-type]
+                bar.advance(entry.base.name)
+        return peaks
 
 
 def _check(
@@ -167,21 +195,6 @@ def _loaded(base: BaseModel, runtime: Runtime, device: str, stack: ExitStack, pr
         convert(base, runtime, folder)  # type: ignore[arg-type]
         bar.advance()
     return Loaded.exported(BaseModel(folder), base)
-
-
-def _peaks(
-    entries: Sequence[Loaded], names: Sequence[Runtime], threads: int, shape: tuple[int, int, int], progress: Progress
-) -> list[int | None]:
-    """The peak memory of each, one process after the other."""
-    from ..timing.peak import peak_bytes
-
-    peaks: list[int | None] = []
-    with progress.bar("memory", len(entries)) as bar:
-        for entry, runtime in zip(entries, names, strict=True):
-            how = {"compiled": runtime == "compile", "device": str(entry.device), "threads": threads}
-            peaks.append(peak_bytes(entry.base.folder, shape=shape, **how))  # type: ignore[arg-type]
-            bar.advance(entry.base.name)
-    return peaks
 
 
 def _timed(name: str, entry: Loaded, runtime: Runtime, peak: int | None) -> Timed:
