@@ -130,3 +130,20 @@ def test_a_new_algorithm_says_how_scores_move_and_the_rest_is_there(
         ConfigError, match="got 'movment'; allowed: movement, magnitude, sigmoid, l0, or a class of LearntScores; did"
     ):
         composer.LearnMasks({}, scores="movment")
+
+
+def test_sparsity_and_thresholds_of_each_kind_reach_tensorboard(distilbert_folder: Path, tmp_path: Path) -> None:
+    reason = "tensorboard is not installed: pip install 'composer-pruning[tensorboard]'"
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason=reason)
+    model = AutoModelForSequenceClassification.from_pretrained(distilbert_folder)
+    run = trainer(model, tmp_path, [composer.LearnMasks(HYBRID)], max_steps=4, report_to=["tensorboard"])
+    run.train()
+    [file] = tmp_path.rglob("events.out.*")
+    read = events.EventAccumulator(str(file))
+    read.Reload()
+    for name in ("sparsity", "sparsity_attention", "sparsity_linear", "threshold_attention", "threshold_linear"):
+        [tag] = [tag for tag in read.Tags()["scalars"] if tag.removeprefix("train/") == name]
+        told = {event.step: event.value for event in read.Scalars(tag)}
+        wanted = {entry["step"]: entry[name] for entry in run.state.log_history if name in entry}
+        assert told == pytest.approx(wanted)
+        assert max(told) == 4
