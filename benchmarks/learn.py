@@ -170,12 +170,8 @@ class Bench:
             cost["one"] += one["cpu"]
             cost["own"] += own["cpu"] + learnt[rate]["cpu"]
             print(f"{rate:.0%}  {one['loss']:.4f}  {own['loss']:.4f}")
-        share = f"{cost['one'] / cost['own']:.0%} of what the others take"
-        print(
-            f"steps: {run} against {run * len(given.rates)}; processor seconds, with pruning, repair and measuring: ",
-            end="",
-        )
-        print(f"{cost['one']:.0f} against {cost['own']:.0f}, {share}")
+        print(f"steps: {run} against {run * len(given.rates)}; processor seconds, with pruning, repair and measuring:")
+        print(f"{cost['one']:.0f} against {cost['own']:.0f}, {cost['one'] / cost['own']:.0%} of what the others take")
 
     def _learnt(self, run: int, goal: float) -> Row:
         """Make the scores of a movement run; they stay in the folder."""
