@@ -41,6 +41,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Recipe",
+    "SparseTrainer",
     "Workspace",
     "__version__",
     "build_model",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from .steps.run import demo_recipe, run
     from .steps.show import show_model, show_scheme
     from .steps.shrink import load, shrink
+    from .steps.sparse_trainer import SparseTrainer
     from .steps.speed import speed
     from .steps.tune_blocks import finetune_blocks
     from .steps.tune_model import finetune_model
@@ -107,6 +109,7 @@ else:
         "Outcome": "steps.outcome:Outcome",
         "Progress": "progress:Progress",
         "Recipe": "recipe:Recipe",
+        "SparseTrainer": "steps.sparse_trainer:SparseTrainer",
         "Workspace": "workspace:Workspace",
         "build_model": "steps.build_model:build_model",
         "choose": "steps.choose:choose",

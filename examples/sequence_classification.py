@@ -12,7 +12,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    Trainer,
     TrainingArguments,
 )
 
@@ -47,15 +46,14 @@ arguments = TrainingArguments(
     save_strategy="no",
     report_to="none",
 )
-Trainer(
-    model=model,
-    args=arguments,
+trainer = composer.SparseTrainer(
+    model,
+    arguments,
+    rules=rules,
+    teacher=teacher,
     train_dataset=features,
     data_collator=DataCollatorWithPadding(tokenizer),
-    compute_loss_func=composer.distill_loss(teacher, model, share=0.5, temperature=2.0),
-    callbacks=[composer.LearnMasks(rules)],
-).train()
-
-model.save_pretrained(f"{given.output}-masked")
-tokenizer.save_pretrained(f"{given.output}-masked")
-composer.shrink(f"{given.output}-masked", given.output)
+    processing_class=tokenizer,
+)
+trainer.train()
+trainer.compile(given.output)

@@ -16,7 +16,17 @@ import composer
 from tests.reference.events import HANGING
 
 ROOT = Path(__file__).parent.parent
-CLASSES = {"ComposerError", "InputError", "KeepSparse", "LearnMasks", "Outcome", "Progress", "Recipe", "Workspace"}
+CLASSES = {
+    "ComposerError",
+    "InputError",
+    "KeepSparse",
+    "LearnMasks",
+    "Outcome",
+    "Progress",
+    "Recipe",
+    "SparseTrainer",
+    "Workspace",
+}
 FUNCTIONS = {
     *(
         "build_model",

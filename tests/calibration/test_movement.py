@@ -88,8 +88,19 @@ def test_scores_are_those_of_the_loop_written_out(distilbert_folder: Path, class
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
+HYBRID: dict[str, Any] = {
+    "*.attention": {"penalty": 9.0, "granularity": "4x4", "warm-up": 0.0},
+    "*.ffn.lin1": {"penalty": 90.0, "granularity": "neuron", "cool-down": 0.5},
+}
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, mode="l0", rules=HYBRID)], ids=["alike", "hybrid"])
 def test_a_killed_run_goes_on_and_a_finished_one_is_not_learnt_again(
-    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: MovementSettings,
+    distilbert_folder: Path,
+    classification_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base, file = BaseModel(distilbert_folder), tmp_path / "run.pt"
     task = open_task(DataOptions(data=str(classification_data)), base.folder, base.config)
@@ -104,7 +115,7 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_not_learnt_again(
     def learnt(last: int, keep: Path | None) -> dict[Any, Tensor]:
         calls.clear()
         monkeypatch.setattr(task, "collate", partial(counted, last=last))
-        return learn_movement(model, task, train, base.layout, SETTINGS, keep=keep)
+        return learn_movement(model, task, train, base.layout, settings, keep=keep)
 
     monkeypatch.setattr("composer.calibration.movement.SAVED", 0.0)
     whole = learnt(SETTINGS.steps, None)
@@ -114,6 +125,8 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_not_learnt_again(
         again = learnt(steps, file)
         assert len(calls) == steps
         assert all(torch.equal(again[p], scores) for p, scores in whole.items())
+    assert set(whole) == {p for target in base.layout.targets for p in target.projections}
+    assert all(scores.unique().numel() > 100 for scores in whole.values())  # also of what no rule names
 
 
 def test_the_schedule_is_cubic_between_warm_up_and_cool_down() -> None:
