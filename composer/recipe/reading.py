@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from ..files.jsonfile import read_text
 from .options import kebab
 from .parts import BlockOptions, ModelOptions, MovementOptions, TimeOptions
 from .whole import RECIPE_FILE, Recipe
+
+OPTION = re.compile(r"[\w-]+")
+"""What the name of an option looks like."""
 
 
 def load_recipe(path: Path | None = None, given: Mapping[str, Any] | None = None, *, file: bool = True) -> Recipe:
@@ -98,9 +102,14 @@ def _given_twice(node: Any) -> Iterator[str]:
 
 
 def _normal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys with underscores, nested mappings too; None is left out: what nobody said must not win over a file."""
+    """Keys with underscores, nested mappings too; None is left out: what nobody said must not win over a file.
+
+    Paths of modules, as in ``movement.rules``, stay as they are.
+    """
     return {
-        str(key).replace("-", "_"): _normal(value) if isinstance(value, Mapping) else value
+        str(key).replace("-", "_") if OPTION.fullmatch(str(key)) else str(key): _normal(value)
+        if isinstance(value, Mapping)
+        else value
         for key, value in content.items()
         if value is not None
     }

@@ -68,7 +68,7 @@ def read_rules(
         ConfigError: rules that match nothing (with near names), two that name the same target, unknown keys, rates or
             schedules that make no sense, granularities that do not fit; all of them at once.
     """
-    rules = _of_file(Path(given)) if isinstance(given, (str, Path)) else given
+    rules = {path: _plain(said) for path, said in _rules(given).items()}
     problems = [problem for name, said in rules.items() for problem in _wrong(name, said, amount)]
     if problems or not rules:
         raise ConfigError(problems or f"{place}: no rule is given; allowed: {{path: {{{amount!r}: 0.7}}}}")
@@ -90,6 +90,15 @@ def read_rules(
     if problems:
         raise ConfigError(problems[:5])
     return [_whole(one, ruled, layout) for path in layout.paths if path in ruled for one in ruled[path][1]]
+
+
+def _rules(given: Rules | str | Path) -> Rules:
+    return _of_file(Path(given)) if isinstance(given, (str, Path)) else given
+
+
+def _plain(said: Any) -> Any:
+    """One rule with the keys as they are written in YAML; a recipe has underscores in them."""
+    return {str(key).replace("_", "-"): value for key, value in said.items()} if isinstance(said, Mapping) else said
 
 
 def _of_file(path: Path) -> Rules:
