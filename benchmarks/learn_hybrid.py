@@ -108,7 +108,7 @@ def train(
         per_device_train_batch_size=given.batch_size,
         learning_rate=given.hybrid_rate,
         warmup_steps=0.1,
-        save_steps=250,
+        save_steps=100,
         save_total_limit=1,
         logging_steps=100,
         seed=seed,

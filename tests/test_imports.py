@@ -136,7 +136,10 @@ QUICK = [
     "composer.models.folder",
     "composer.library.maintenance",
 ]
-DERIVED = {"composer.training.callbacks.keep_sparse", "composer.training.callbacks.learn_masks"}
+DERIVED = {
+    *("composer.training.callbacks.keep_sparse", "composer.training.callbacks.learn_masks"),
+    "composer.steps.sparse_trainer",
+}
 """Public classes that derive from one of transformers', which is imported when they are named."""
 PUBLIC = sorted({f"composer.{where.partition(':')[0]}" for where in composer._WHERE.values()} - DERIVED)
 
