@@ -42,6 +42,8 @@ SMALL: dict[str, Any] = {
     "max_source_length": 32,
     "max_target_length": 12,
 }
+OWN: dict[str, Any] = {"finetune": {**SMALL["finetune"], "own": "lora", "own_rate": 0.05}}
+"""Each configuration has low-rank updates of its own."""
 LEARNT: dict[str, Any] = {"steps": STEPS, "made": STEPS, "configurations": 2, "from": None}
 """What is told of a joint phase that was run."""
 HEADS, HEAD = 4, 3 * 4 * 12
@@ -153,6 +155,14 @@ def repaired(pruned: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A joint library that began from closed forms; read only."""
     place = pruned.copy(tmp_path_factory.mktemp("joint") / "repaired")
     assert place.tune().fresh
+    return place
+
+
+@pytest.fixture(scope="module")
+def owned(pruned: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A joint library whose configurations own low-rank updates; read only."""
+    place = pruned.copy(tmp_path_factory.mktemp("joint") / "owned")
+    assert place.tune(**OWN).fresh
     return place
 
 
@@ -320,57 +330,50 @@ def test_another_trainers_library_has_no_table_of_a_joint_phase(here: Place) -> 
 
 
 def test_what_configurations_own_is_stored_as_differences_and_composed(
-    pruned: Place, bare: Place, tmp_path: Path
+    owned: Place, pruned: Place, repaired: Place
 ) -> None:
-    place, killed = pruned.copy(tmp_path / "own"), pruned.copy(tmp_path / "killed")
-    given: dict[str, Any] = {"block": {**BLOCK, "start": "pruned"}}
-    given["finetune"] = {**SMALL["finetune"], "own": "lora", "own_rate": 0.05}
-    planned = forecast(place.space(**given))["disk"]["shared"]
-    owned = place.tune(**given).summary["joint"]["own"]
-    with pytest.raises(KeyboardInterrupt):
-        killed.tune(**given, progress=Killed(3))
-    killed.tune(**given)
-    assert killed.files() == place.files()
-    addresses, roots = place.addresses, place.scheme.roots
-    parts = [place.library.get(addresses[root]).weights for root in roots]
-    base = {name: p.detach() for name, p in place.space().base.load().named_parameters()}
-    assert all(torch.equal(place.shared.weights[name], p) for name, p in base.items() if p.dim() == 1)
+    addresses, roots, scheme = owned.addresses, owned.scheme.roots, owned.scheme
+    parts = [owned.library.get(addresses[root]).weights for root in roots]
+    space = owned.space()
+    base = {name: p.detach() for name, p in space.base.load().named_parameters()}
+    assert all(torch.equal(owned.shared.weights[name], p) for name, p in base.items() if p.dim() == 1)
     assert not equal(parts[0], parts[1])
-    files = [place.library.path(addresses[root]) for root in roots]
-    assert owned["bytes"] == sum(path.stat().st_size for path in files)
-    assert forecast(place.space(**given))["disk"]["shared"] == 0
-    tensors = {path for path in place.library.folder.glob("*.safetensors") if path.stem in addresses.values()}
-    assert planned == pytest.approx(sum(path.stat().st_size for path in tensors), rel=0.05)
-    stats = place.library.stats(addresses[SHARED])
+    stats = owned.library.stats(addresses[SHARED])
     best = min(stats["mean"], key=lambda row: row["valid_loss"])
     assert best["step"] > 0
     told = [row["valid_loss"] for row in joint_rows(stats, roots) if row["step"] == best["step"]]
-    space = place.space()
     for i, (part, loss) in enumerate(zip(parts, told, strict=True)):
-        model, masks = place.composed(i)
+        model, masks = owned.composed(i)
         assert mean_loss(model, space.task, space.examples("valid")) == pytest.approx(loss, rel=1e-6)
-        for name, value in model.named_parameters():
+        bare = space.base.load()
+        shared = {name: address for name, address in addresses.items() if name not in roots}
+        compose(bare, space.base.layout, scheme, i, owned.library, shared)
+        for (name, value), without in zip(model.named_parameters(), bare.parameters(), strict=True):
             update = 2.0 * part[f"B:{name}"] @ part[f"A:{name}"] if f"A:{name}" in part else part.get(name)
-            without = place.shared.weights[name] + (0 if update is None else update)  # no offset: pruned as it is
-            kept = masks.get(name, torch.ones_like(value, dtype=torch.bool))
-            torch.testing.assert_close(value.detach(), without * kept, rtol=0, atol=1e-6)
-    start = starting_model(place.space(), "composed", 0).inputs(place.space())
-    assert start["blocks"][roots[0]] == addresses[roots[0]]
-    assert not any(root in bare.addresses for root in roots)
+            wanted = (without if update is None else without + update) * masks.get(name, 1.0)
+            torch.testing.assert_close(value.detach(), wanted, rtol=0, atol=1e-6)
+    assert starting_model(space, "composed", 0).inputs(space)["blocks"][roots[0]] == addresses[roots[0]]
+    assert not any(root in repaired.addresses for root in roots)
+
+
+def test_the_bytes_of_what_configurations_own_are_told_and_planned(owned: Place, pruned: Place) -> None:
+    files = [owned.library.path(owned.addresses[root]) for root in owned.scheme.roots]
+    told = owned.manifest["summary"]["joint"]["own"]
+    assert (told["bytes"], told["models"]) == (sum(path.stat().st_size for path in files), 2)
+    assert forecast(owned.space(**OWN))["disk"]["shared"] == 0
+    with_own, without = (forecast(pruned.space(**given))["disk"]["shared"] for given in (OWN, {}))
+    numbers = sum(value.numel() for path in files for value in load_file(path).values())
+    assert 0 < with_own - without - 4 * numbers < 4000  # the rest is what lies beside the numbers
     with pytest.raises(RecipeError, match="--own: got 'lora' with --trainer least_squares; allowed: joint"):
-        place.tune(**given, trainer="least_squares", force=True)
+        owned.tune(**OWN, trainer="least_squares", force=True)
 
 
 # Done once, and anew when something has changed --------------------------------------------------------------
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(pruned: Place, bare: Place, tmp_path: Path) -> None:
-    start: dict[str, Any] = {"block": {**BLOCK, "start": "pruned"}}
-    again, other = pruned.copy(tmp_path / "again"), pruned.copy(tmp_path / "other")
-    torch.rand(3)  # whatever happened before in the process plays no part
-    again.tune(**start)
-    other.tune(**start, seed=1)
-    assert again.files() == bare.files()
+def test_another_seed_gives_other_bytes(pruned: Place, bare: Place, tmp_path: Path) -> None:
+    other = pruned.copy(tmp_path / "other")
+    other.tune(block={**BLOCK, "start": "pruned"}, seed=1)
     assert not equal(other.shared.weights, bare.shared.weights)
 
 
@@ -378,6 +381,7 @@ def test_the_order_of_the_configurations_plays_no_part(repaired: Place, pruned: 
     turned: dict[str, Any] = {name: SMALL[name][::-1] for name in ("attention", "linear")}
     place = pruned.copy(tmp_path / "turned")
     place.prepare(**turned)
+    torch.rand(3)  # whatever happened before in the process plays no part
     assert place.tune(**turned).summary["joint"] == LEARNT
     assert place.scheme.roots == repaired.scheme.roots[::-1]
     assert place.files() == repaired.files()
@@ -480,20 +484,20 @@ def test_deleted_shared_weights_are_learnt_again_to_the_same_bytes(here: Place) 
     assert here.files() == before
 
 
-def test_a_killed_phase_goes_on_to_the_same_bytes(pruned: Place, repaired: Place, tmp_path: Path) -> None:
+def test_a_killed_phase_goes_on_to_the_same_bytes(pruned: Place, owned: Place, tmp_path: Path) -> None:
     place = pruned.copy(tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
-        place.tune(progress=Killed(3))
+        place.tune(**OWN, progress=Killed(3))
     assert place.library.manifest(place.scheme.digest) is None
     kept = place.files()
-    assert set() < kept.keys() < repaired.files().keys()  # the closed forms are done
+    assert set() < kept.keys() < owned.files().keys()  # the closed forms are done
     (work,) = (place.folder / ".work").iterdir()
     assert [path.parent.name for path in work.glob("*/composer.json")] == ["checkpoint-2"]
-    done = place.tune()
+    done = place.tune(**OWN)
     assert done.summary["tuned"] == 0
-    assert place.files() == repaired.files()
+    assert place.files() == owned.files()
     assert not list((place.folder / ".work").iterdir())
-    rows, wanted = (p.library.stats(p.addresses[SHARED])["joint"] for p in (place, repaired))
+    rows, wanted = (p.library.stats(p.addresses[SHARED])["joint"] for p in (place, owned))
     assert rows == wanted
 
 

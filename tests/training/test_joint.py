@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from composer.errors import ModelError
+from composer.errors import ModelError, RecipeError
 from composer.models.folder import BaseModel
 from composer.progress import SILENT, Progress
 from composer.tasks import DataOptions, Task, open_task
@@ -144,6 +144,7 @@ class Toy:
         patience: int = 99,
         share: float = 0.0,
         times: Sequence[int] | None = None,
+        weights: Sequence[str] = (),
         progress: Progress = SILENT,
     ) -> tuple[nn.Module, ModelTuning, list[dict[str, Any]]]:
         model, task = model or self.base.load(), task or self.task
@@ -158,6 +159,7 @@ class Toy:
             patience=patience,
             work=work,
             times=times,
+            weights=weights,
             answers=Answers(self.base.load(), task, share) if share else None,
             progress=progress,
         )
@@ -263,6 +265,24 @@ def test_gradients_of_what_a_configuration_owns_are_those_of_the_chain_rule(toy:
         assert all(parameters[key].grad is None for key in parts.names)
         assert parameters[name].grad is not None
     assert not hasattr(model, "own_parts")
+
+
+def test_with_shared_weights_frozen_only_what_is_owned_learns(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, steps=3, evaluations=1, train="biases-norms", own="lora", own_rate=0.05)
+    monkeypatch.setattr(toy, "configurations", [*toy.configurations[:2], toy.configurations[0]])
+    model, done, _ = toy.tune(tmp_path / "work", settings, weights=[f"{FIRST}.wo.weight"])
+    assert done.best_step == 3
+    assert same(state(model), state(toy.base.load()))
+    assert all(p.requires_grad for p in model.parameters())
+    first, second, again = done.own
+    assert same(first.tensors(), again.tensors())  # equal configurations are one
+    assert first.factors[f"{FIRST}.wo.weight"][1].any()
+    assert not same(first.tensors(), second.tensors())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match="--own: got 'lora' with several processes; allowed: one"):
+        toy.tune(tmp_path / "two", settings)
 
 
 @pytest.mark.parametrize("number", range(3))
