@@ -12,7 +12,7 @@ from .errors import LibraryError, ModelError, OutputError, RecipeError, SchemeEr
 from .files.jsonfile import digest_of
 from .library.store import Library
 from .models.folder import DEMO, BaseModel
-from .progress import Progress
+from .progress import SILENT, Progress
 from .recipe import Recipe
 from .run_folder import Kind, RunFolder, located, stored_name
 from .scheme.configurations import read_configurations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .calibration.movement import MovementSettings
     from .calibration.sample import Calibration
     from .training.distillation import Answers
+    from .training.kept_answers import KeptAnswers
+    from .training.settings import ModelSettings
 
 __all__ = ["Given", "Kind", "RunFolder", "Workspace", "open"]
 
@@ -69,7 +71,7 @@ class Workspace(RunFolder):
         self._examples.clear()
         self._schemes.clear()
         self.forget_calibration()
-        for name in ("base", "task", "device"):  # where cached_property keeps them
+        for name in ("base", "task", "device", "teacher"):  # where cached_property keeps them
             self.__dict__.pop(name, None)
 
     def result_file(self, model: BaseModel) -> Path:
@@ -237,7 +239,7 @@ class Workspace(RunFolder):
         """How the criterion ``movement`` learns its scores."""
         from .calibration.movement import MovementSettings
 
-        return MovementSettings(**self.recipe.movement.model_dump(), seed=self.recipe.seed)
+        return MovementSettings(**self.recipe.movement.model_dump(), seed=self.recipe.seed, taught=self.taught())
 
     def _movement(self, progress: Progress) -> Mapping[Projection, Tensor]:
         from .calibration.movement import learn_movement
@@ -248,15 +250,81 @@ class Workspace(RunFolder):
         # Not below .work, which a comparison clears away: what was learnt serves schemes to come.
         told = {"base": self.base.fingerprint, "version": Movement.version, **settings.identity(data.digest)}
         keep = self.folder / ".movement" / f"{digest_of(told)[:16]}.pt"
-        return learn_movement(model, self.task, data, self.base.layout, settings, keep=keep, progress=progress)
+        taught = settings.taught
+        answers = (
+            self._answers(taught["distill"], taught["temperature"], taught["hidden"], None, progress)
+            if taught
+            else None
+        )
+        return learn_movement(
+            model, self.task, data, self.base.layout, settings, answers=answers, keep=keep, progress=progress
+        )
 
-    def answers(self, share: float) -> Answers | None:
-        """The base model as a teacher of whole models, with this weight in the loss; None for weight 0."""
-        if not share:
+    @cached_property
+    def teacher(self) -> BaseModel:
+        """The model whose answers are learnt: the one that the recipe names, else the base model.
+
+        Raises:
+            ModelError: it has another tokenizer or label set than the base model.
+        """
+        from .models.teacher import check_teacher
+
+        named = self.recipe.finetune.teacher
+        if named is None:
+            return self.base
+        teacher = self.model(named)
+        check_teacher(teacher, self.base)
+        return teacher
+
+    def taught(self) -> dict[str, Any]:
+        """What of a teacher shapes weights, by field of the settings of whole models; empty without one.
+
+        Raises:
+            RecipeError: a teacher of whom nothing is learnt.
+        """
+        options = self.recipe.finetune
+        if not (options.share or options.hidden):
+            if options.teacher is not None:
+                raise RecipeError("--teacher: with --distill 0 and no --hidden nothing of it is learnt")
+            return {}
+        other = self.teacher.fingerprint != self.base.fingerprint
+        temperature = options.temperature if options.share else 1.0
+        hidden = {"hidden": options.hidden, "teacher": self.teacher.fingerprint if other else ""}
+        return {"distill": options.share, "temperature": temperature, **hidden}
+
+    def answers(self, settings: ModelSettings, progress: Progress = SILENT) -> Answers | None:
+        """The teacher of whole models that learn with these settings; None where they have none.
+
+        Answers that are small enough are kept in the folder, so that runs over the same examples in the same order ask
+        for each of them once.
+        """
+        if not settings.has_teacher:
             return None
-        from .training.distillation import Answers
+        kept = None if settings.hidden else self._kept_answers(settings)
+        return self._answers(settings.distill, settings.temperature, settings.hidden, kept, progress)
 
-        return Answers(self.fresh_model(), self.task, share)
+    def _answers(
+        self, share: float, temperature: float, weight: float, kept: KeptAnswers | None, progress: Progress
+    ) -> Answers:
+        from .training.distillation import Answers
+        from .training.hidden import HiddenStates
+
+        hidden = HiddenStates(self.base.layout, self.teacher.layout) if weight else None
+        if hidden:
+            progress.note(str(hidden))
+        given = {"temperature": temperature, "hidden": hidden, "weight": weight, "kept": kept}
+        return Answers(lambda: self.teacher.load().to(self.device), self.task, share, **given)  # type: ignore[arg-type]
+
+    def _kept_answers(self, settings: ModelSettings) -> KeptAnswers | None:
+        from .parallel.ranks import rank_and_size
+        from .training.kept_answers import KeptAnswers, can_be_kept
+
+        train = self.examples("train")
+        if not can_be_kept(self.task, self.teacher.config, train):
+            return None
+        shapes = (settings.seed, settings.batch_size, settings.precision, self.device, rank_and_size())
+        told = [self.teacher.fingerprint, train.digest, *map(str, shapes)]
+        return KeptAnswers(self.folder / ".answers" / f"{digest_of(told)[:16]}.safetensors")
 
     def sample_identity(self) -> dict[str, Any]:
         """What identifies the calibration sample."""

@@ -19,9 +19,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..scheme.layout import Layout, Projection, Target
-    from ..tasks.task import Examples, Task
+    from ..tasks.task import Batch, Examples, Task
 
 CLIP = 1.0
 SAVED = 30.0
@@ -62,6 +62,7 @@ class MovementSettings:
         mode: how scores are learnt (:data:`composer.tensors.learnt.WAYS`).
         penalty: of ways that find the rates.
         rules: what is masked, by path, in place of ``rate``, ``penalty`` and ``units``.
+        taught: what identifies a teacher, and its weights in the loss; empty without one.
     """
 
     steps: int
@@ -73,6 +74,7 @@ class MovementSettings:
     mode: str = "movement"
     penalty: float = 0.0
     rules: Mapping[str, Mapping[str, Any]] | None = None
+    taught: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def way(self) -> type[LearntScores]:
@@ -82,7 +84,20 @@ class MovementSettings:
     def identity(self, data: str) -> dict[str, Any]:
         """For addresses; ``data`` is the digest of the examples. What is not used, or as it always was, is left out."""
         shaping = {"mode": self.mode != "movement", "penalty": self.way.amount == "penalty", "rules": bool(self.rules)}
+        shaping["taught"] = bool(self.taught)
         return {**{name: value for name, value in asdict(self).items() if shaping.get(name, True)}, "data": data}
+
+
+class Teaching(Protocol):
+    """A teacher's part in the loss (:class:`composer.training.distillation.Answers`)."""
+
+    def begin(self, model: nn.Module, data: Examples) -> None:
+        """What must be known before ``model`` learns."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mixed loss of ``model`` on ``batch``."""
+        ...
 
 
 def learn_movement(
@@ -92,6 +107,7 @@ def learn_movement(
     layout: Layout,
     settings: MovementSettings,
     *,
+    answers: Teaching | None = None,
     keep: Path | None = None,
     progress: Progress = SILENT,
 ) -> dict[Projection, Tensor]:
@@ -101,6 +117,7 @@ def learn_movement(
     them later, so an address that names the settings is enough to know the bytes.
 
     Args:
+        answers: a teacher's, to be learnt beside the labels.
         keep: a file whose name says which run this is. A killed run goes on from there; of a finished one the scores
             stay in it, and nothing is learnt again.
     """
@@ -108,6 +125,8 @@ def learn_movement(
     if state and state["step"] == settings.steps:
         return _by_projection(layout, state["scores"])
     learner = copy.deepcopy(model)
+    if answers:
+        answers.begin(learner, data)
     with torch.random.fork_rng(devices=[]), progress.bar("movement", settings.steps) as bar:
         torch.manual_seed(settings.seed)
         run = _Run(learner, layout, settings)
@@ -120,7 +139,7 @@ def learn_movement(
                 saved = time.monotonic()
             chosen = batch_indices(len(data), settings.batch_size, seed=settings.seed, step=step)
             batch = to_device_of(learner, task.collate([data.features[i] for i in chosen]))
-            bar.advance(f"loss {run.step(step, task, batch):.4f}")
+            bar.advance(f"loss {run.step(step, task, batch, answers):.4f}")
     if keep:
         _save(keep, {"step": settings.steps, "scores": run.scores.of})
     return _by_projection(layout, run.scores.of)
@@ -150,7 +169,7 @@ class _Run:
         self.patch = Patch(self.parameters, self.scores)
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
 
-    def step(self, step: int, task: Task, batch: Mapping[str, Tensor]) -> float:
+    def step(self, step: int, task: Task, batch: Mapping[str, Tensor], answers: Teaching | None = None) -> float:
         """One step of weights and scores; returns the loss before it."""
         if self.refreshes(step):
             way = step / self.settings.steps
@@ -158,7 +177,7 @@ class _Run:
         self._fall(step)
         self.patch.on()
         self.optimizer.zero_grad(set_to_none=True)
-        loss, _ = task.loss(self.model, dict(batch))
+        loss = answers.loss(self.model, dict(batch)) if answers else task.loss(self.model, dict(batch))[0]
         loss.backward()
         self.patch.off()
         for name in self.scores.of:

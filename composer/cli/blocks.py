@@ -15,6 +15,7 @@ from .options import (
     COMMON,
     DATA,
     MACHINE,
+    TEACHING,
     TRAINING,
     Common,
     Criterion,
@@ -27,6 +28,7 @@ from .options import (
     Output,
     SchemeFile,
     Sweep,
+    Teaching,
     Training,
     Which,
     Whole,
@@ -48,6 +50,7 @@ def prune(
     steps: Annotated[Whole | None, Parameter(help="movement: steps in which its scores are learnt [100].")] = None,
     dead_columns: DeadColumns = None,
     output: Output = None,
+    teaching: Teaching = TEACHING,
     data: Data = DATA,
     machine: Machine = MACHINE,
     force: Force = False,
@@ -57,7 +60,8 @@ def prune(
 
     Every distinct pair of a target and a rate is pruned once, however many
     configurations use it. The library is modules/pruned. The criterion
-    movement fine-tunes a copy of the model for --steps, once for all rates.
+    movement fine-tunes a copy of the model for --steps, once for all rates;
+    a teacher is one of that run.
 
     Example
 
@@ -69,7 +73,7 @@ def prune(
 
     fields: dict[str, Any] = {"model": model, "criterion": criterion, "dead_columns": dead_columns}
     fields["movement"] = {"steps": steps}
-    with session(common, data, machine, **fields) as (recipe, console):
+    with session(common, data, machine, teaching, **fields) as (recipe, console):
         outcome = prune(recipe, scheme=scheme, output=output, force=force, progress=console.progress)
         console.show(outcome, tables.pruned(outcome))
 
@@ -106,7 +110,7 @@ def finetune(
     configuration from the library and fine-tunes it whole, into
     models/N-finetuned; with --baseline from modules/pruned, into
     models/N-baseline. MODEL is any folder instead: dense, masked (its zeros
-    are held) or shrunk; -m then names the teacher of --distill.
+    are held) or shrunk; -m then names the teacher, where --teacher does not.
 
     Example
 

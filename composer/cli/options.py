@@ -183,23 +183,36 @@ class Machine:
         return asdict(self)
 
 
-WHOLE = ("distill", "train", "own")
-"""Of :class:`Training`, what a recipe says of whole models, joint tuning among them."""
+@Parameter("*", group=_TRAINING)
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """Whose answers are learnt beside the labels."""
+
+    teacher: Annotated[
+        str | None, Parameter(metavar="MODEL", help="Of any size; same tokenizer and labels [the base model].")
+    ] = None
+    distill: Annotated[
+        float | None, Parameter(metavar="SHARE", help="Weight of its answers in the loss [0; with --teacher 0.5].")
+    ] = None
+    temperature: Annotated[float | None, Parameter(help="That softens both sides' answers [1].")] = None
+    hidden: Annotated[
+        float | None, Parameter(metavar="WEIGHT", help="Of its hidden states in the loss, layer to layer [0].")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """The part ``finetune`` of a recipe."""
+        return {"finetune": asdict(self)}
 
 
 @Parameter("*", group=_TRAINING)
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Teaching):
     """How long and how fast; of blocks or of whole models, as the command says."""
 
     steps: Annotated[Whole | None, Parameter(help="Optimiser steps (blocks: at most [100]).")] = None
     epochs: Annotated[float | None, Parameter(help="Passes over the training examples, instead of steps [1].")] = None
     batch_size: Annotated[Whole | None, Parameter(help="Examples per step [32].")] = None
     learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.001].")] = None
-    distill: Annotated[
-        float | None, Parameter(metavar="SHARE", help="Weight of the base model's answers in the loss [0].")
-    ] = None
-
     train: Annotated[
         Literal["all", "biases-norms", "lora"] | None,
         Parameter(help="What learns; lora: low-rank updates under the masks (extra peft) [all]."),
@@ -215,8 +228,10 @@ class Training:
 
     def for_blocks(self) -> dict[str, Any]:
         """The part ``block`` of a recipe, which knows no epochs."""
-        block = {name: value for name, value in asdict(self).items() if name not in ("epochs", *WHOLE)}
-        return {"block": block, "finetune": {name: value for name, value in asdict(self).items() if name in WHOLE}}
+        fields = asdict(self)
+        block = {name: fields[name] for name in ("steps", "batch_size", "learning_rate")}
+        whole = {name: value for name, value in fields.items() if name not in ("epochs", *block)}
+        return {"block": block, "finetune": whole}
 
 
 @Parameter("*", group=_TRAINING)
@@ -343,6 +358,7 @@ TALK = Talk()
 COMMON = Common()
 DATA = Data()
 MACHINE = Machine()
+TEACHING = Teaching()
 TRAINING = Training()
 BLOCK_TRAINING = BlockTraining()
 RUN_BLOCK_TRAINING = RunBlockTraining()

@@ -46,6 +46,7 @@ UNITS: Mapping[str, tuple[str, str]] = {
     "block": ("block", "blocks"),
     "joint": ("joint step", "joint steps"),
     "step": ("step", "steps"),
+    "answer": ("pass of the teacher", "passes of the teacher"),
     "compose": ("model", "models"),
     "sweep": ("sweep", "sweeps"),
 }

@@ -38,6 +38,7 @@ def in_context(blocks: Blocks, setting: Setting) -> Iterator[Work]:
         least = min(options.steps, every * options.patience)
         tries = len(joint_rates(setting.recipe)) * tried_steps(options.steps)
         yield Work("joint", options.steps + tries, (options.batch_size,), least=least + tries)
+        yield from setting.answers(options.steps + tries, options.batch_size)
     yield from files_of(shared_files(blocks, setting))
 
 

@@ -66,7 +66,8 @@ class Forecast:
         valid = min(r.block.valid_size, r.valid_size or r.block.valid_size)
         valid = min(valid, len(space.examples("valid"))) if read else valid
         self.steps = self._steps()
-        self.setting = Setting(scheme, layout, r, Footprint(space.base, scheme), frozenset(needs), valid, self.steps)
+        sizes, kept = Footprint(space.base, scheme), self._kept_answers()
+        self.setting = Setting(scheme, layout, r, sizes, frozenset(needs), valid, self.steps, kept)
         self.together = self.setting.together.steps if TRAINERS.get(r.trainer).in_context else 0
         compared = space.folder / "results" / "comparison.json"
         self.share = Share.of(share, compared, steps=self.steps, together=self.together)
@@ -188,8 +189,21 @@ class Forecast:
 
     def _whole(self, share: float) -> list[Work]:
         """Steps of whole models, all configurations together: this share of what the baselines take."""
-        steps = round(share * (self.steps or 0))
-        return [Work("step", self.n * steps, (self.space.recipe.finetune.batch_size,))] if steps else []
+        steps, batch_size = round(share * (self.steps or 0)), self.space.recipe.finetune.batch_size
+        if not steps:
+            return []
+        answers = self.setting.answers(steps if self.setting.kept else self.n * steps, batch_size)
+        return [Work("step", self.n * steps, (batch_size,)), *answers]
+
+    def _kept_answers(self) -> int | None:
+        """Of how many training examples a teacher's answers are kept; None where they are not, or nobody knows."""
+        from ..training.kept_answers import can_be_kept
+
+        space, options = self.space, self.space.recipe.finetune
+        if not options.share or options.hidden or not space.recipe.data:
+            return None
+        train = space.examples("train")
+        return len(train) if can_be_kept(space.task, space.teacher.config, train) else None
 
     def _steps(self) -> int | None:
         """Steps of one baseline; None where epochs are asked of data that nobody has named."""

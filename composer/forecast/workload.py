@@ -43,6 +43,15 @@ class Setting:
     """Validation examples that blocks are measured on."""
     steps: int | None = None
     """Steps of one whole model; None where they cannot be counted yet."""
+    kept: int | None = None
+    """Training examples whose teacher's answers are kept; None where none are."""
+
+    def answers(self, steps: float, batch_size: int) -> Iterator[Work]:
+        """The teacher's passes in so many steps over the same examples; for each example one, where they are kept."""
+        options = self.recipe.finetune
+        if options.share or options.hidden:
+            most = steps if self.kept is None else min(steps, -(-self.kept // batch_size))
+            yield Work("answer", most, (batch_size,))
 
     @property
     def selects(self) -> bool:
@@ -131,6 +140,7 @@ def pruning(nodes: Sequence[Node], setting: Setting, scored: Collection[str] = (
     if "movement" in setting.needs and new:
         run = setting.recipe.movement
         yield Work("step", run.steps, (run.batch_size,))
+        yield from replace(setting, kept=None).answers(run.steps, run.batch_size)
     for path in new:
         target = setting.layout.target(path)
         read = setting.layout.out_projection(path) if target.kind == "attention" else target.projections[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..tasks.data.options import Size
 from ..training.length import joint_steps
@@ -51,8 +52,15 @@ class ModelOptions(Options):
     """AdamW weight decay."""
     clip: Positive = 1.0
     """Largest gradient norm."""
-    distill: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight of the base model's answers in the loss, of whole models on both sides and of joint tuning."""
+    teacher: str | None = None
+    """Model whose answers are learnt, of any size, with the same tokenizer and labels; None is the base model."""
+    distill: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Weight of the teacher's answers in the loss, of whole models on both sides, of joint tuning and of movement;
+    None is 0.5 where a teacher is named, else 0."""
+    temperature: Positive = 1.0
+    """That the teacher's and the model's probabilities are softened by where they are compared."""
+    hidden: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Weight of the distance between the teacher's hidden states and the model's, layer to layer."""
     train: Literal["all", "biases-norms", "lora"] = "all"
     """What of a model learns: everything, biases and norms alone, or those and low-rank updates under the masks."""
     own: Literal["none", "biases-norms", "lora"] = "none"
@@ -61,6 +69,16 @@ class ModelOptions(Options):
     """joint: peak learning rate of that; None takes 0.01, of low-rank updates 0.003."""
     evaluations: Size = 8
     """How often the validation loss is measured, spread over the steps; the best weights are kept."""
+
+    @property
+    def share(self) -> float:
+        """``distill``, or what stands for it where it is not said."""
+        return self.distill if self.distill is not None else 0.5 * (self.teacher is not None and not self.hidden)
+
+    @field_validator("teacher", mode="after")
+    @classmethod
+    def _home_is_known(cls, value: str | None) -> str | None:
+        return str(Path(value).expanduser()) if value else value
 
 
 class TimeOptions(Options):

@@ -88,8 +88,8 @@ def model_settings(space: Workspace) -> ModelSettings:
         options.evaluations,
         space.recipe.seed,
         space.recipe.precision,
-        options.distill,
-        options.train,
+        train=options.train,
+        **space.taught(),
     )
 
 

@@ -17,8 +17,6 @@ from .settings import sweep_settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..training.distillation import Answers
-
 
 @dataclass(frozen=True)
 class StartingModel:
@@ -46,10 +44,6 @@ class StartingModel:
         """The command that fine-tunes it."""
         which = "--dense" if self.i is None else f"-n {self.i}{' --baseline' * (self.kind == 'baseline')}"
         return f"compose finetune --level model {which}"
-
-    def answers(self, space: Workspace, share: float) -> Answers | None:
-        """The teacher's answers, with this weight in the loss; None for weight 0."""
-        return space.answers(share)
 
     @property
     def root(self) -> Node | None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputError, RecipeError
 from ..files.records import is_current, recorded_result
-from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .outcome import Outcome
@@ -19,22 +18,15 @@ from .tune_model import inputs_of, tune, warn_if_no_better_than_chance
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..training.distillation import Answers
-
 NOISE = 0.1
 """What fills holes, as a share of the standard deviation of the matrix's weights that are not 0."""
 
 
 @dataclass(frozen=True)
 class StartingFolder(StartingModel):
-    """A model folder as it is, its zeros held; or its holes filled with noise, and nothing held.
-
-    Attributes:
-        teacher: model whose answers are learnt with ``--distill``; None: its own, from before.
-    """
+    """A model folder as it is, its zeros held; or its holes filled with noise, and nothing held."""
 
     densify: bool = False
-    teacher: str | None = None
 
     @property
     def label(self) -> str:
@@ -45,25 +37,13 @@ class StartingFolder(StartingModel):
         return f"compose finetune MODEL{' --densify' * self.densify}"
 
     def inputs(self, space: Workspace) -> dict[str, Any]:
-        more = {"densify": True} if self.densify else {}
-        teacher = {"teacher": BaseModel(self.teacher).fingerprint} if self.teacher else {}
-        return {"model": space.base.fingerprint, **more, **teacher}
+        return {"model": space.base.fingerprint, **({"densify": True} if self.densify else {})}
 
     def sparsity(self, space: Workspace) -> float:
         from ..tensors.masks import zeros_per_target
 
         counts = zeros_per_target(space.base.load(), space.base.layout).values()
         return 0.0 if self.densify else sum(zeros for zeros, _ in counts) / sum(weights for _, weights in counts)
-
-    def answers(self, space: Workspace, share: float) -> Answers | None:
-        from ..training.callbacks.teacher import check_vocabularies
-        from ..training.distillation import Answers
-
-        if not share or not self.teacher:
-            return super().answers(space, share)
-        teacher = BaseModel(self.teacher).load().to(space.device)
-        check_vocabularies(teacher, space.fresh_model())
-        return Answers(teacher, space.task, share)
 
     def model(self, space: Workspace, progress: Progress = SILENT) -> tuple[nn.Module, dict[str, Tensor], float]:
         from ..tensors.masks import zeros_as_masks
@@ -87,7 +67,7 @@ def finetune_folder(
     """Fine-tune a model folder: a dense one as it is, a masked one with its zeros held, a shrunk one in its shapes.
 
     Args:
-        recipe: data and training; its ``model``, where it names one, is the teacher of ``distill``.
+        recipe: data and training; its ``model``, where it names one and no teacher, is the teacher of ``distill``.
         output: the new folder [the model's name with ``-finetuned`` behind it]; ``stats/<name>.csv`` beside.
         densify: single zeros inside heads and neurons that are left get small noise and learn on; so a shrunk model
             uses all that it computes anyway.
@@ -97,13 +77,16 @@ def finetune_folder(
         RecipeError: there is nothing to densify.
     """
     given = Workspace.of(recipe).recipe
-    space = Workspace(given.model_copy(update={"model": str(model)}))
+    learning = given.finetune
+    if (learning.share or learning.hidden) and not learning.teacher:
+        learning = learning.model_copy(update={"teacher": given.model, "distill": learning.share})
+    space = Workspace(given.model_copy(update={"model": str(model), "finetune": learning}))
     base = space.base
     folder = output or base.beside("-finetuned")
     if folder.resolve() == base.folder.resolve():
         raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
     space.check_output(folder)
-    start = StartingFolder("dense", densify=densify, teacher=given.model if given.finetune.distill else None)
+    start = StartingFolder("dense", densify=densify)
     settings, csv = model_settings(space), space.stats_named(folder.name)
     inputs = inputs_of(space, start, settings)
     if is_current(folder, inputs, force=force) and csv.is_file():

@@ -276,7 +276,7 @@ class Joint:
             work=work,
             times=self.times,
             weights=[p.weight for target in space.base.layout.targets for p in target.projections],
-            answers=space.answers(settings.distill),
+            answers=space.answers(settings, self.progress),
             progress=self.progress,
         )
 

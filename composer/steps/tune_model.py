@@ -151,7 +151,7 @@ def tune(
             valid,
             settings,
             work=work,
-            answers=start.answers(space, settings.distill),
+            answers=space.answers(settings, progress),
             modules=[p.path for target in space.base.layout.targets for p in target.projections],
             label=label,
             progress=progress,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from ..tensors.batches import by_length
@@ -40,7 +41,8 @@ def loss_and_count(model: nn.Module, task: Task, data: Examples, *, batch_size: 
 def loss_and_logits(model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
     """The loss on a batch, what it is a mean over, and the model's logits; None where it has no single ones.
 
-    The last dimension is of classes of which one is the answer: a task whose logits are not such has ``choices``.
+    The last dimension is of classes of which one is the answer: a task whose logits are not such has ``choices``. Of a
+    span they are (batch, 2, length), where it begins and where it ends.
     """
     seen: list[Any] = []
     handle = model.register_forward_hook(lambda _, __, output: seen.append(output))
@@ -48,8 +50,15 @@ def loss_and_logits(model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor,
         loss, count = task.loss(model, batch)
     finally:
         handle.remove()
-    output = seen[-1]
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    logits = output if isinstance(output, Tensor) else logits
+    logits = _logits(seen[-1])
     choices = getattr(task, "choices", None)
     return loss, count, choices(logits) if choices and logits is not None else logits
+
+
+def _logits(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    fields = output if isinstance(output, Mapping) else vars(output)
+    if (start := fields.get("start_logits")) is not None:
+        return torch.stack([start, fields["end_logits"]], 1)
+    return fields.get("logits")

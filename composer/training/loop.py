@@ -6,14 +6,15 @@ What is trained, and what is done around each step, is said by a subclass of :cl
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..parallel.ranks import rank_and_size, wait_for_all
 from .distillation import Answers
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from ..tasks.task import Examples, Task
 
+NUMBER = "example_number"
+"""Of a training example, where a teacher's answers are kept by it."""
+
 
 def train_whole(
     model: nn.Module, task: Task, train: Examples, hooks: TrainingHooks, answers: Answers | None = None
@@ -37,6 +41,8 @@ def train_whole(
     """
     with quiet():
         trainer = WholeTrainer(task, model, arguments(hooks.settings, hooks.work, model), train, hooks, answers)
+        if answers:
+            answers.begin(model, train)
         checkpoint = hooks.resume()
         if not hooks.out_of_patience:  # it may have been killed after its last step
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -58,13 +64,16 @@ class WholeTrainer(Trainer):
         answers: Answers | None,
     ) -> None:
         self.task, self.hooks, self.answers = task, hooks, answers
+        data: list[Any] = list(train.features)
+        if answers and answers.kept is not None:
+            data = [{**feature, NUMBER: number} for number, feature in enumerate(data)]
         with _own_config_hidden(model):
             super().__init__(
                 model=model,
                 args=args,
-                train_dataset=list(train.features),
-                data_collator=task.collate,
-                callbacks=[hooks],
+                train_dataset=data,
+                data_collator=partial(_collated, task),
+                callbacks=[AnswersKept(answers), hooks],
             )
         self.remove_callback(transformers.PrinterCallback)
 
@@ -78,9 +87,30 @@ class WholeTrainer(Trainer):
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean over the batch's real tokens or examples."""
-        loss = self.answers.loss(model, inputs) if self.answers else self.task.loss(model, inputs)[0]
+        numbers = inputs.pop(NUMBER).tolist() if NUMBER in inputs else None
+        loss = self.answers.loss(model, inputs, numbers) if self.answers else self.task.loss(model, inputs)[0]
         self.hooks.losses.append(loss.detach())
         return (loss, {}) if return_outputs else loss
+
+
+class AnswersKept(TrainerCallback):
+    """Writes a teacher's answers with every checkpoint, so that a run that goes on from it has those of before."""
+
+    def __init__(self, answers: Answers | None) -> None:
+        self.kept = answers.kept if answers else None
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.kept is not None:
+            self.kept.save()
+
+    on_train_end = on_save
+
+
+def _collated(task: Task, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch, with the numbers of its examples where they have any."""
+    numbers = [feature[NUMBER] for feature in features if NUMBER in feature]
+    batch = task.collate([{name: value for name, value in f.items() if name != NUMBER} for f in features])
+    return {**batch, NUMBER: torch.tensor(numbers)} if numbers else batch
 
 
 def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> TrainingArguments:

@@ -39,6 +39,21 @@ class ModelSettings:
     train: Part = "all"
     own: Own = "none"
     own_rate: float = 0.0
+    temperature: float = 1.0
+    hidden: float = 0.0
+    teacher: str = ""
+    """Fingerprint of whose answers are learnt; empty for the base model's."""
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether answers or hidden states of a teacher are learnt."""
+        return bool(self.distill or self.hidden)
+
+    @property
+    def taught(self) -> dict[str, Any]:
+        """What identifies the teacher's part; empty without one."""
+        names = ("distill", "temperature", "hidden", "teacher")
+        return {name: value for name, value in _said(self).items() if name in names}
 
 
 def identity_of(settings: ModelSettings) -> dict[str, Any]:
@@ -47,9 +62,20 @@ def identity_of(settings: ModelSettings) -> dict[str, Any]:
     An option that is off is as if it did not exist.
     """
     processes = rank_and_size()[1]
-    off = {"distill": 0.0, "train": "all", "own": "none", "own_rate": 0.0}
-    identity = {name: value for name, value in asdict(settings).items() if name not in off or value != off[name]}
-    return identity | ({"processes": processes} if processes > 1 else {})
+    return _said(settings) | ({"processes": processes} if processes > 1 else {})
+
+
+def _said(settings: ModelSettings) -> dict[str, Any]:
+    off = {
+        "distill": 0.0,
+        "train": "all",
+        "own": "none",
+        "own_rate": 0.0,
+        "temperature": 1.0,
+        "hidden": 0.0,
+        "teacher": "",
+    }
+    return {name: value for name, value in asdict(settings).items() if name not in off or value != off[name]}
 
 
 @dataclass

@@ -29,6 +29,7 @@ Unit = Literal[
     "block",
     "joint",
     "step",
+    "answer",
     "file",
     "byte",
     "compose",
@@ -42,7 +43,8 @@ of a pass    of the base model: ``gather`` and ``show`` (over the calibration sa
 closed forms ``select`` (the scores of a target), ``solve``, ``prepare`` (what solves for the same inputs share),
              ``probe`` (one variant's moments of its own inputs over the sample)
 of a block   ``learn`` and ``look`` (a step and a validation on one batch), ``block`` (all that its trainer does to it)
-of a model   ``step``, ``joint`` (a step of all configurations together), ``compose``, ``sweep`` (of a composed model)
+of a model   ``step``, ``joint`` (a step of all configurations together), ``answer`` (a teacher's pass over the batch
+             of one), ``compose``, ``sweep`` (of a composed model)
 of files     ``file``, ``byte``
 ===========  ======================================================================================================
 """

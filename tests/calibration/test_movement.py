@@ -21,12 +21,17 @@ from composer.scheme.shapes import Shape
 from composer.tasks import DataOptions, open_task
 from composer.tensors.batches import batch_indices
 from composer.tensors.learnt.adam import PACE
+from composer.training.distillation import Answers
 
 SETTINGS = MovementSettings(steps=6, batch_size=4, learning_rate=0.01, rate=0.5, units="default", seed=3)
 
 
-def by_hand(base: BaseModel, data: Path) -> dict[str, Tensor]:
-    """Scores by weight: masks of whole heads and of single weights, put on by multiplying; plain autograd."""
+def by_hand(base: BaseModel, data: Path, share: float) -> dict[str, Tensor]:
+    """Scores by weight: masks of whole heads and of single weights, put on by multiplying; plain autograd.
+
+    ``share`` is the weight of the base model's answers in the loss.
+    """
+    teacher: Any = base.load()
     model = base.load().train()
     task = open_task(DataOptions(data=str(data)), base.folder, base.config)
     train = task.load("train")
@@ -61,7 +66,12 @@ def by_hand(base: BaseModel, data: Path) -> dict[str, Tensor]:
                 p.copy_(learnt[name] * masks.get(name, torch.ones(())))
         model.zero_grad()
         chosen = batch_indices(len(train), SETTINGS.batch_size, seed=SETTINGS.seed, step=step)
-        task.loss(model, task.collate([train.features[i] for i in chosen]))[0].backward()
+        batch = task.collate([train.features[i] for i in chosen])
+        output: Any = model(**batch)
+        with torch.no_grad():
+            wanted = teacher(**batch).logits.softmax(-1)
+        apart = (wanted * (wanted.log() - output.logits.log_softmax(-1))).sum(-1).mean()
+        ((1 - share) * output.loss + share * apart).backward()
         for name, p in model.named_parameters():
             assert p.grad is not None
             if name in scores:
@@ -74,14 +84,18 @@ def by_hand(base: BaseModel, data: Path) -> dict[str, Tensor]:
     return scores
 
 
-def test_scores_are_those_of_the_loop_written_out(distilbert_folder: Path, classification_data: Path) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_scores_are_those_of_the_loop_written_out(
+    distilbert_folder: Path, classification_data: Path, share: float
+) -> None:
     assert SETTINGS.steps < REFRESHED  # masks follow the scores in every step
     base = BaseModel(distilbert_folder)
     task = open_task(DataOptions(data=str(classification_data)), base.folder, base.config)
     model = base.load()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    found = learn_movement(model, task, task.load("train"), base.layout, SETTINGS)
-    wanted = by_hand(base, classification_data)
+    answers = Answers(base.load(), task, share) if share else None
+    found = learn_movement(model, task, task.load("train"), base.layout, SETTINGS, answers=answers)
+    wanted = by_hand(base, classification_data, share)
     for target in base.layout.targets:
         for p in target.projections:
             assert torch.allclose(found[p], wanted[p.weight], rtol=1e-4, atol=1e-6), p.path

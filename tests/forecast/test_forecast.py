@@ -26,6 +26,7 @@ from composer.models.folder import BaseModel
 from composer.recipe import Recipe
 from composer.scheme.stored import load_scheme
 from composer.steps.outcome import Outcome
+from composer.training.distillation import Answers
 from composer.training.work import Work
 from tests.reference.work_clock import WorkClock
 
@@ -344,30 +345,28 @@ def test_one_more_configuration_on_a_joint_library_takes_no_joint_step(
 def test_what_is_distilled_or_swept_is_timed_so(
     cases: dict[str, Case], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The base model runs in every step that learns its answers; sweeps really sweep."""
-    case, passes = cases["t5, closed forms"], []
-    runs: list[tuple[str, float]] = []
-    learn, refit = timing.train_whole, timing.sweep
+    """A teacher's passes are counted and timed by themselves; sweeps really sweep."""
+    case, passes, swept_over = cases["t5, closed forms"], list[int](), list[int]()
+    ask, refit = Answers.ask, timing.sweep
 
-    def train(model: Any, task: Any, train: Any, hooks: Any, answers: Any) -> Any:
-        hook = answers.base.register_forward_hook(lambda *_: passes.append(hooks)) if answers else None
-        done = learn(model, task, train, hooks, answers)
-        if hook:
-            hook.remove()
-        runs.append((type(hooks).__name__, hooks.settings.distill))
-        return done
+    def asked(answers: Answers, batch: Any) -> Any:
+        passes.append(len(batch["input_ids"]))
+        return ask(answers, batch)
 
     def swept(*given: Any, **options: Any) -> Any:
-        runs.append(("sweep", options["size"]))
+        swept_over.append(options["size"])
         return refit(*given, **options)
 
-    monkeypatch.setattr(timing, "train_whole", train)
+    monkeypatch.setattr(Answers, "ask", asked)
     monkeypatch.setattr(timing, "sweep", swept)
     options = {"trainer": "joint", "block": {"steps": 6}, "folder": str(tmp_path / "x"), **RATES}
     told = forecast(case.recipe(**options, sweep=True, finetune={"steps": 6, "distill": 0.5}), time=True)
-    assert sorted({run for run in runs if run[0] != "sweep"}) == [("TimedAlone", 0.5), ("TimedTogether", 0.5)]
-    assert len(passes) == 2 * (SAMPLE + 1)
-    assert {size for name, size in runs if name == "sweep"} == {3, 6}
+    n, each = told["configurations"], {(row["unit"], *row["of"]) for row in told["each"]}
+    assert ("answer", passes[0]) in each  # the batches of one model and of all together are as large
+    assert len(passes) == SAMPLE + 1
+    assert pieces(told, "fine-tune every configuration whole", "pieces") == {"step": 6 * n, "answer": 6 * n}
+    assert pieces(told, "block-level fine-tuning, once for all", "pieces")["answer"] == 6
+    assert set(swept_over) == {3, 6}
     composing = pieces(told, "compose the models", "pieces")
     assert composing == {"compose": told["configurations"], "sweep": told["configurations"]}
 

@@ -64,13 +64,16 @@ def assert_same_zeros(before: Path, after: Path) -> None:
 
 
 def test_zeros_are_held_and_everything_else_learns(tune: Tune, masked: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out, result = tune("--distill", "0.5")
+    flags = ("--distill", "0.5", "--temperature", "2", "--hidden", "1")
+    out, result = tune(*flags)
     assert_same_zeros(masked, out)
     assert len(learnt(masked, out)) > 20
     size = sum(p.numel() for p in BaseModel(masked).load().parameters())
     assert result["learnt"] == {"train": "all", "parameters": size, "of": size, "optimizer_bytes": 8 * size}
-    assert "all: " in capfd.readouterr().out
-    tune("--distill", "0.5")
+    said = capfd.readouterr()
+    assert "all: " in said.out
+    assert "hidden states: layer 1 of 2 from 1 of 2, layer 2 of 2 from 2 of 2" in said.err
+    tune(*flags)
     assert "is up to date" in capfd.readouterr().out
 
 

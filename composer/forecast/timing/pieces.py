@@ -21,6 +21,8 @@ from ...scheme.graph import Node
 from ...steps.settings import model_settings
 from ...tasks.task import Examples
 from ...tensors import masks
+from ...tensors.batches import batch_indices
+from ...tensors.forward import to_device_of
 from ...tensors.mask_holder import MaskHolder
 from ...tensors.parameters import parameters_of
 from ...training.blocks import TRAINERS
@@ -103,6 +105,7 @@ class Pieces(ClosedForms):
             "block": self.whole_block,
             "step": self.step,
             "joint": self.joint,
+            "answer": self.answer,
             "file": self.file,
             "byte": self.byte,
             "compose": self.compose,
@@ -184,10 +187,21 @@ class Pieces(ClosedForms):
         return replace(whole, steps=SAMPLE + 1, batch_size=batch_size, **few)  # type: ignore[arg-type]
 
     def _trained(self, hooks: TimedAlone | TimedTogether) -> Sequence[float]:
-        """Seconds of each step but the first, with the base model's answers where the recipe wants them."""
-        answers = self.space.answers(hooks.settings.distill)
-        train_whole(self.model, self.space.task, self.train, hooks, answers)
+        """Seconds of each step but the first, without a teacher's passes."""
+        train_whole(self.model, self.space.task, self.train, hooks)
         return hooks.each[1:]
+
+    def answer(self, batch_size: int) -> Sequence[float]:
+        """A pass of the teacher over the batch of a step."""
+        answers = self.space.answers(self._loop(batch_size))
+        assert answers is not None  # without a teacher nobody asks
+        size, task, features = min(batch_size, len(self.train)), self.space.task, self.train.features
+
+        def ask(step: int) -> None:
+            chosen = batch_indices(len(features), size, seed=self.space.recipe.seed, step=step)
+            answers.ask(to_device_of(self.model, task.collate([features[i] for i in chosen])))
+
+        return self.repeated(ask)
 
     # Files and models ------------------------------------------------------------------------------------
 

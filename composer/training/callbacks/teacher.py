@@ -1,80 +1,181 @@
-"""``distill_loss``: the loss of a pruned model that learns a teacher's answers beside the labels.
+"""``distill_loss``: the loss of a model that learns a teacher's answers and hidden states beside the labels.
 
-Hinton et al. 2015: ``(1 - a) · task loss + a · T² · KL(teacher ‖ model)`` at temperature T.
+Hinton et al. 2015: ``(1 - a) · task loss + a · T² · KL(teacher ‖ model)`` at temperature T; and ``hidden`` times the
+distance of paired layers (:mod:`composer.training.hidden`).
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..hidden import HiddenStates, MapSums
 
-def distill_loss(teacher: nn.Module, model: nn.Module, *, share: float = 0.5, temperature: float = 1.0) -> DistillLoss:
-    """What a Trainer takes as ``compute_loss_func``: ``Trainer(…, compute_loss_func=distill_loss(teacher, model))``.
+LEARNT_FROM = 8
+"""Batches that maps between hidden states of other widths are learnt from, before those count."""
+
+
+def distill_loss(
+    teacher: nn.Module,
+    model: nn.Module | None = None,
+    *,
+    share: float = 0.5,
+    temperature: float = 1.0,
+    hidden: float = 0.0,
+) -> DistillLoss:
+    """What a Trainer takes as ``compute_loss_func``: ``Trainer(…, compute_loss_func=distill_loss(teacher))``.
 
     Args:
         teacher: of any size, with the same classes or words; it is not changed.
-        model: that learns. The Trainer hands over its answers and not what it was asked, so it is listened to.
+        model: that learns; None takes the Trainer's, when it first asks. The Trainer hands over its answers and not
+            what it was asked, so it is listened to.
         share: weight of the teacher's answers, from 0 to 1.
         temperature: that both distributions are softened by.
+        hidden: weight of the distance between the layers of both, from the second step on; where their widths differ
+            after eight, from which a linear map is learnt.
 
     Raises:
-        RecipeError: a share or a temperature that makes no sense.
-        ModelError: a teacher with other classes or another vocabulary, said when the first answers are compared.
+        RecipeError: a share, a temperature or a weight that makes no sense.
+        ModelError: a teacher with other classes or another vocabulary; layers that no table knows.
     """
-    return DistillLoss(teacher, model, share, temperature)
+    return DistillLoss(teacher, model, share, temperature, hidden)
 
 
 class DistillLoss:
-    """See :func:`distill_loss`."""
+    """See :func:`distill_loss`.
 
-    def __init__(self, teacher: nn.Module, model: nn.Module, share: float, temperature: float) -> None:
+    Attributes:
+        hidden: pairs of layers; None where hidden states play no part.
+        last: parts of the last loss: ``task``, ``answers``, ``hidden``.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        model: nn.Module | None,
+        share: float = 0.5,
+        temperature: float = 1.0,
+        hidden: float = 0.0,
+    ) -> None:
         from ...errors import RecipeError
 
         if not 0 <= share <= 1:
             raise RecipeError(f"distill_loss: share: got {share}; allowed: from 0 to 1")
         if not temperature > 0:
             raise RecipeError(f"distill_loss: temperature: got {temperature}; allowed: above 0")
-        check_vocabularies(teacher, model)
-        self.teacher, self.model, self.share, self.temperature = teacher, model, share, temperature
+        if not hidden >= 0:
+            raise RecipeError(f"distill_loss: hidden: got {hidden}; allowed: 0 or more")
+        self.teacher, self.share, self.temperature, self.weight = teacher, share, temperature, hidden
+        self.hidden: HiddenStates | None = None
+        self.last: dict[str, Tensor] = {}
+        self._model: nn.Module | None = None
         self._asked: dict[str, Any] = {}
+        self._ours: dict[str, Tensor] = {}
+        self._sums: MapSums | None = None
+        self._seen = 0
+        if model is not None:
+            self._listen_to(model)
+
+    def _listen_to(self, model: nn.Module) -> None:
+        check_vocabularies(self.teacher, model)
+        self._model = model
         model.register_forward_pre_hook(self._listen, with_kwargs=True)
+        if self.weight:
+            from ...models.in_memory import layout_in_memory
+            from ...tensors.parameters import unwrapped
+            from ..hidden import HiddenStates, MapSums, watch
+
+            self.hidden = HiddenStates(*(layout_in_memory(unwrapped(one)) for one in (model, self.teacher)))
+            self._sums = MapSums(self.hidden)
+            watch(unwrapped(model), self.hidden.ours, self._ours)
 
     def _listen(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._asked = {name: value for name, value in kwargs.items() if name != "num_items_in_batch"}
 
     def __call__(self, outputs: Any, labels: Tensor | None, num_items_in_batch: Any = None) -> Tensor:
-        """The mixed loss; per label where the Trainer says how many there are in all accumulated batches."""
+        """The mixed loss; per label where the Trainer says how many there are in all accumulated batches.
+
+        Raises:
+            ModelError: no model was named, and it is no Trainer that asks.
+        """
         from .task_loss import answers_of, task_loss
 
-        own = task_loss(self.model, outputs, labels, num_items_in_batch)
-        if not self.model.training:  # validation: the task's loss, as without a teacher
+        model = self._model or self._take(sys._getframe(1).f_locals)
+        own = task_loss(model, outputs, labels, num_items_in_batch)
+        if not model.training:  # validation: the task's loss, as without a teacher
             return own
-        pairs = list(zip(answers_of(outputs), answers_of(self._teacher_says()), strict=True))
-        learnt = sum(self._divergence(a, b, labels, num_items_in_batch) for a, b in pairs) / len(pairs)
-        return (1 - self.share) * own + self.share * learnt
+        said, theirs = self._teacher_says()
+        pairs = list(zip(answers_of(outputs), answers_of(said), strict=True))
+        learnt: Tensor = sum(self._divergence(model, a, b, labels, num_items_in_batch) for a, b in pairs) / len(pairs)
+        loss: Tensor = (1 - self.share) * own + self.share * learnt
+        self.last = {"task": own.detach(), "answers": learnt.detach()}
+        if (apart := self._apart(theirs, labels)) is not None:
+            self.last["hidden"] = apart.detach()
+            loss = loss + self.weight * apart
+        return loss
 
-    def _divergence(self, logits: Tensor, target: Tensor, labels: Tensor | None, count: Any) -> Tensor:
+    def _take(self, caller: Mapping[str, Any]) -> nn.Module:
+        from torch import nn
+
+        from ...errors import ModelError
+
+        model, inputs = caller.get("model"), caller.get("inputs")
+        if not isinstance(model, nn.Module) or not isinstance(inputs, Mapping):
+            raise ModelError("distill_loss: which model learns? distill_loss(teacher, model)")
+        self._listen_to(model)
+        self._asked = dict(inputs)
+        return model
+
+    def _divergence(self, model: nn.Module, logits: Tensor, target: Tensor, labels: Tensor | None, count: Any) -> Any:
         from ..distillation import divergence
         from .task_loss import asked_rows
 
-        (own, _), (base, _) = (asked_rows(self.model, x, labels) for x in (logits, target))
+        (own, _), (base, _) = (asked_rows(model, x, labels) for x in (logits, target))
         mean = divergence(own.float(), base.float(), temperature=self.temperature)
         return mean if count is None or labels is None else mean * len(own) / count
 
-    def _teacher_says(self) -> Any:
+    def _teacher_says(self) -> tuple[Any, dict[str, Tensor]]:
         import torch
 
         from ...tensors.forward import answering, to_device_of
+        from ..hidden import watched
 
         asked = {name: value for name, value in self._asked.items() if isinstance(value, torch.Tensor)}
         first = next(iter(asked.values()))
         if next(self.teacher.parameters()).device != first.device:
             self.teacher.to(first.device)
-        with answering(self.teacher):
-            return self.teacher(**to_device_of(self.teacher, asked))
+        with answering(self.teacher), watched(self.teacher, self.hidden.theirs if self.hidden else []) as states:
+            return self.teacher(**to_device_of(self.teacher, asked)), states
+
+    def _apart(self, theirs: dict[str, Tensor], labels: Tensor | None) -> Tensor | None:
+        """The distance of hidden states; None where they play no part, or not yet."""
+        if self.hidden is None or self._sums is None or not self._ours:
+            return None
+        tokens = self._tokens(labels)
+        if self.hidden.unlearnt:
+            self._sums.add(self._ours, theirs, tokens)
+            self._seen += 1
+            if self._seen < LEARNT_FROM:
+                return None
+            self._sums.solve()
+        return self.hidden.distance(self._ours, theirs, tokens)
+
+    def _tokens(self, labels: Tensor | None) -> dict[str, Tensor]:
+        """Stream -> where a token is real, by the attention masks that the model was given."""
+        from .task_loss import IGNORED
+
+        ids, mask = self._asked["input_ids"], self._asked.get("attention_mask")
+        real = ids == ids if mask is None else mask.bool()
+        if self.hidden is None or all(pair.stream == self.hidden.pairs[0].stream for pair in self.hidden.pairs):
+            return {"encoder": real, "decoder": real}  # one stack
+        answer = self._asked.get("decoder_attention_mask")
+        if answer is None:
+            answer = self._asked["decoder_input_ids"] >= 0 if labels is None else labels != IGNORED
+        return {"encoder": real, "decoder": answer.bool()}
 
 
 def check_vocabularies(teacher: nn.Module, model: nn.Module) -> None:
