@@ -62,7 +62,7 @@ def learnt_together(
             each,
             patience=each.evaluations + 1,
             work=place,
-            answers=space.answers(each.distill),
+            answers=space.answers(each, progress),
             progress=progress,
         )
         if tuned.broke is not None:
