@@ -15,7 +15,7 @@ from ...tasks.metrics.table import metric_of
 from .contents import StudyFile, StudyTask
 
 ACROSS = 2
-SIZE = (3.4, 2.3)  # inches, of one task's axes
+SIZE = (4.9, 3.0)  # inches, of one task's axes
 DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 DOTTED = (0, (1, 2))
 

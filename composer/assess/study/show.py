@@ -103,14 +103,20 @@ def _matrix(content: StudyFile, matrix: StudyMatrix) -> Grid:
     tasks, cells = content["tasks"], _cells(matrix)
     rows = [[cells[name, task["task"]] for task in tasks] for name in _names(content)]
     texts = [[_marked(task, cell) for task, cell in zip(tasks, row, strict=True)] for row in rows]
-    dense = [number(task["dense"], metric_of(task["measure"]).decimals) for task in tasks]
+    dense = [_with_error(task, task["dense"], task["dense_error"]) for task in tasks]
     values: list[list[float | None]] = [[0.0] * len(tasks), *([cell["lost"] for cell in row] for row in rows)]
     heads = [f"{task['heading']}: {metric_of(task['measure']).label}" for task in tasks]
     return Grid(way(matrix), ["dense", *_names(content)], heads, values, [("measured on", len(tasks))], [dense, *texts])
 
 
 def _marked(task: StudyTask, cell: StudyCell) -> str:
-    return f"{number(cell['value'], metric_of(task['measure']).decimals)} {mark_of(cell)}".strip()
+    return f"{_with_error(task, cell['value'], cell['error'])} {mark_of(cell)}".strip()
+
+
+def _with_error(task: StudyTask, value: float | None, error: float | None) -> str:
+    """A figure ± its standard error, where that is known."""
+    decimals = metric_of(task["measure"]).decimals
+    return number(value, decimals) + (f" ± {number(error, decimals)}" if error is not None else "")
 
 
 def _figures(content: StudyFile, matrix: StudyMatrix, i: int) -> Table:
