@@ -59,18 +59,18 @@ class Layers:
         self.starts: dict[tuple[str, str], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = {}
 
     @cached_property
-    def calibration(self) -> Any:
-        """What masks and repairs look at."""
-        return self.space.calibrated(self.base, self.space.base.layout, progress=SILENT)
+    def pruner(self) -> ModelPruner:
+        """Scores each target once, and repairs."""
+        layout, parameters = self.space.base.layout, dict(self.base.named_parameters())
+        calibration = self.space.calibrated(self.base, layout, progress=SILENT)
+        return ModelPruner(layout, parameters, calibration, seed=self.given.seed)
 
     def start(self, criterion: str, name: str) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """All weights of the model that learning begins from, and its masks."""
         if (criterion, name) not in self.starts:
-            space, given = self.space, self.given
-            parameters = dict(self.base.named_parameters())
-            pruner = ModelPruner(space.base.layout, parameters, self.calibration, seed=given.seed)
+            space, given, parameters = self.space, self.given, dict(self.base.named_parameters())
             linear = {t.path: Spec(rate=given.removed) for t in space.base.layout.targets if t.kind == "linear"}
-            weights, masks = pruner.prune(linear, criterion, repair=name != "masked")
+            weights, masks = self.pruner.prune(linear, criterion, repair=name != "masked")
             if name == "swept":
                 with replaced(self.parameters, weights):
                     data, layout = space.examples("train"), space.base.layout
