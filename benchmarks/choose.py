@@ -25,11 +25,11 @@ from typing import Any
 from choose_family import Family, Translation, show_family, show_translation
 from choose_speed import SpeedBench, show_speed
 from common import timed_row
+from corrected_costs import corrected, measured_at
 from mask_search import MaskSearch
 from scipy.stats import spearmanr
 
 from composer.choosing.choice import CRITERION, Choice, Measured, Menu
-from composer.choosing.corrected import corrected, measured_at
 from composer.choosing.search import search
 from composer.choosing.whole import with_least, without
 from composer.choosing.widths import widths

@@ -1,4 +1,4 @@
-"""Rises of the loss by width, corrected by what a few widths of each part were measured to cost. No torch.
+"""Rises of the loss by width, corrected by what a few widths of each part were measured to cost: tried, not used.
 
 Predicted rises of one part grow with its width as measured ones do, but their size differs from layer to layer: a
 Kronecker-factored Fisher matrix leaves out that changes at the tokens of one text add up, which they do in the first
