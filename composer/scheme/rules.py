@@ -70,8 +70,10 @@ def read_rules(
     """
     rules = {path: _plain(said) for path, said in _rules(given).items()}
     problems = [problem for name, said in rules.items() for problem in _wrong(name, said, amount)]
-    if problems or not rules:
-        raise ConfigError(problems or f"{place}: no rule is given; allowed: {{path: {{{amount!r}: 0.7}}}}")
+    if not rules:
+        problems = [f"no rule is given; allowed: {{path: {{{amount!r}: 0.7}}}}"]
+    if problems:
+        raise ConfigError([f"{place}: {problem}" for problem in problems[:5]])
     ruled: dict[str, tuple[str, list[Ruled]]] = {}
     for name, said in rules.items():
         paths = [path for path in layout.paths if _matches(name, path)]
@@ -88,7 +90,7 @@ def read_rules(
                 ruled[path] = name, found
     problems += _covered_twice({path: ones for path, (_, ones) in ruled.items()})
     if problems:
-        raise ConfigError(problems[:5])
+        raise ConfigError([f"{place}: {problem}" for problem in problems[:5]])
     return [_whole(one, ruled, layout) for path in layout.paths if path in ruled for one in ruled[path][1]]
 
 
@@ -120,7 +122,7 @@ def _matches(name: str, path: str) -> bool:
 def _wrong(name: str, said: Any, amount: Amount) -> list[str]:
     """What is wrong with one rule, whatever the model."""
     if isinstance(said, Mapping) and amount == "penalty" and "rate" in said:
-        return [f"rule {name!r}: rate: these scores find it; say how hard they push: {{'penalty': 100}}"]
+        return [f"rule {name!r}: got rate, which 'sigmoid' and 'l0' find; allowed: {{'penalty': 100}}"]
     if not isinstance(said, Mapping) or amount not in said:
         return [f"rule {name!r}: got {shown(said)}; allowed: {{{amount!r}: 0.7}}, and {', '.join(KEYS)}"]
     keys = (amount, *KEYS)
