@@ -38,6 +38,7 @@ class SparseTrainer(Trainer):
         teacher: nn.Module | None = None,
         share: float = 0.5,
         temperature: float = 2.0,
+        hidden: float = 0.0,
         **options: Any,
     ) -> None:
         """A Trainer with the callback of the rules.
@@ -45,7 +46,7 @@ class SparseTrainer(Trainer):
         Args:
             rules, scores: as for :class:`composer.LearnMasks`.
             teacher: a model of any size, with the same classes or words, whose answers are learnt.
-            share, temperature: of its answers in the loss; see :func:`composer.distill_loss`.
+            share, temperature, hidden: of what is learnt of it in the loss; see :func:`composer.distill_loss`.
             options: all that a Trainer takes.
 
         Raises:
@@ -54,7 +55,9 @@ class SparseTrainer(Trainer):
         if teacher is not None:
             if options.get("compute_loss_func"):
                 raise RecipeError("SparseTrainer: got teacher and compute_loss_func; allowed: one of them")
-            options["compute_loss_func"] = distill_loss(teacher, model, share=share, temperature=temperature)
+            options["compute_loss_func"] = distill_loss(
+                teacher, model, share=share, temperature=temperature, hidden=hidden
+            )
         self.masks = LearnMasks(rules, scores=scores)
         options["callbacks"] = [self.masks, *(options.get("callbacks") or ())]
         super().__init__(model=model, args=args, **options)
