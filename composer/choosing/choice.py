@@ -12,6 +12,7 @@ from ..scheme.layout import Stream
 from ..scheme.shapes import rate_of
 from ..shrinking.units import Units
 from .program import Part, sharing_widths
+from .rules import Rule, uniform
 from .times import Times
 from .widths import widths
 from .wishes import WORDS, Wish
@@ -20,10 +21,6 @@ CRITERION = "obs"
 """What decides which heads and neurons go, where their number was chosen: its costs are those that were compared."""
 NEARLY = 0.02
 """Choices whose predicted rise is within this part of the least are taken for equally good."""
-
-
-Rule = Callable[[float], Callable[[str], float]]
-"""Size of a model, from 0 to 1 -> path of a layer -> the share of its units that it keeps."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +97,13 @@ class Menu:
 
     def uniform(self, wish: Wish) -> Choice:
         """The same part of every attention and feed-forward, as large as the wish allows."""
-        return self.spread(wish, lambda size: lambda layer: size)
+        return self.spread(wish, uniform)
 
     def spread(self, wish: Wish, rule: Rule) -> Choice:
         """The largest model within the wish of those that a rule makes, each layer's parts of the same share.
 
         Args:
-            rule: size from 0 to 1 -> what share of its units each layer keeps; never less of any for a larger size.
+            rule: says what each layer keeps (:mod:`.rules`).
         """
         low, high = 0.0, 1.0
         for _ in range(40):

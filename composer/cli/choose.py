@@ -88,6 +88,10 @@ def choose(
         Whole | None,
         Parameter(metavar="N", help="Composed models that are tried for each wish, from calibration data [0]."),
     ] = None,
+    beside: Annotated[
+        list[Literal["owl", "block-influence"]] | None,
+        Parameter(consume_multiple=(1, 9), help="Published ways to spread a budget, tried as well [none]."),
+    ] = None,
     rerank: Annotated[
         Whole | None,
         Parameter(metavar="STEPS", help="Steps in which the best candidates learn together, before one is taken [0]."),
@@ -120,14 +124,15 @@ def choose(
     from composer.steps.choose import choose as work
 
     sample = {"calibration_size": calibration_size, "calibration_lengths": calibration_lengths}
-    learning = {"rerank": rerank, "finetune": {"learning_rate": learning_rate}}
+    learning = {"beside": beside, "rerank": rerank, "finetune": {"learning_rate": learning_rate}}
     machine = {"search": search, **learning, **sample, "device": device}
     with session(common, data, wishes, timing, model=model, seed=seed, **machine) as (recipe, console):
         outcome = work(recipe, output=output, measure=measure, force=force, progress=console.progress)
-        console.show(outcome, _shown(outcome.summary, str(outcome.output)))
+        hint = _AGAIN if any(asdict(wishes).values()) and recipe.lengths_like == "valid" else ""
+        console.show(outcome, _shown(outcome.summary, str(outcome.output), hint))
 
 
-def _shown(told: Any, output: str) -> Shown:
+def _shown(told: Any, output: str, hint: str) -> Shown:
     rows, dense = told["choices"], told["dense"]
     sizes = [name for name in ("macs", "parameters", "bytes") if name in rows[0]["left"]]
     timed = told["times"] is not None
@@ -151,7 +156,7 @@ def _shown(told: Any, output: str) -> Shown:
     yield _kept(rows)
     if told["sharing"]:
         yield told["sharing"]
-    yield f"{output}: {len(rows)} configurations; go on with compose generate-scheme"
+    yield f"{output}: {len(rows)} configurations; go on with compose generate-scheme{hint}"
 
 
 def _ways(title: str, rows: Any, field: str) -> tables.Sheet:
@@ -163,6 +168,7 @@ def _ways(title: str, rows: Any, field: str) -> tables.Sheet:
     return sheet
 
 
+_AGAIN = ", then compose prune --calibration-lengths valid (and so finetune), to look at the same examples"
 _CAPTION = (
     "Pruned and repaired in closed form, no training step; uniform: the same part of every layer, within the same wish."
 )

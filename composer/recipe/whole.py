@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
+from ..choosing.rules import RuleName
 from ..choosing.wishes import WishOptions
 from ..errors import RecipeError
 from ..scheme.generate import DEFAULT_ATTENTION, DEFAULT_LINEAR
@@ -62,6 +63,8 @@ class Recipe(Options, DataOptions, WishOptions, BaseModel):  # the last for read
     """``choose``: the shape of input for which models are to be fast, and where they run."""
     search: Annotated[int, Field(ge=0)] = 0
     """``choose``: how many composed models are tried for each wish, beyond what the tables say."""
+    beside: list[RuleName] = []
+    """``choose``: ways of others to spread a budget over the layers, measured beside; a search may begin there."""
     rerank: Annotated[int, Field(ge=0)] = 0
     """``choose``: steps in which the best candidates of all wishes learn together, before one of each is taken."""
 

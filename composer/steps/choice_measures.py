@@ -47,6 +47,10 @@ class Measures:
         """The same costs by the Fisher information of masks."""
         return dict(self.journal.row(("fisher",), lambda: {"rises": self._fisher()})["rises"])
 
+    def layers(self, rule: str) -> dict[str, float]:
+        """By layer, the figure that a published way to spread a budget wants to know."""
+        return dict(self.journal.row(("layers", rule), lambda: {"figures": self._layers(rule)})["figures"])
+
     def fitness(self, assigned: Assignment, widths: Sequence[int], count: int) -> float:
         """How far a candidate's answers are from the base model's on the first ``count`` calibration examples."""
         key = ("fitness", count, list(widths))
@@ -120,6 +124,12 @@ class Measures:
 
         model, calibration = self._sample
         return fisher_by_width(model, self.space.task, calibration, self.units, progress=self.progress)
+
+    def _layers(self, rule: str) -> dict[str, float]:
+        from ..calibration.layers import FIGURES
+
+        model, calibration = self._sample
+        return FIGURES[rule](model, self.space.task, calibration, self.units, progress=self.progress)
 
     @cached_property
     def _sample(self) -> tuple[nn.Module, Calibration]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..choosing.choice import Choice, Menu
 from ..choosing.program import added
+from ..choosing.rules import RULES
 from ..choosing.search import prefer_shared, search
 from ..choosing.whole import with_least, without
 from ..choosing.wishes import Wish
@@ -45,6 +46,8 @@ class Chooser:
             raise ConfigError("--rerank: the validation split decides, so not together with --no-measure")
         self.space, self.measure, self.progress, self.asked = space, measure, progress, asked
         self.measures = Measures(space, folder, force=force, progress=progress)
+        for wish in asked:  # before anything that takes long
+            self._limit(wish)
         timed = any(wish.timed or not wish.asked for wish in asked)
         times = part_times(space, self.measures.units, force=force, progress=progress) if timed else None
         self.menu = Menu(self.measures.units, self.measures.parts(), times)
@@ -181,8 +184,14 @@ class Chooser:
         return choice
 
     def _others(self, i: int, taken: Sequence[Choice]) -> dict[str, Choice]:
-        """The uniform choice, what the program takes by other costs; without measuring the first alone."""
-        others = {"uniform": self.menu.uniform(self._budget(i))}
+        """The uniform choice, what the program takes by other costs, and ways of others that are asked for.
+
+        Without measuring the second is left out: nothing would tell which costs are better.
+        """
+        budget = self._budget(i)
+        others = {"uniform": self.menu.uniform(budget)}
+        for name in self.space.recipe.beside:
+            others[name] = self.menu.spread(budget, RULES[name](self.measures.layers(name)))
         if self.measure:
             others["Fisher of masks"] = self._by(self.measures.fisher(), i, taken)
         return others
@@ -237,6 +246,7 @@ class Chooser:
             lambda widths, sample: self._fitness(widths, sample, bar),
             recipe.search,
             recipe.seed,
+            [self.menu.indices(known[name]) for name in recipe.beside],
         )
         best = prefer_shared(found, [self.menu.indices(one) for one in taken])
         after = self.menu.choice(best)

@@ -167,13 +167,13 @@ def test_the_best_candidates_learn_together_before_one_of_each_is_taken(
     def learning(rate: float, name: str) -> Recipe:
         how = {"rerank": 4, "finetune": ModelOptions(learning_rate=rate, batch_size=8), "folder": tmp_path / name}
         quick = {"train_size": 16, "valid_size": 8, "time": TimeOptions(length=8, repeat=7)}
-        return recipe.model_copy(update={"keep_macs": [0.5], **quick, **how})
+        return recipe.model_copy(update={"keep_macs": [0.5], "beside": ["owl", "block-influence"], **quick, **how})
 
     def decided(done: Outcome) -> list[Any]:
         return [[row[name] for name in ("kept", "taken", "steps", "learnt")] for row in done.summary["choices"]]
 
     for row in choose(learning(1e-12, "still")).summary["choices"]:  # what learnt nothing is as good as it was
-        assert set(row["learnt"]) <= set(row["steps"])
+        assert {"uniform", "Fisher of masks", "owl", "block-influence", *row["learnt"]} <= set(row["steps"])
         assert len(row["learnt"]) > 1
         assert all(
             score["loss"] == pytest.approx(row["steps"][name], rel=1e-4) for name, score in row["learnt"].items()
