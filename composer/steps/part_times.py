@@ -75,7 +75,7 @@ def part_times(space: Workspace, units: Sequence[Units], *, force: bool = False,
     times = timer(space, units, setting).table(progress, **key)
     if times.spread > NOISE:
         raise InputError(
-            f"this machine is too noisy to measure time: the interval of a median reaches {times.spread:.0%} from it; "
+            f"this machine is too noisy to measure time: the interval of a median reaches {times.spread:.1%} from it; "
             f"allowed: {NOISE:.0%}; run it when less else runs, or longer than --repeat {setting.repeat}".replace(
                 "%", " %"
             )

@@ -115,7 +115,7 @@ def test_a_model_is_as_fast_as_was_wished_and_what_was_measured_is_kept(
 def test_a_noisy_machine_is_told_with_its_spread(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_times, "NOISE", -1.0)
     recipe = recipe.model_copy(update={"latency_ms": [5.0], "time": TimeOptions(length=8, repeat=7)})
-    with pytest.raises(InputError, match=r"too noisy to measure time: .* median reaches \d+ % .* --repeat 7"):
+    with pytest.raises(InputError, match=r"too noisy to measure time: .* median reaches [\d.]+ % .* --repeat 7"):
         choose(recipe)
 
 
