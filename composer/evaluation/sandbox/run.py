@@ -39,7 +39,7 @@ class Limits:
     """
 
     seconds: float = 15.0
-    wall: float = 45.0
+    wall: float = 120.0
     memory: int = 1 << 30
     processes: int = 8
     disk: int = 16 << 20
