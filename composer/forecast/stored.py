@@ -68,12 +68,7 @@ def _scored(library: Library, scheme: Scheme, criteria: Sequence[Mapping[str, An
         return frozenset()
     lineages = (library.header(address).lineage for address in library.addresses())
     scores = (x for x in lineages if x.get("stage") == "scores" and x.get("base") == scheme.fingerprint)
-    rates = {path: max(asked) for path, asked in scheme.modules.items()}
-    return frozenset(
-        x["target"]
-        for x in scores
-        if x.get("criterion") in criteria and x.get("until", 1.0) >= rates.get(x["target"], 1.0)
-    )
+    return frozenset(x["target"] for x in scores if x.get("criterion") in criteria)
 
 
 def _joint(phase: BlockPhase) -> frozenset[str]:

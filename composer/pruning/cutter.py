@@ -15,7 +15,7 @@ import torch
 from ..scheme.layout import Layout, Target
 from ..scheme.shapes import Shape, shape_of
 from .criteria.choice import criterion_named
-from .criteria.criterion import Criterion, moves_weights, until
+from .criteria.criterion import Criterion, moves_weights
 from .cut import Cut
 from .statistics import inputs_of, statistics_of
 
@@ -39,8 +39,6 @@ class Selection:
     path: str
     criterion: Criterion
     shape: Shape
-    rate: float = 1.0
-    """The highest that its scores are for."""
 
     @classmethod
     def of(cls, layout: Layout, path: str, choice: Mapping[str, str], default: Criterion) -> Selection:
@@ -161,8 +159,7 @@ class Cutter:
         def statistics(part: Target) -> dict[str, Any]:
             gradients = self._gathered_gradients() if selection.needs("gradient") else None
             movement = self.calibration().movement if selection.needs("movement") and self.calibration else None
-            seen = statistics_of(self.layout, part, self.parameters, moments, gradients, self.seed, movement)
-            return seen | until(selection.criterion, selection.rate)
+            return statistics_of(self.layout, part, self.parameters, moments, gradients, self.seed, movement)
 
         cut = Cut(self.layout, selection.path, selection.shape, selection.criterion, self.parameters, statistics)
         if kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..calibration.sample import Calibration
@@ -15,7 +15,7 @@ from ..scheme.shapes import default_shape
 from .addresses import scored_target, variant_lineages
 from .configuration import PrunedTargets
 from .criteria.choice import identity_of
-from .criteria.criterion import Criterion, moves_weights, until
+from .criteria.criterion import Criterion, moves_weights
 from .cutter import Cutter, Selection
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ def prune(
     }
     # Of variants that differ in their rates alone one stands for all.
     groups = {
-        path: [
-            replace(one, rate=max(n.rates[path] for n in nodes))
-            for one in {selections[n.hash].key: selections[n.hash] for n in nodes}.values()
-        ]
+        path: list({selections[n.hash].key: selections[n.hash] for n in nodes}.values())
         for path, nodes in missing.items()
     }
     scores = StoredScores(library, layout, scheme.fingerprint, settings)
@@ -102,7 +99,7 @@ class StoredScores:
     settings: Mapping[str, Any]
 
     def lineage(self, selection: Selection) -> dict[str, Any]:
-        """Everything that determines the scores; a granularity and a highest rate only where they are not as ever."""
+        """Everything that determines the scores; a granularity only where it is not the target's default."""
         default = selection.shape == default_shape(self.layout.target(selection.path))
         return {
             "stage": "scores",
@@ -110,7 +107,6 @@ class StoredScores:
             "base": self.fingerprint,
             "criterion": identity_of(selection.criterion, self.settings),
             **({} if default else {"granularity": str(selection.shape)}),
-            **until(selection.criterion, selection.rate),
         }
 
     def keeps(self, selection: Selection) -> bool:
@@ -119,17 +115,13 @@ class StoredScores:
         return took_a_pass and not moves_weights(selection.criterion)
 
     def holds(self, selection: Selection) -> bool:
-        """Whether they are stored, for these rates or for all."""
-        return self.keeps(selection) and self._address(selection) in self.library
+        """Whether they are stored."""
+        return self.keeps(selection) and address_of(self.lineage(selection)) in self.library
 
     def get(self, selection: Selection) -> list[Tensor]:
         """Read them."""
-        stored = self.library.get(self._address(selection)).weights
+        stored = self.library.get(address_of(self.lineage(selection))).weights
         return [stored[name] for name in sorted(stored)]
-
-    def _address(self, selection: Selection) -> str:
-        whole = address_of(self.lineage(replace(selection, rate=1.0)))
-        return whole if whole in self.library else address_of(self.lineage(selection))
 
     def put(self, selection: Selection, scores: Sequence[Tensor]) -> None:
         """Store them."""

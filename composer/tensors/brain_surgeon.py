@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .least_squares import damping_of, has_input
-from .scaled import ScaledMatrix, few_steps
+from .least_squares import conjugate_gradients, damping_of, has_input
 
 PENDING = 32
 """Rank of the updates that :func:`obs_groups` collects before it applies them with one matrix product."""
@@ -175,14 +174,7 @@ class _GreedyPass:
 
 @torch.no_grad()
 def weight_order(
-    W: Tensor,
-    G: Tensor,
-    *,
-    damping: float,
-    fixed: int = 0,
-    shrink: float = 0.8,
-    iterations: int = 6,
-    until: float = 1.0,
+    W: Tensor, G: Tensor, *, damping: float, fixed: int = 0, shrink: float = 0.8, iterations: int = 5
 ) -> Tensor:
     """When each single weight goes if the rest is repaired all along, counted from 0: (out, in - fixed), float64.
 
@@ -195,45 +187,40 @@ def weight_order(
     (``H = A⁻¹``). An inverse for every row and round is too dear; saliency is the geometric mean of the two bounds,
     both without the damping term's own share λ. Weights without input go before all others.
 
-    O(in³ + rounds · iterations · out · in²), 14 rounds at ``shrink`` 0.8, 8 up to a rate of 0.8.
+    O(in³ + rounds · iterations · out · in²), 14 rounds at ``shrink`` 0.8.
 
     Args:
         fixed: so many columns at the end are refitted but never removed (the bias).
-        until: the highest rate that the order is for. Up to it masks are those of the whole order; what is left after
-            its round goes in the order that it has then.
 
     Raises:
         ValueError: as :func:`obs_groups`.
     """
     columns = W.shape[1] - fixed
     if not (read := has_input(G).to(W.device)).all():
-        options = {"damping": damping, "shrink": shrink, "iterations": iterations, "until": until}
-        return _order_with_idle(W, G.to(W.device), read, fixed, **options)
+        return _order_with_idle(W, G.to(W.device), read, fixed, damping=damping, shrink=shrink, iterations=iterations)
     A = _damped(G.to(W.device), damping)
     inverse = _inverse(A, damping)
     bounds = torch.stack([A.diagonal(), 1 / inverse.diagonal()])[:, :columns] - damping_of(G, damping)
     worth = bounds.clamp_min(0).prod(0).sqrt().to(W)
-    matrix = ScaledMatrix(A.to(W))
-    weight, keep = W * matrix.scale, torch.ones_like(W)
-    worth = worth / matrix.scale[:columns].square()  # of a scaled weight
-    change, missing = torch.zeros_like(W), torch.zeros_like(W)  # missing: (W - Ŵ) A, scaled
+    A, inverse = A.to(W), inverse.to(W)
+    right, weight, keep = W @ A, W, torch.ones_like(W, dtype=torch.bool)
     order = torch.zeros(len(W) * columns, dtype=torch.float64, device=W.device)
     there = torch.arange(len(order), device=W.device)  # what is left, by index
     total = len(order)
     while len(there):
         saliency = (weight[:, :columns].square() * worth).flatten()[there]
-        last = len(there) <= FINEST * total or shrink * len(there) < (1 - until) * total
+        last = len(there) <= FINEST * total
         going = there[_lowest(saliency, len(there) - (0 if last else int(shrink * len(there))))]
         first = total - len(there)
         order[going] = torch.arange(first, first + len(going), dtype=torch.float64, device=W.device)
         if last:
             break
-        keep[going // columns, going % columns] = 0.0
+        keep[going // columns, going % columns] = False
         there = keep[:, :columns].flatten().nonzero().flatten()
-        # What was refitted in the last round and what goes in this one take one product together.
-        missing -= matrix.product(change - weight * (1 - keep))[1]
-        change = few_steps(matrix, missing * keep, keep, iterations)
-        weight = (weight * keep).add_(change)
+        weight = weight.masked_fill(~keep, 0.0)
+        residual = (right - weight @ A).masked_fill(~keep, 0.0)
+        goal = 1e-3 * (right * keep).norm(dim=1)
+        weight = weight + conjugate_gradients(A, inverse, residual, keep, goal, iterations)[0]
     return order.reshape(len(W), columns)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...calibration.gram import Gram
 from ...pruning.criteria import CRITERIA
 from ...pruning.criteria.choice import criterion_of
-from ...pruning.criteria.criterion import Criterion, moves_weights, until
+from ...pruning.criteria.criterion import Criterion, moves_weights
 from ...pruning.cut import Cut
 from ...pruning.statistics import inputs_of, statistics_of
 from ...scheme.layout import Block, End, Target
@@ -90,8 +90,7 @@ class ClosedForms(TimedModel):
         criterion, shape = self._way(path)
 
         def statistics(part: Target) -> dict[str, Any]:
-            seen = statistics_of(self.layout, part, self.parameters, self._moments, None, self.space.recipe.seed)
-            return seen | until(criterion, max(self.scheme.modules[path]))
+            return statistics_of(self.layout, part, self.parameters, self._moments, None, self.space.recipe.seed)
 
         return [self.took(lambda: Cut(self.layout, path, shape, criterion, self.parameters, statistics).scores)]
 

@@ -23,12 +23,9 @@ Stats = Mapping[str, Any]
 ``"gates"``     for heads and neurons, with ``"gradient"``: mean ``|∂L/∂ξ|``, (heads,) or (neurons,)
 ``"movement"``  list of (out, in), one per projection: learnt scores (:mod:`composer.calibration.movement`)
 ``"seed"``      of the run
-``"until"``     the highest rate that scores are for, where the criterion ``stops``
 ==============  ======================================================================================
 """
 
-SHALLOW = 0.8
-"""Scores for rates up to here need not tell apart what only higher ones remove."""
 IDENTIFIES = {"gram": "calibration", "gradient": "calibration", "movement": "movement", "seed": "seed"}
 """What a criterion can need -> the setting of a run that says which it was. ``"out"`` and ``"gates"`` come along."""
 
@@ -47,8 +44,6 @@ class Criterion(Protocol):
             among them says that its scores are comparable over targets; alone, that nothing else makes sense, and it
             needs not be said.
         rowwise (optional): True compares single weights within their output rows where no other shape is asked for.
-        stops (optional): True takes less time where no high rate is asked for: scores then rank units as ever up to
-            the rate ``"until"``.
         version (optional): 1 where it is not said; goes up when the same statistics give other masks than before.
     """
 
@@ -99,14 +94,6 @@ def version_of(criterion: Criterion) -> int:
 def is_rowwise(criterion: Criterion) -> bool:
     """Whether a criterion compares single weights within their output rows where no other shape is asked for."""
     return getattr(criterion, "rowwise", False)
-
-
-def until(criterion: Criterion, rate: float) -> dict[str, float]:
-    """The statistic of that name, where a criterion stops and no rate above ``rate`` is asked for.
-
-    In two steps only, so that scores made for one scheme serve most others.
-    """
-    return {"until": SHALLOW} if getattr(criterion, "stops", False) and rate <= SHALLOW else {}
 
 
 def statistic(name: str, target: Target, criterion: str, stats: Stats) -> Any:

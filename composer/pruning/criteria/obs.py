@@ -29,13 +29,12 @@ class Obs:
     in the round before. What has no input costs nothing and goes first.
 
     A score is the place in the order of removal, so ``keep_by_rank`` at any rate gives exactly the stop of that pass
-    after as many removals. One pass per target serves all rates up to ``"until"``, and their masks are nested. See
+    after as many removals. One pass per target serves all rates, and their masks are nested. See
     :mod:`composer.tensors.brain_surgeon` for the costs that decide.
     """
 
     name = "obs"
-    version = 3
-    stops = True
+    version = 2
     needs: frozenset[str] = frozenset({"gram"})
     shapes: frozenset[str] = frozenset({"unstructured", "head", "neuron"})
 
@@ -50,8 +49,7 @@ class Obs:
         if target.kind == "feed_forward":
             return head_order(weights[-1], grams[-1], target.heads)
         gram = grams[0]
-        options = {"damping": DAMPING, "fixed": int(gram.bias), "until": stats.get("until", 1.0)}
-        order = weight_order(_padded(weights[0], gram), gram.matrix, **options)
+        order = weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
         return order.float() if order.numel() <= EXACT else order
 
 
