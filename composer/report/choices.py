@@ -22,7 +22,7 @@ Told = Mapping[str, Any]
 
 SIZES = {"macs": "Multiplications", "parameters": "Parameters", "bytes": "Bytes"}
 KEPT = "What each layer keeps: bars are parts of its heads or neurons, numbers are counts."
-CURVE = "Validation loss without any training against measured speed. Below and to the right is better."
+CURVE = "Validation loss without any training against measured speed, or what is left where no wish is about time."
 CLOCK = "How many times as fast the table of seconds said, and the clock. On the line both agree."
 
 
@@ -49,7 +49,7 @@ def kept_figure(told: Told) -> Drawing:
 
 
 def curve_figure(told: Told) -> Drawing:
-    """Loss against measured speed, chosen and uniform."""
+    """Loss against measured speed, or multiplications; chosen and uniform."""
     with canvas.style():
         made = Drawing(figsize=(4.6, 3.2), layout="constrained")
         _curve(made, told)
@@ -126,23 +126,19 @@ def _noun(paths: Sequence[str], told: Told) -> str:
 
 
 def _curve(figure: FigureBase, told: Told) -> None:
+    """Loss against measured speed; where no wish is about time, and speed is chance, against multiplications."""
     axes, dense = figure.subplots(), told["dense"]["loss"]
+    timed = "seconds" in told["choices"][0]["left"]
     losses = [dense]
     for i, (name, rows) in enumerate(_sides(told)):
-        points = sorted((row["faster"]["value"], row["measured"]["loss"]) for row in rows)
-        axes.plot(
-            [1.0, *(x for x, _ in points)],
-            [dense, *(y for _, y in points)],
-            marker=MARKERS[i],
-            color=PALETTE[i],
-            linewidth=1.4,
-            markersize=5,
-            label=name,
-        )
+        places = [row["faster"]["value"] if timed else row["left"]["macs"] for row in rows]
+        points = sorted([(1.0, dense), *zip(places, [row["measured"]["loss"] for row in rows], strict=True)])
+        look: dict[str, Any] = {"marker": MARKERS[i], "color": PALETTE[i], "linewidth": 1.4, "markersize": 5}
+        axes.plot([x for x, _ in points], [y for _, y in points], label=name, **look)
         losses += [y for _, y in points]
     axes.annotate("dense", (1.0, dense), (4, -9), textcoords="offset points", fontsize=7.5, color=FAINT)
     canvas.loss_axis(axes, losses, "validation loss, no training")
-    axes.set_xlabel("times as fast, measured")
+    axes.set_xlabel("times as fast, measured" if timed else "multiplications left, of the base model's")
     axes.legend(fontsize=8)
 
 
