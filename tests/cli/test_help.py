@@ -130,6 +130,8 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
         "card_data",
         "shrink",
         "search",
+        "rerank",
+        "beside",
     }
     flags |= {"movement"}  # its steps are those of `prune`
     flags.add("new_head")  # of every command
