@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,3 +27,15 @@ class Progress:
 
 
 SILENT = Progress()
+
+
+@contextmanager
+def log_level(name: str, level: int) -> Iterator[logging.Logger]:
+    """Within the body the logger of this name speaks from ``level`` on."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield logger
+    finally:
+        logger.setLevel(before)

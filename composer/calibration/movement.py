@@ -35,7 +35,7 @@ from ..tensors.batches import batch_indices
 from ..tensors.forward import to_device_of
 from ..tensors.learnt import WAYS
 from ..tensors.learnt.patch import Patch, drawn_in
-from ..tensors.learnt.scores import REFRESHED, LearntScores
+from ..tensors.learnt.scores import LearntScores
 from ..tensors.parameters import set_values
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def learn_movement(
         for _ in range(began):
             bar.advance("resumed")
         for step in range(began, settings.steps):
-            if keep and run.refreshes(step) and step > began and time.monotonic() - saved >= SAVED:
+            if keep and run.scores.refreshed_in(step) and step > began and time.monotonic() - saved >= SAVED:
                 _save(keep, run.state(step))
                 saved = time.monotonic()
             chosen = batch_indices(len(data), settings.batch_size, seed=settings.seed, step=step)
@@ -171,7 +171,7 @@ class _Run:
 
     def step(self, step: int, task: Task, batch: Mapping[str, Tensor], answers: Teaching | None = None) -> float:
         """One step of weights and scores; returns the loss before it."""
-        if self.refreshes(step):
+        if self.scores.refreshed_in(step):
             way = step / self.settings.steps
             self.patch.follow([one.at(way) for one in self.ruled], drawn_in(step, self.settings.seed))
         self._fall(step)
@@ -190,12 +190,8 @@ class _Run:
         self.optimizer.step()
         return float(loss.detach())
 
-    def refreshes(self, step: int) -> bool:
-        """Whether masks follow the scores in this step: then nothing of the steps before counts but the state."""
-        return self.scores.every_step or step % max(1, self.settings.steps // REFRESHED) == 0
-
     def state(self, step: int) -> dict[str, Any]:
-        """All that the run needs to go on with ``step``."""
+        """All that the run needs to go on with ``step``, in which masks follow the scores."""
         weights = {name: p.detach() for name, p in self.parameters.items()}
         parts = {"weights": weights, "scores": self.scores.state(), "optimizer": self.optimizer.state_dict()}
         return {"step": step, "random": torch.get_rng_state(), **parts}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from rich.console import Console as Rich
 from rich.console import RenderableType
 
-from composer.progress import SILENT, Bar, Progress
+from composer.progress import SILENT, Bar, Progress, log_level
 from composer.steps.outcome import Outcome
 
 from .format import duration
@@ -102,15 +102,13 @@ class Console:
 
     @contextmanager
     def _logged(self) -> Iterator[None]:
-        log, handler = logging.getLogger("composer"), _LogNotes(self.progress)
-        level = log.level
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        try:
-            yield
-        finally:
-            log.removeHandler(handler)
-            log.setLevel(level)
+        handler = _LogNotes(self.progress)
+        with log_level("composer", logging.INFO) as log:
+            log.addHandler(handler)
+            try:
+                yield
+            finally:
+                log.removeHandler(handler)
 
     def show(self, value: Any, shown: Iterable[RenderableType]) -> None:
         """Print a result: ``value`` as JSON, or the lines and tables of ``shown``."""

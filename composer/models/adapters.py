@@ -115,13 +115,11 @@ class Adapter:
 
     def _merge(self, base: BaseModel, folder: Path, inputs: Mapping[str, Any]) -> None:
         from ..tensors.mask_holder import MaskHolder
-        from ..tensors.masks import zeros_as_masks
 
         import_peft(str(self.folder))
         self.check_shapes(base.layout, base.name)
         model = base.load()
-        parameters = dict(model.named_parameters())
-        holder = MaskHolder(parameters, zeros_as_masks(parameters, base.layout.targets))
+        holder = MaskHolder.of_zeros(model, base.layout.targets)
         merged = self.merged(model, base.name)
         hold_again(merged, holder)
         with new_folder(folder) as temporary:

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..composing.candidates import scored
 from ..progress import Progress
-from ..tensors.parameters import set_values
-from ..training.joint import put_on, tune_joint
+from ..tensors.parameters import parameters_of
+from ..training.joint import composed, tune_joint
 from ..training.settings import broke_text
 from ..workspace import Workspace
 from .settings import joint_settings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..composing.candidates import Candidates
     from ..scheme.configurations import Assignment
+    from ..training.joint import Configuration
     from ..training.settings import ModelSettings
 
 
@@ -48,8 +51,29 @@ def learnt_together(
         them lowered the mean loss.
     """
     variants = [candidates.configuration(one) for one in configurations]
+    model, told = _best_of(space, variants, settings, work, progress)
+    if not told["steps"]:
+        progress.note("--rerank: no step lowered the mean loss of the candidates; give a lower --learning-rate")
+    scores, parameters = [], parameters_of(model)
+    with progress.bar("candidates after learning", len(variants)) as bar:
+        for configuration in variants:
+            with composed(parameters, configuration):
+                scores.append(scored(model, space.task, space.examples("valid")))
+            bar.advance(f"{scores[-1]['loss']:.4g}")
+    shutil.rmtree(work, ignore_errors=True)
+    return {"scores": scores, **told}
+
+
+def _best_of(
+    space: Workspace,
+    variants: Sequence[Configuration],
+    settings: Sequence[ModelSettings],
+    work: Path,
+    progress: Progress,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """What all have learnt together at the settings with the lowest mean loss, with its rate and the steps kept."""
     valid = space.examples("valid").first(space.recipe.block.valid_size)
-    best: tuple[float, Any, Any] | None = None
+    best: tuple[float, nn.Module, dict[str, Any]] | None = None
     for each in settings:
         model, place = space.fresh_model(), work / f"{each.learning_rate:g}"
         place.mkdir(parents=True, exist_ok=True)
@@ -68,18 +92,6 @@ def learnt_together(
         if tuned.broke is not None:
             progress.note(broke_text("--rerank", tuned.broke))
         if best is None or tuned.best_loss < best[0]:
-            best = (tuned.best_loss, {"learning_rate": each.learning_rate, "steps": tuned.best_step}, model)
+            best = tuned.best_loss, model, {"learning_rate": each.learning_rate, "steps": tuned.best_step}
     assert best is not None
-    _, told, model = best
-    if not told["steps"]:
-        progress.note("--rerank: no step lowered the mean loss of the candidates; give a lower --learning-rate")
-    scores = []
-    parameters = dict(model.named_parameters())
-    with progress.bar("candidates after learning", len(variants)) as bar:
-        for configuration in variants:
-            before = put_on(parameters, configuration)
-            scores.append(scored(model, space.task, space.examples("valid")))
-            set_values(parameters, before)
-            bar.advance(f"{scores[-1]['loss']:.4g}")
-    shutil.rmtree(work, ignore_errors=True)
-    return {"scores": scores, **told}
+    return best[1:]

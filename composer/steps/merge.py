@@ -92,12 +92,9 @@ def _merged(
 ) -> tuple[nn.Module, dict[str, Any]]:
     from ..tasks.loss import mean_loss
     from ..tensors.mask_holder import MaskHolder
-    from ..tensors.masks import zeros_as_masks
 
     model = base.load()
-    holder = MaskHolder(
-        dict(model.named_parameters()), zeros_as_masks(dict(model.named_parameters()), base.layout.targets)
-    )
+    holder = MaskHolder.of_zeros(model, base.layout.targets)
     result: dict[str, Any] = {"zeros": {"before": holder.removed}, "loss": {}}
 
     def measured(when: str, one: nn.Module) -> None:

@@ -89,8 +89,8 @@ class Joint:
             "from": earlier,
         }
         done |= {"tried": tried} if tried else {}
-        done |= {"own": self._own_bytes(own)} if own else {}
         weights = self.library.get(shared).weights
+        done |= {"own": self._own_bytes(own, weights)} if own else {}
         base = dict(self.space.base.load().named_parameters())
         addresses = {SHARED: shared, **own}
         for name in self.blocks:
@@ -117,10 +117,10 @@ class Joint:
     def _own_lineage(self, root: str, shared: str) -> dict[str, Any]:
         return {"stage": "own", "node": root, "shared": shared}
 
-    def _own_bytes(self, own: Mapping[str, str]) -> dict[str, Any]:
+    def _own_bytes(self, own: Mapping[str, str], shared: Mapping[str, Tensor]) -> dict[str, Any]:
         sizes = [self.library.path(address).stat().st_size for address in own.values()]
-        shared = sum(p.nbytes for p in self.space.base.load().parameters())
-        return {"what": self.settings.own, "bytes": sum(sizes), "models": len(sizes), "model_bytes": shared}
+        all_share = sum(weight.nbytes for weight in shared.values())
+        return {"what": self.settings.own, "bytes": sum(sizes), "models": len(sizes), "model_bytes": all_share}
 
     def lineage(self) -> tuple[dict[str, Any], str | None]:
         """What ``θ`` is made of, and the address of an earlier ``θ`` if one is taken.

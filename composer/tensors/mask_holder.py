@@ -7,14 +7,15 @@ decay, momentum from before, or an optimiser that mixes the entries of a matrix 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ModelError
-from .masks import Masks, apply, gradient_masker, violations
+from ..scheme.layout import Target
+from .masks import Masks, apply, gradient_masker, violations, zeros_as_masks
 
 
 class MaskHolder:
@@ -36,6 +37,12 @@ class MaskHolder:
         self.parameters = {name: parameters[name] for name in masks}
         self.masks = {name: mask.to(parameters[name].device) for name, mask in masks.items()}
         self._handles: list[Any] = []
+
+    @classmethod
+    def of_zeros(cls, model: nn.Module, targets: Iterable[Target]) -> MaskHolder:
+        """Of the zeros that the targets of a model have."""
+        parameters = dict(model.named_parameters())
+        return cls(parameters, zeros_as_masks(parameters, targets))
 
     @property
     def weights(self) -> int:

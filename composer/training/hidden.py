@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from ..tasks.task import input_lengths
 from ..tensors.batches import by_length
 from ..tensors.capture import result_of
 from ..tensors.forward import answering, real_rows, to_device_of
@@ -139,9 +140,8 @@ class HiddenStates:
         if not self.unlearnt:
             return
         few, sums = data.first(SAMPLE), MapSums(self)
-        lengths = [len(feature["input_ids"]) for feature in few.features]  # type: ignore[arg-type]
         with answering(model), answering(teacher):
-            for indices in by_length(lengths, 32):
+            for indices in by_length(input_lengths(few.features), 32):
                 batch = to_device_of(model, task.collate([few.features[i] for i in indices]))
                 with watched(model, self.ours) as ours, watched(teacher, self.theirs) as theirs:
                     task.loss(model, batch)

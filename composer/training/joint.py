@@ -90,6 +90,18 @@ def put_on(
     return before
 
 
+@contextmanager
+def composed(
+    parameters: Mapping[str, Tensor], configuration: Configuration, own: OwnPart | None = None
+) -> Iterator[None]:
+    """Within the body ``parameters`` have the configuration's weights in the place of ``θ``."""
+    before = put_on(parameters, configuration, own)
+    try:
+        yield
+    finally:
+        set_values(parameters, before)
+
+
 def drawn(configurations: int, seed: int, step: int, rank: int = 0, size: int = 1) -> int:
     """Which of so many turns process ``rank`` of ``size`` takes in ``step``: each once in a seeded order, then again.
 
@@ -223,11 +235,8 @@ class JointHooks(TrainingHooks):
         """The mean of all configurations' validation losses; each has a row in ``extra["each"]``."""
         losses, learnt = [], self._learnt(model)
         for number, configuration in enumerate(self.configurations):
-            before = put_on(parameters_of(model), configuration, self.part(number))
-            try:
+            with composed(parameters_of(model), configuration, self.part(number)):
                 losses.append(mean_loss(model, self.task, self.valid))
-            finally:
-                set_values(parameters_of(model), before)
             valid = finite(losses[-1])
             self.extra["each"].append(
                 {"step": step, "configuration": number, "train_loss": finite(learnt[number]), "valid_loss": valid}

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import ModelError, RecipeError
 from ..models.adapters import import_peft
 from .adapters import mask_adapters
-from .settings import RANK
+from .settings import RANK, SCALE
 
 if TYPE_CHECKING:
     from .settings import Part
@@ -81,7 +81,9 @@ def _adapt(model: nn.Module, modules: Sequence[str], seed: int) -> None:
     """Put low-rank updates into the modules themselves, so that the model stays of its own class."""
     peft = import_peft("--train lora")
     vectors = [p for p in model.parameters() if p.requires_grad]
-    config = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, target_modules=list(dict.fromkeys(modules)))
+    config = peft.LoraConfig(
+        r=RANK, lora_alpha=SCALE * RANK, lora_dropout=0.0, target_modules=list(dict.fromkeys(modules))
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

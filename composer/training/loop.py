@@ -6,7 +6,7 @@ What is trained, and what is done around each step, is said by a subclass of :cl
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..parallel.ranks import rank_and_size, wait_for_all
+from ..progress import log_level
 from .distillation import Answers
 from .hooks import TrainingHooks
 from .own_parts import own_rate
@@ -65,14 +66,16 @@ class WholeTrainer(Trainer):
     ) -> None:
         self.task, self.hooks, self.answers = task, hooks, answers
         data: list[Any] = list(train.features)
+        collate: Callable[..., Any] = task.collate
         if answers and answers.kept is not None:
             data = [{**feature, NUMBER: number} for number, feature in enumerate(data)]
+            collate = partial(_numbered, task)
         with _own_config_hidden(model):
             super().__init__(
                 model=model,
                 args=args,
                 train_dataset=data,
-                data_collator=partial(_collated, task),
+                data_collator=collate,
                 callbacks=[AnswersKept(answers), hooks],
             )
         self.remove_callback(transformers.PrinterCallback)
@@ -106,11 +109,10 @@ class AnswersKept(TrainerCallback):
     on_train_end = on_save
 
 
-def _collated(task: Task, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A batch, with the numbers of its examples where they have any."""
-    numbers = [feature[NUMBER] for feature in features if NUMBER in feature]
+def _numbered(task: Task, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch, with the numbers of its examples."""
     batch = task.collate([{name: value for name, value in f.items() if name != NUMBER} for f in features])
-    return {**batch, NUMBER: torch.tensor(numbers)} if numbers else batch
+    return {**batch, NUMBER: torch.tensor([feature[NUMBER] for feature in features])}
 
 
 def arguments(settings: ModelSettings, work: Path, model: nn.Module) -> TrainingArguments:
@@ -163,11 +165,8 @@ def quiet() -> Iterator[None]:
     """The Trainer's own messages are about things that the hooks have settled."""
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()
-    accelerate = logging.getLogger("accelerate")
-    before = accelerate.level
-    accelerate.setLevel(logging.ERROR)
     try:
-        yield
+        with log_level("accelerate", logging.ERROR):
+            yield
     finally:
         transformers.utils.logging.set_verbosity(level)
-        accelerate.setLevel(before)

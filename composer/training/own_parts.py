@@ -24,15 +24,13 @@ from torch import Tensor, nn
 from ..errors import RecipeError
 from ..parallel.ranks import rank_and_size
 from ..tensors.parameters import parameters_of
-from .settings import RANK
+from .settings import RANK, SCALE
 
 if TYPE_CHECKING:
     from .settings import ModelSettings
 
-SCALE = 2.0
-"""``s`` of ``s·BA``, as in :mod:`.learning_part`."""
-FACTORS = ("A", "B")
-"""Prefixes of the keys under which a low-rank update is stored: ``A:`` (rank, in) and ``B:`` (out, rank)."""
+FACTORS = ("A:", "B:")
+"""Beginnings of the keys under which a low-rank update is stored: A (rank, in) and B (out, rank)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +52,17 @@ class OwnPart:
     def tensors(self) -> dict[str, Tensor]:
         """As it is stored; :meth:`of` reads it."""
         named = {
-            f"{key}:{name}": one for name, some in self.factors.items() for key, one in zip(FACTORS, some, strict=True)
+            f"{key}{name}": one for name, some in self.factors.items() for key, one in zip(FACTORS, some, strict=True)
         }
         return {**self.vectors, **named}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> OwnPart:
         """From what :meth:`tensors` gave."""
-        names = [name.removeprefix("A:") for name in tensors if name.startswith("A:")]
-        factors = {name: (tensors[f"A:{name}"], tensors[f"B:{name}"]) for name in names}
-        return cls({name: value for name, value in tensors.items() if name[:2] not in ("A:", "B:")}, factors)
+        a, b = FACTORS
+        names = [name.removeprefix(a) for name in tensors if name.startswith(a)]
+        factors = {name: (tensors[f"{a}{name}"], tensors[f"{b}{name}"]) for name in names}
+        return cls({name: value for name, value in tensors.items() if not name.startswith(FACTORS)}, factors)
 
 
 @torch.no_grad()

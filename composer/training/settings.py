@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..parallel.ranks import rank_and_size
@@ -16,10 +16,8 @@ Part = Literal["all", "biases-norms", "lora"]
 """Which part of a model learns (:mod:`.learning_part`)."""
 Own = Literal["none", "biases-norms", "lora"]
 """What each configuration has of its own in joint tuning (:mod:`.own_parts`)."""
-
-
-RANK = 8
-"""Of low-rank updates."""
+RANK, SCALE = 8, 2
+"""Of low-rank updates ``s·BA``."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +64,9 @@ def identity_of(settings: ModelSettings) -> dict[str, Any]:
 
 
 def _said(settings: ModelSettings) -> dict[str, Any]:
-    off = {
-        "distill": 0.0,
-        "train": "all",
-        "own": "none",
-        "own_rate": 0.0,
-        "temperature": 1.0,
-        "hidden": 0.0,
-        "teacher": "",
-    }
-    return {name: value for name, value in asdict(settings).items() if name not in off or value != off[name]}
+    """All but options that are as they are where nobody says anything; those without such a default always."""
+    off = {one.name: one.default for one in fields(settings)}
+    return {name: value for name, value in asdict(settings).items() if value != off[name]}
 
 
 @dataclass

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import composer
-from composer.calibration.movement import CLIP, REFRESHED, MovementSettings, learn_movement
+from composer.calibration.movement import CLIP, MovementSettings, learn_movement
 from composer.library.store import Library
 from composer.models.folder import BaseModel
 from composer.scheme.layout import Target
@@ -21,6 +21,7 @@ from composer.scheme.shapes import Shape
 from composer.tasks import DataOptions, open_task
 from composer.tensors.batches import batch_indices
 from composer.tensors.learnt.adam import PACE
+from composer.tensors.learnt.scores import REFRESHED
 from composer.training.distillation import Answers
 
 SETTINGS = MovementSettings(steps=6, batch_size=4, learning_rate=0.01, rate=0.5, units="default", seed=3)

@@ -7,15 +7,14 @@ class around the model in memory, so shrunk models work as any other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError, RecipeError
-from ...progress import Progress
+from ...progress import Progress, log_level
 from ...tasks.data.formats import few
 from ..uncertainty import mean_of
 from .common_sense_rows import SHAPES, Shape
@@ -135,7 +134,8 @@ def _likelihoods(session: _Judging, rows: Sequence[Row]) -> list[list[float]]:
         more["prefix_token_id"] = session.tokenizer.pad_token_id or 0
     pairs = [pair for row in rows for pair in _pairs(row)]
     asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
-    with _without_warnings():
+    # It warns of a model in memory, and of each context that it cuts; these are counted in the details.
+    with log_level("lm_eval", logging.ERROR):
         model = HFLM(
             pretrained=session.model,
             tokenizer=session.tokenizer,
@@ -145,18 +145,6 @@ def _likelihoods(session: _Judging, rows: Sequence[Row]) -> list[list[float]]:
         )
         found = iter(model.loglikelihood(asked, disable_tqdm=True))
     return [[float(next(found)[0]) for _ in row["choices"]] for row in rows]
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """lm-eval warns of a model in memory, and of each context that it cuts; these are counted in the details."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _longest(row: Row, tokenizer: Any) -> int:

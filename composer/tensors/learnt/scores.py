@@ -79,6 +79,10 @@ class LearntScores:
         """Take up such a state."""
         set_values(self.of, state["of"])
 
+    def refreshed_in(self, step: int) -> bool:
+        """Whether masks follow the scores in this step of the training, counted from 0."""
+        return self.every_step or step % max(1, self.steps_in_all // REFRESHED) == 0
+
     def masks(self, amounts: Sequence[float | None], draw: Generator | None = None) -> dict[str, Tensor]:
         """What parameters are multiplied with, by name: keep-masks (bool), or gates from 0 to 1; none where all stays.
 

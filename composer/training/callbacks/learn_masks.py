@@ -13,7 +13,7 @@ from ...models.in_memory import layout_in_memory
 from ...scheme.rules import Ruled, Rules, read_rules
 from ...tensors.learnt import WAYS
 from ...tensors.learnt.patch import Patch, drawn_in
-from ...tensors.learnt.scores import REFRESHED, LearntScores
+from ...tensors.learnt.scores import LearntScores
 from ...tensors.parameters import parameters_of
 from . import checkpoint
 from .keep_sparse import Reporting, refuse_distributed
@@ -116,7 +116,7 @@ class LearnMasks(Reporting):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step, way = state.global_step, state.global_step / state.max_steps
-        if self.way.every_step or step % max(1, state.max_steps // REFRESHED) == 0:
+        if self.patch.scores.refreshed_in(step):
             self.patch.follow([one.at(way) for one in self.ruled], drawn_in(step, args.seed))
         else:
             self.patch.on()

@@ -72,7 +72,7 @@ PENALISED = {"*.attention": {"penalty": 9.0}, "*.lin1": {"penalty": 9.0, "granul
 def test_a_resumed_run_ends_with_the_same_bytes_and_the_best_model_has_all_masks(
     way: str, rules: Any, distilbert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("composer.training.callbacks.learn_masks.REFRESHED", 2)  # not where it ends in between
+    monkeypatch.setattr("composer.tensors.learnt.scores.REFRESHED", 2)  # not where it ends in between
     saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
     saving |= {"eval_dataset": EXAMPLES[:4], "load_best_model_at_end": True, "max_steps": 6, "learning_rate": 1e-3}
 
