@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..progress import SILENT, Progress
 from ..scheme.layout import Layout, Projection
-from ..tensors.forward import answering, to_device_of
+from ..tensors.forward import answering, hooked, to_device_of
 
 if TYPE_CHECKING:
     from ..tasks.task import Examples, Task
@@ -115,18 +115,12 @@ class Gates:
         self.examples = examples
         self.reads.clear()
 
-    @contextmanager
-    def hooked(self, model: nn.Module) -> Iterator[None]:
+    def hooked(self, model: nn.Module) -> AbstractContextManager[None]:
         """Within the body each pass back adds to the sums."""
-        handles = [
+        return hooked(
             model.get_submodule(reader).register_forward_pre_hook(self._listener(path, units))
             for path, (reader, units) in self.readers.items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        )
 
     def _listener(self, path: str, units: int) -> Any:
         def listen(_: nn.Module, args: tuple[Any, ...]) -> None:

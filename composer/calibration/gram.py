@@ -7,8 +7,8 @@ and every configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ..errors import ModelError
 from ..progress import Bar
 from ..scheme.layout import Layout, Projection
 from ..tensors.finite import is_finite
-from ..tensors.forward import answering, real_rows, to_device_of
+from ..tensors.forward import answering, hooked, real_rows, to_device_of
 
 if TYPE_CHECKING:
     from ..tasks.task import Batch, Task
@@ -110,18 +110,12 @@ class _Sums:
         self.calls = [0] * len(inputs)
         self.real: Mapping[str, Tensor] = {}
 
-    @contextmanager
-    def hooked(self, model: nn.Module) -> Iterator[None]:
+    def hooked(self, model: nn.Module) -> AbstractContextManager[None]:
         """Within the body each pass of ``model`` adds to the sums: one hook per input, on its first reader."""
-        handles = [
+        return hooked(
             model.get_submodule(source.readers[0].path).register_forward_pre_hook(self._adder(i))
             for i, source in enumerate(self.inputs)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        )
 
     def _adder(self, i: int) -> Any:
         projection = self.inputs[i].readers[0]
@@ -168,13 +162,9 @@ def find_inputs(model: nn.Module, layout: Layout, batch: Batch, task: Task) -> l
 
         return hook
 
-    handles = [model.get_submodule(path).register_forward_pre_hook(keep(path)) for path in projections]
-    try:
-        with answering(model):
-            task.loss(model, to_device_of(model, batch))
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = (model.get_submodule(path).register_forward_pre_hook(keep(path)) for path in projections)
+    with answering(model), hooked(hooks):
+        task.loss(model, to_device_of(model, batch))
     if lost := [path for path in projections if path not in seen]:
         raise ModelError([f"{path}: the model never runs this projection on the task's batches" for path in lost[:5]])
     groups: dict[tuple[Any, ...], list[Projection]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,7 @@ from ..progress import SILENT, Progress
 from ..scheme.layout import Stream
 from ..shrinking.units import Units
 from ..tensors.capture import first_input, result_of
-from ..tensors.forward import answering, real_rows, to_device_of
+from ..tensors.forward import answering, hooked, real_rows, to_device_of
 
 if TYPE_CHECKING:
     from ..tasks.task import Task
@@ -70,10 +69,8 @@ def block_influences(
         return listen
 
     batches = list(calibration.batches())
-    with ExitStack() as hooks, answering(model), progress.bar("influence of layers", len(batches)) as bar:
-        for layer in streams:
-            handle = model.get_submodule(layer).register_forward_hook(listener(layer), with_kwargs=True)
-            hooks.callback(handle.remove)
+    hooks = (model.get_submodule(one).register_forward_hook(listener(one), with_kwargs=True) for one in streams)
+    with hooked(hooks), answering(model), progress.bar("influence of layers", len(batches)) as bar:
         for batch in batches:
             here = to_device_of(model, batch)
             real = task.real_tokens(here)

@@ -12,8 +12,8 @@ empirical one, which at a fitted model hardly tells anything: Kunstner et al. 20
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from ..progress import SILENT, Progress
 from ..scheme.layout import Projection
 from ..tasks.loss import loss_and_logits
 from ..tensors.finite import is_finite
-from ..tensors.forward import answering, real_rows, to_device_of
+from ..tensors.forward import answering, hooked, real_rows, to_device_of
 from .gram import Gram
 
 if TYPE_CHECKING:
@@ -120,18 +120,12 @@ class _Sums:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return torch.zeros(width, width, dtype=dtype, device=self.device)
 
-    @contextmanager
-    def hooked(self, model: nn.Module) -> Iterator[None]:
+    def hooked(self, model: nn.Module) -> AbstractContextManager[None]:
         """Within the body a pass of ``model`` leaves in ``seen`` what each projection reads and gives."""
         self.seen = {}
-        handles = [
+        return hooked(
             model.get_submodule(p.path).register_forward_hook(self._keeper(i)) for i, p in enumerate(self.projections)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        )
 
     def _keeper(self, i: int) -> Any:
         def keep(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:

@@ -42,17 +42,14 @@ class Lesson:
             seen[name] = real_rows(result_of(value), self.tokens, self.block.path)
 
         place = self.modules[end.path]
-        handles = [
-            self.modules[end.last.path].register_forward_pre_hook(lambda _, given: keep("read", given[0])),
+        last = self.modules[end.last.path]
+        with (
+            last.register_forward_pre_hook(lambda _, given: keep("read", given[0])),
             place.register_forward_pre_hook(lambda _, given: keep("stream", given[0]))
             if end.is_input
             else place.register_forward_hook(lambda _, __, output: keep("stream", output)),
-        ]
-        try:
+        ):
             self(parameters)
-        finally:
-            for handle in handles:
-                handle.remove()
         return seen["read"], seen["stream"]
 
 

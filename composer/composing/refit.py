@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ from ..progress import SILENT, Progress
 from ..scheme.layout import Block, Layout, Projection
 from ..tasks.task import Batch, Examples, Task
 from ..tensors.capture import Arguments, first_input, result_of
-from ..tensors.forward import answering, real_rows, to_device_of
+from ..tensors.forward import answering, hooked, real_rows, to_device_of
 from ..tensors.masks import Masks
 from ..tensors.parameters import set_values
 from ..training.blocks.moments import RegressionSums, kept, matrix, separated
@@ -194,15 +195,9 @@ def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_e
             module = model.get_submodule(block.chain[-1])
             yield module.register_forward_hook(lambda _, __, output: end(block, result_of(output)))
 
-    handles: list[Any] = []
-    try:
-        handles += (before(path, begin) for path in dict.fromkeys(layout.pre_norm.values()))
-        for block in blocks:
-            handles += hooks(block)
+    begins = (before(path, begin) for path in dict.fromkeys(layout.pre_norm.values()))
+    with hooked(chain(begins, chain.from_iterable(map(hooks, blocks)))):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

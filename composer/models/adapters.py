@@ -88,10 +88,15 @@ class Adapter:
         named = self.config.get("base_model_name_or_path")
         if not named or not isinstance(named, str):
             raise ModelError(f"{self._named} got {shown(named)}; allowed: the model that it was made for; {self._help}")
-        inside = self.folder / named
         if Path(named).resolve() == self.folder.resolve():
             raise ModelError(f"{self._named} got {named!r}, the adapter itself; {self._help}")
-        return str(inside) if not Path(named).exists() and (inside / "config.json").is_file() else named
+        return named if Path(named).exists() or not self.base_folder else str(self.base_folder)
+
+    @property
+    def base_folder(self) -> Path | None:
+        """The folder of the base model that it names, where that lies here: as written, or beside the adapter."""
+        named = str(self.config.get("base_model_name_or_path") or "")
+        return next((one for one in (Path(named), self.folder / named) if (one / "config.json").is_file()), None)
 
     @cached_property
     def digest(self) -> str:

@@ -69,14 +69,12 @@ def merge(
 
 def _check_base(adapter: Adapter, base: BaseModel) -> None:
     """The model that the adapter names, where it lies here, is this one or the one that this was made from."""
-    named = str(adapter.config.get("base_model_name_or_path") or "")
-    if (Path(named) / "config.json").is_file():
-        own = BaseModel(named).fingerprint
-        if own not in {base.fingerprint, _above(base).get("base")}:
-            raise ModelError(
-                f"{adapter.folder}: was made for {named}, which is neither {base.name} nor what that was made from; "
-                "--force merges it all the same"
-            )
+    named = adapter.base_folder
+    if named and BaseModel(named).fingerprint not in {base.fingerprint, _above(base).get("base")}:
+        raise ModelError(
+            f"{adapter.folder}: was made for {named}, which is neither {base.name} nor what that was made from; "
+            "--force merges it all the same"
+        )
 
 
 def _above(base: BaseModel) -> dict[str, Any]:

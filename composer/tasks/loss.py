@@ -45,11 +45,8 @@ def loss_and_logits(model: nn.Module, task: Task, batch: Batch) -> tuple[Tensor,
     span they are (batch, 2, length), where it begins and where it ends.
     """
     seen: list[Any] = []
-    handle = model.register_forward_hook(lambda _, __, output: seen.append(output))
-    try:
+    with model.register_forward_hook(lambda _, __, output: seen.append(output)):
         loss, count = task.loss(model, batch)
-    finally:
-        handle.remove()
     logits = _logits(seen[-1])
     choices = getattr(task, "choices", None)
     return loss, count, choices(logits) if choices and logits is not None else logits

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..scheme.layout import Block
+from .forward import hooked
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -102,16 +104,13 @@ def recording(model: nn.Module, blocks: Iterable[Block]) -> Iterator[Recording]:
     entries = dict.fromkeys(block.chain[0] for block in blocks)
     ends = dict.fromkeys(block.chain[-1] for block in blocks if not block.tap)
     taps = dict.fromkeys(block.tap for block in blocks if block.tap)
-    handles = [
-        *(modules[path].register_forward_pre_hook(keep_arguments(path), with_kwargs=True) for path in entries),
-        *(modules[path].register_forward_hook(keep_result(path)) for path in ends),
-        *(modules[path].register_forward_pre_hook(keep_input(path)) for path in taps),
-    ]
-    try:
+    hooks = chain(
+        (modules[path].register_forward_pre_hook(keep_arguments(path), with_kwargs=True) for path in entries),
+        (modules[path].register_forward_hook(keep_result(path)) for path in ends),
+        (modules[path].register_forward_pre_hook(keep_input(path)) for path in taps),
+    )
+    with hooked(hooks):
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def run_block(
@@ -124,10 +123,8 @@ def run_block(
     """
     args, kwargs = arguments
     tapped: list[Tensor] = []
-    handle = None
-    if block.tap:
-        handle = modules[block.tap].register_forward_pre_hook(lambda _, args: tapped.append(args[0]))
-    try:
+    taps = (modules[block.tap],) if block.tap else ()
+    with hooked(tap.register_forward_pre_hook(lambda _, args: tapped.append(args[0])) for tap in taps):
         output: Any = None
         for i, path in enumerate(block.chain):
             local = {
@@ -137,9 +134,6 @@ def run_block(
             }
             inputs = (args, kwargs) if i == 0 else ((result_of(output),), {})
             output = functional_call(modules[path], local, *inputs, strict=False)
-    finally:
-        if handle:
-            handle.remove()
     result = tapped[-1] if tapped else result_of(output)
     return result - first_input(arguments) if block.residual else result
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .forward import answering
+from .forward import answering, hooked
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -41,11 +41,7 @@ def first_module_not_finite(model: nn.Module, run: Callable[[], Any]) -> str | N
 
         return hook
 
-    handles = [module.register_forward_hook(watch(path)) for path, module in model.named_modules() if path]
-    try:
-        with answering(model):
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = (module.register_forward_hook(watch(path)) for path, module in model.named_modules() if path)
+    with answering(model), hooked(hooks):
+        run()
     return paths[0] if paths else None

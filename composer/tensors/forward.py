@@ -1,9 +1,10 @@
-"""Running a model without training it: its mode, and its batch where it is."""
+"""Running a model: its mode, its batch where it is, and hooks that are gone afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,18 @@ def real_rows(states: Tensor, tokens: Tensor, path: str) -> Tensor:
             f"{tokens.shape[0]} x {tokens.shape[1]} tokens; leave this module out"
         )
     return states.reshape(*tokens.shape, states.shape[-1])[tokens]
+
+
+@contextmanager
+def hooked(handles: Iterable[AbstractContextManager[Any]]) -> Iterator[None]:
+    """Hooks, as torch's ``register_…_hook`` return them, last as long as the body.
+
+    ``handles`` may register them while it is read: where one cannot be, those before it are removed.
+    """
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.enter_context(handle)
+        yield
 
 
 @contextmanager

@@ -10,9 +10,10 @@ well the sums meet what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -24,6 +25,7 @@ from ..choosing.times import Curve, Times, grid, kind_of
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..shrinking.units import Units
+from ..tensors.forward import hooked
 from .clock import Work, in_turn, took
 from .loaded import Loaded
 from .measure import Clock, clock_of, threads
@@ -142,7 +144,7 @@ class PartTimer:
         empty = self.smaller.loaded(self.smaller.everywhere(0.0))
         work, inside = self._work(empty), 0.0
         layers = [b.path for b in self.smaller.base.layout.at("layer")]
-        with threads(self.setting.threads), _Inside(empty.model, layers) as clock:
+        with threads(self.setting.threads), _clocked(empty.model, layers) as clock:
             work()
             clock.seconds = 0.0
             whole = sum(took(work).wall for _ in range(5))
@@ -151,28 +153,28 @@ class PartTimer:
         return {f"embeddings, output layer{search}": 1 - inside, "norms and sums of the layers": inside}
 
 
-class _Inside:
-    """Adds up the seconds that a model spends in some of its modules."""
+@dataclass
+class _Clock:
+    """Adds up the seconds between a start and the next stop."""
 
-    def __init__(self, model: nn.Module, paths: Sequence[str]) -> None:
-        known = dict(model.named_modules())
-        self.modules = [known[path] for path in paths if path in known]
-        self.seconds, self._since = 0.0, 0.0
+    seconds: float = 0.0
+    since: float = 0.0
 
-    def __enter__(self) -> _Inside:
-        self._handles = [m.register_forward_pre_hook(self._start) for m in self.modules]
-        self._handles += [m.register_forward_hook(self._stop) for m in self.modules]
-        return self
+    def start(self, *_: Any) -> None:
+        self.since = perf_counter()
 
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def stop(self, *_: Any) -> None:
+        self.seconds += perf_counter() - self.since
 
-    def _start(self, *_: Any) -> None:
-        self._since = perf_counter()
 
-    def _stop(self, *_: Any) -> None:
-        self.seconds += perf_counter() - self._since
+@contextmanager
+def _clocked(model: nn.Module, paths: Sequence[str]) -> Iterator[_Clock]:
+    """Within the body, the seconds that ``model`` spends in some of its modules, none of them inside another."""
+    clock, known = _Clock(), dict(model.named_modules())
+    modules = [known[path] for path in paths if path in known]
+    starts = (module.register_forward_pre_hook(clock.start) for module in modules)
+    with hooked(chain(starts, (module.register_forward_hook(clock.stop) for module in modules))):
+        yield clock
 
 
 def steadied(spent: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -24,7 +24,7 @@ from ..errors import ModelError
 from ..tasks.task import input_lengths
 from ..tensors.batches import by_length
 from ..tensors.capture import result_of
-from ..tensors.forward import answering, real_rows, to_device_of
+from ..tensors.forward import answering, hooked, real_rows, to_device_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -177,12 +177,8 @@ class MapSums:
 def watched(model: nn.Module, paths: Sequence[str]) -> Iterator[States]:
     """Within the body, what these modules of ``model`` give."""
     seen: States = {}
-    handles = watch(model, paths, seen)
-    try:
+    with hooked(watch(model, paths, seen)):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def watch(model: nn.Module, paths: Sequence[str], seen: States) -> list[Any]:

@@ -13,7 +13,7 @@ process draws a configuration of its own, and gradients are averaged.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from ..progress import SILENT, Bar, Progress
 from ..tasks.loss import mean_loss
 from ..tasks.task import Examples, Task
 from ..tensors.batches import batch_indices
+from ..tensors.forward import hooked
 from ..tensors.masks import gradient_masker
 from ..tensors.parameters import parameters_of, set_values
 from .distillation import Answers
@@ -188,8 +189,7 @@ class JointHooks(TrainingHooks):
         """What a configuration owns; None where they own nothing."""
         return self.own.part(self._owners[number]) if self.own else None
 
-    @contextmanager
-    def masked(self, model: nn.Module) -> Iterator[None]:
+    def masked(self, model: nn.Module) -> AbstractContextManager[None]:
         """Within the body a removed weight has no gradient: clipping and the optimiser's moments never see it.
 
         The masks change with every step, so one hook on each parameter looks up those of the configuration that is on.
@@ -200,12 +200,8 @@ class JointHooks(TrainingHooks):
         def masker(name: str) -> Any:
             return lambda gradient: gradient_masker(self._masks[name])(gradient) if name in self._masks else gradient
 
-        handles = [p.register_hook(masker(name)) for name, p in parameters_of(model).items() if p.requires_grad]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        hooks = (p.register_hook(masker(name)) for name, p in parameters_of(model).items() if p.requires_grad)
+        return hooked(hooks)
 
     def before_step(self, model: nn.Module, step: int) -> None:
         """Compose the configuration that is drawn.

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ...scheme.layout import Layout
 from ...tasks.task import input_lengths
 from ...tensors.batches import by_length
-from ...tensors.forward import answering, to_device_of
+from ...tensors.forward import answering, hooked, to_device_of
 
 if TYPE_CHECKING:
     from ...tasks.task import Batch, Examples, Task
@@ -162,15 +163,10 @@ class _RecordedPass:
 
             return hook
 
-        handles: list[Any] = [
-            *(self.modules[path].register_forward_pre_hook(begin(path)) for path in self.projections),
-            *(self.modules[path].register_forward_hook(end(path)) for path in self.places),
-        ]
-        try:
+        begins = (self.modules[path].register_forward_pre_hook(begin(path)) for path in self.projections)
+        ends = (self.modules[path].register_forward_hook(end(path)) for path in self.places)
+        with hooked(chain(begins, ends)):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
         self.calls |= seen
 
     def _keep(self, key: tuple[int, str], output: Any, memory: int) -> None:

@@ -39,10 +39,7 @@ def sparse(model: nn.Module, optimizer: Optimizer, folder: str | Path | None = N
 
     held = sparsity_of(model, folder)
     inner = getattr(optimizer, "optimizer", optimizer)
-    handle = inner.register_step_post_hook(lambda *_: held.holder.apply())
-    try:
+    with inner.register_step_post_hook(lambda *_: held.holder.apply()):
         with held.holder:
             yield held
         held.holder.check("end of the training")
-    finally:
-        handle.remove()
