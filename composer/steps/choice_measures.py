@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..choosing.choice import CRITERION, Choice, Measured
+from ..choosing.wishes import Wish
 from ..errors import ConfigError
 from ..files.journal import Journal
 from ..files.jsonfile import canonical, digest_of
@@ -73,6 +74,14 @@ class Measures:
         """Loss and metric on the validation split, pruned and repaired in closed form."""
         key = ("loss", {path: str(said) for path, said in sorted(assigned.items())})
         return self.journal.row(key, lambda: self.models.loss(assigned, self.space.examples("valid")))
+
+    def limit(self, wish: Wish) -> float | None:
+        """The largest validation loss that a wish allows; None where it says nothing of the loss.
+
+        Raises:
+            ConfigError: a loss that nobody can have.
+        """
+        return wish.loss_limit(self.loss({})["loss"]) if wish.loss else None
 
     def learnt(self, configurations: Sequence[Assignment]) -> list[dict[str, float]]:
         """Loss and metric of each on the validation split, after all of them have learnt as one network."""

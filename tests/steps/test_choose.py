@@ -133,6 +133,25 @@ def test_a_wish_below_what_no_unit_holds_is_refused(recipe: Recipe) -> None:
         choose(recipe.model_copy(update={"keep_parameters": [0.1]}), measure=False)
 
 
+def test_what_is_chosen_beside_other_wishes_need_not_share_parts_with_them(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, liked = list[str](), set[str]()
+
+    def loss(_: Candidates, assigned: Assignment, __: Any) -> dict[str, float]:
+        if (said := str(assigned)) not in seen:
+            seen.append(said)
+        return {"loss": 0.1 if said in liked else 1.0 + seen.index(said), "accuracy": 1.0}
+
+    monkeypatch.setattr(Candidates, "loss", loss)
+    recipe = recipe.model_copy(update={"time": TimeOptions(length=8, repeat=7)})
+    alone = choose(recipe.model_copy(update={"keep_macs": [0.5]}), output=tmp_path / "alone" / "conf.json")
+    liked.add(seen[round(alone.summary["choices"][0]["steps"]["Fisher of masks"]) - 1])
+    row = choose(recipe.model_copy(update={"keep_macs": [0.7, 0.5]})).summary["choices"][1]
+    assert row["taken"] == "Fisher of masks, apart"
+    assert row["steps"]["Fisher of masks"] > row["steps"]["Fisher of masks, apart"] == 0.1
+
+
 def test_a_killed_search_goes_on_and_ends_with_the_same_choice(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +175,7 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_choice(
     resumed = choose(wished, measure=False)
     assert len(set(measured)) == len(measured) - 1  # the one that was killed was measured again
     whole = choose(wished.model_copy(update={"folder": tmp_path / "other"}), measure=False)
-    before = choose(wished.model_copy(update={"folder": tmp_path / "none", "search": 0}), measure=False)
+    before = choose(wished.model_copy(update={"search": 0}), measure=False, output=tmp_path / "before.json")
     assert [row["kept"] for row in before.summary["choices"]] != [row["kept"] for row in resumed.summary["choices"]]
     assert [row["kept"] for row in whole.summary["choices"]] == [row["kept"] for row in resumed.summary["choices"]]
 
@@ -172,7 +191,8 @@ def test_the_best_candidates_learn_together_before_one_of_each_is_taken(
     def decided(done: Outcome) -> list[Any]:
         return [[row[name] for name in ("kept", "taken", "steps", "learnt")] for row in done.summary["choices"]]
 
-    for row in choose(learning(1e-12, "still")).summary["choices"]:  # what learnt nothing is as good as it was
+    still = choose(learning(1e-12, "killed"), output=tmp_path / "killed" / "still.json")
+    for row in still.summary["choices"]:  # what learnt nothing is as good as it was
         assert {"uniform", "Fisher of masks", "owl", "block-influence", *row["learnt"]} <= set(row["steps"])
         assert len(row["learnt"]) > 1
         assert all(

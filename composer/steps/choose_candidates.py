@@ -1,0 +1,191 @@
+"""Candidates for one wish of `compose choose`: the program's widths, and others that may lose less as measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from ..choosing.choice import Choice, Menu
+from ..choosing.program import added
+from ..choosing.rules import RULES
+from ..choosing.whole import with_least, without
+from ..choosing.wishes import Wish
+from ..errors import ConfigError
+from .choice_measures import Measures
+
+CORRECTIONS = 2
+"""How often the budget of a choice is made stricter that the clock finds slower than was wished."""
+CLOSEST = 0.02
+"""How near to a loss that is wished the fastest model is looked for, in times as fast."""
+APART = ", apart"
+"""Ends the names of candidates that share parts with other configurations by chance only."""
+NEARLY = 0.01
+"""Choices whose validation loss is within this part of the least are taken for equally good."""
+BEST = 4
+"""So many candidates of a wish learn together, the best before learning."""
+
+
+class WishCandidates:
+    """The candidates of one wish. ``taken`` are always the configurations of the wishes before it.
+
+    Attributes:
+        known: name -> what was thought of; ``"program"`` and ``"uniform"`` are there always.
+        slower: how many times as long as the table of seconds says models of about this size take.
+    """
+
+    def __init__(self, wish: Wish, menu: Menu, measures: Measures, *, measure: bool) -> None:
+        """Nothing is thought of yet; ``measure`` says whether the clock and the validation split decide."""
+        self.wish, self.menu, self.measures, self.measure = wish, menu, measures, measure
+        self.known: dict[str, Choice] = {}
+        self.slower = 1.0
+
+    def loss(self, choice: Choice) -> float:
+        """On the validation split, pruned and repaired, without training."""
+        return self.measures.loss(self.menu.specs(choice))["loss"]
+
+    def name_of(self, choice: Choice) -> str:
+        """Which of the candidates a choice is."""
+        return next(name for name, one in self.known.items() if one.kept == choice.kept)
+
+    @cached_property
+    def budget(self) -> Wish:
+        """What a choice has to keep within: the wish, or where that is about the loss alone the time that was found."""
+        return self.wish if self.wish.asked else Wish({"speedup": 1 / self.known["program"].left["seconds"]})
+
+    # The program ---------------------------------------------------------------------------------------------------
+
+    def programmed(self, taken: Sequence[Choice]) -> Choice:
+        """What the integer program takes, which the clock may make stricter.
+
+        Raises:
+            ConfigError: a wish that nobody can meet.
+        """
+        self.known["program"] = choice = self._programmed(self.measures.limit(self.wish), taken)
+        return choice
+
+    def _programmed(self, limit: float | None, taken: Sequence[Choice]) -> Choice:
+        if limit is not None and not self.wish.asked:
+            return self._fastest(limit)
+        choice = self._as_fast(taken)
+        if limit is not None and (loss := self.loss(choice)) > limit:
+            raise ConfigError(f"{self.wish}: nobody can meet it: the least loss found is {loss:.4g}, not {limit:.4g}")
+        return choice
+
+    def _as_fast(self, taken: Sequence[Choice]) -> Choice:
+        """The widths for a wish; where the clock says that they are not fast enough, those for a stricter budget.
+
+        Layers of many different widths take somewhat longer than the table's sums.
+        """
+        choice = self.menu.choose(self.wish, taken=taken)
+        for _ in range(CORRECTIONS if self.wish.timed and self.measure else 0):
+            found = self.measures.faster([choice])[0]
+            if found["high"] >= self._wanted:
+                break
+            self.slower *= self._wanted / found["value"]
+            try:
+                choice = self.menu.choose(self.wish, self.slower, taken)
+            except ConfigError:
+                break  # it stays as fast as it is, and is told so
+        return choice
+
+    def _fastest(self, limit: float) -> Choice:
+        """The fastest model whose measured loss is within the limit, found by halving."""
+        best = self.menu.choose(Wish({"speedup": 1.0}))
+        low, high = 1.0, self.menu.whole["seconds"] / self.menu.rest["seconds"]
+        steps = 1 + int((high - low) / CLOSEST).bit_length()
+        with self.measures.progress.bar("within the loss", steps) as bar:
+            while high - low > CLOSEST:
+                middle = (low + high) / 2
+                choice = self.menu.choose(Wish({"speedup": middle}))
+                inside = self.loss(choice) <= limit
+                low, high, best = (middle, high, choice) if inside else (low, middle, best)
+                bar.advance(f"{low:.2f} times as fast")
+        return best
+
+    @property
+    def _wanted(self) -> float:
+        """How many times as fast as the base model a timed wish wants it."""
+        return 1 / self.wish.parts(self.menu.whole["seconds"])["seconds"]
+
+    # Others that may lose less -------------------------------------------------------------------------------------
+
+    def started(self, taken: Sequence[Choice]) -> Choice:
+        """The program's choice, or another one that is as fast as wished where that loses less as measured.
+
+        Losses of parts that add up say nothing of what parts do to each other, so the program can be wrong. Without
+        measuring nothing would tell which costs are better, so then others by the program are left out.
+        """
+        self.known["uniform"] = self.menu.uniform(self.budget)
+        for name in self.measures.space.recipe.beside:
+            self.known[name] = self.menu.spread(self.budget, RULES[name](self.measures.layers(name)))
+        if not self.measure:
+            return self.known["program"]
+        self.known["Fisher of masks"] = self._by(self.measures.fisher(), taken)
+        self.known |= self._apart() if taken else {}
+        return self._emptied(self.best({name: self.loss(one) for name, one in self.known.items()}, taken), taken)
+
+    @property
+    def _costs(self) -> dict[str, Mapping[str, Sequence[float]]]:
+        """Rises of the loss by width, by the name of the candidate that the program takes by them."""
+        return {"program": self.menu.measured.rises, "Fisher of masks": self.measures.fisher()}
+
+    def _apart(self) -> dict[str, Choice]:
+        """What the program takes where it need not share parts with other configurations, if that is something else.
+
+        A predicted rise that is nearly the least is not always a measured loss that is.
+        """
+        alone = {name: self._by(rises, ()) for name, rises in self._costs.items()}
+        return {name + APART: one for name, one in alone.items() if one.kept != self.known[name].kept}
+
+    def _emptied(self, choice: Choice, taken: Sequence[Choice]) -> Choice:
+        """The choice without the part of which it keeps least, then without the next, as long as the loss falls."""
+        own = self._costs.get(self.name_of(choice).removesuffix(APART))
+        while own and any(choice.kept.values()):
+            gone = with_least(choice.kept, self.measures.units)
+            fewer = self._by(without(own, gone), taken)
+            self.known[f"without {len(gone)}"] = fewer
+            if self.loss(fewer) >= self.loss(choice) or not self.meets(fewer):
+                break
+            choice = fewer
+        return choice
+
+    def _by(self, costs: Mapping[str, Sequence[float]], taken: Sequence[Choice]) -> Choice:
+        """The widths within the budget by other costs than the program's."""
+        menu = self.menu.valued(costs)
+        try:
+            found = menu.choose(self.budget, self.slower, taken)
+        except ConfigError:  # the clock wanted more than there is
+            found = menu.choose(self.budget, taken=taken)
+        return self.menu.choice(self.menu.indices(found))
+
+    # Which one is taken --------------------------------------------------------------------------------------------
+
+    def best(self, losses: Mapping[str, float], taken: Sequence[Choice]) -> Choice:
+        """Of candidates that are as fast as was wished the one with the least loss.
+
+        Of nearly equal ones it is the one that adds the fewest blocks to those of ``taken``; but it never has a higher
+        loss than the uniform choice, where that is fast enough.
+        """
+        order = sorted(losses, key=lambda name: losses[name])
+        fast = [name for name in order if name == "program" or self.meets(self.known[name])] or order
+        limit = min(losses[fast[0]] * (1 + NEARLY), losses["uniform"] if "uniform" in fast else float("inf"))
+        others = [self.menu.indices(choice) for choice in taken]
+        good = [name for name in fast if losses[name] <= limit]
+        return self.known[min(good, key=lambda name: added(self.menu.indices(self.known[name]), others))]
+
+    def meets(self, choice: Choice) -> bool:
+        """Whether a choice is within the loss that is wished, and as fast, as measured."""
+        limit = self.measures.limit(self.wish)
+        if limit is not None and self.loss(choice) > limit:
+            return False
+        return not self.wish.timed or self.measures.faster([choice])[0]["high"] >= self._wanted
+
+    def field(self, choice: Choice) -> dict[str, Choice]:
+        """The best candidates before learning, the choice among them; each once."""
+        order = sorted(self.known, key=lambda n: (self.known[n].kept != choice.kept, self.loss(self.known[n])))
+        field: dict[str, Choice] = {}
+        for name in order:
+            new = all(self.known[name].kept != one.kept for one in field.values())
+            if len(field) < BEST and new and (not field or self.meets(self.known[name])):
+                field[name] = self.known[name]
+        return field
