@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from math import isfinite
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from ..errors import ConfigError
 
 Part = Annotated[float, Field(gt=0, le=1)]
 Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _number(value: float | str) -> float | str:
+    """A loss as it was written, if it is a number."""
+    try:
+        if isfinite(float(value)):
+            return value
+    except ValueError:
+        pass
+    raise PydanticCustomError("loss", "allowed: a loss, or a rise above the base model's such as '+0.05'")
+
 
 RESOURCES = {
     "keep_macs": "macs",
@@ -44,8 +57,14 @@ class WishOptions(BaseModel):
     """Parts of the model's parameters that may stay."""
     keep_bytes: list[Part] = []
     """Parts of the bytes of the model's weights on disk that may stay."""
-    loss_at_most: list[float | str] = []
+    loss_at_most: list[Annotated[float | str, AfterValidator(_number)]] = []
     """Validation losses that may not be exceeded before any training; ``"+0.05"`` is a rise above the base model's."""
+
+    @field_validator(*RESOURCES, "loss_at_most", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """``speedup: 2`` in a file is a list of one."""
+        return value if isinstance(value, list | tuple) else [value]
 
     @property
     def wishes_anything(self) -> bool:
@@ -89,16 +108,13 @@ class Wish:
         """The largest loss, for a base model with this one.
 
         Raises:
-            ConfigError: what is no number, or lies below the base model's own.
+            ConfigError: it lies below the base model's own.
         """
         if self.loss is None:
             return None
-        try:
-            value = float(self.loss)
-        except ValueError:
-            value = float("nan")
+        value = float(self.loss)
         limit = dense + value if self.loss.strip().startswith("+") else value
-        if not limit >= dense:
+        if limit < dense:
             raise ConfigError(
                 f"--loss-at-most: got {self.loss}; allowed: a loss of at least {dense:.4g}, the base model's own, or a "
                 "rise above it such as +0.05 (in quotes in a file)"

@@ -73,8 +73,7 @@ def make_plan(base: BaseModel, progress: Progress = SILENT, targets: Sequence[st
     Raises:
         ModelError: a model whose folder is not Hugging Face's, units that nothing names, or nothing can go.
     """
-    if not isinstance(base.storage, HuggingFace):
-        raise ModelError(f"{base.name}: a {base.layout.family} folder is none of transformers; shrinking takes those")
+    check_folder(base)
     layout, weights = base.layout, Weights(base.folder)
     if targets and layout.listed:
         raise ModelError(f"--targets: the family's table says what a {layout.family} consists of; give none")
@@ -94,6 +93,16 @@ def make_plan(base: BaseModel, progress: Progress = SILENT, targets: Sequence[st
     if not plan.removed:
         raise ModelError(f"{base.name}: nothing can be taken out: {_why_nothing(plan)}")
     return plan
+
+
+def check_folder(base: BaseModel) -> None:
+    """Refuse a model that another package stores: transformers would have no class for a smaller one.
+
+    Raises:
+        ModelError: such a model.
+    """
+    if not isinstance(base.storage, HuggingFace):
+        raise ModelError(f"{base.name}: a {base.layout.family} folder is none of transformers; shrinking takes those")
 
 
 def _why_nothing(plan: Plan) -> str:

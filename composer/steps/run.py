@@ -52,11 +52,16 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
 
     Raises:
         RecipeError: wishes and rates in one recipe.
+        ModelError: models that are to be shrunk, and are none of transformers.
     """
     space = Workspace.of(recipe)
     wished = _is_wished(space.recipe)
     if wished and (both := sorted(RATE_FIELDS & space.recipe.model_fields_set)):
         raise RecipeError(f"{both[0].replace('_', '-')}: not together with wishes, which say what goes; leave one out")
+    if _shrinks(space.recipe):
+        from ..shrinking.plan import check_folder  # here, since it loads torch
+
+        check_folder(space.base)  # before all that takes long
     space.folder.mkdir(parents=True, exist_ok=True)
     if space.recipe.config:
         take_config(space, space.recipe.config, force=force)

@@ -57,6 +57,9 @@ def test_lists_of_wishes_go_in_parallel_and_one_value_is_repeated() -> None:
     assert wishes == [Wish({"keep_macs": 0.7, **both}, "+0.05"), Wish({"keep_macs": 0.5, **both}, "+0.05")]
     assert wishes[0].parts(seconds=0.04) == {"macs": 0.7, "seconds": 0.3}
     assert wishes[0].loss_limit(0.3) == pytest.approx(0.35)
+    assert read_wishes(load_recipe(given={"speedup": 2, "loss-at-most": 0.4}, file=False)) == [
+        Wish({"speedup": 2.0}, "0.4")
+    ]
 
 
 def test_wishes_that_say_nothing_or_contradict_are_refused() -> None:
@@ -64,9 +67,14 @@ def test_wishes_that_say_nothing_or_contradict_are_refused() -> None:
         read_wishes(WishOptions())
     with pytest.raises(ConfigError, match="--keep-parameters: got 2 values; allowed: 1 or 3"):
         read_wishes(WishOptions(keep_macs=[0.7, 0.5, 0.3], keep_parameters=[0.5, 0.6]))
-    for loss in ("often", "0.2", "+-1"):
-        with pytest.raises(ConfigError, match=r"--loss-at-most: got .*; allowed: a loss of at least 0\.3"):
-            Wish({}, loss).loss_limit(0.3)
-    for wrong, said in (({"speedup": [0.5]}, r"speedup.*0: got 0\.5; .* 1"), ({"keep-macs": [1.5]}, "keep-macs")):
+    with pytest.raises(ConfigError, match=r"--loss-at-most: got 0\.2; allowed: a loss of at least 0\.3"):
+        Wish({}, "0.2").loss_limit(0.3)
+    for wrong, said in (
+        ({"speedup": [0.5]}, r"speedup.*0: got 0\.5; .* 1"),
+        ({"speedup": "fast"}, r"speedup.*0: got 'fast'; .* number"),
+        ({"keep-macs": [1.5]}, "keep-macs"),
+        ({"loss-at-most": ["often"]}, r"loss-at-most.0: got 'often'; allowed: a loss, or a rise"),
+        ({"loss-at-most": "+-1"}, r"loss-at-most.0: got '\+-1'; allowed: a loss, or a rise"),
+    ):
         with pytest.raises(RecipeError, match=said):
             load_recipe(given=wrong, file=False)
