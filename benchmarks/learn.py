@@ -6,8 +6,8 @@ Only linear targets are pruned, by single weights; losses are on the first `--va
 masks of one learnt run against `l1` and `obs`, masked, repaired in closed form, and after further training, all sides
 with the same number of steps in all. `rates`: one run that serves every rate against a run for each. `recovery`: what
 biases and norms alone, or low-rank updates under the mask, bring back of what everything does, each at the best of its
-rates. `merge`: zeros of a LoRA that was trained without masks. `hybrid`: `learn_hybrid.py` (DistilBERT). Every
-row is kept as it comes; a killed run goes on.
+rates. `merge`: zeros of a LoRA that was trained without masks. `hybrid`: `learn_hybrid.py`, `start`: `learn_start.py`
+(both DistilBERT). Every row is kept as it comes; a killed run goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ MODELS: Mapping[str, Row] = {
     "t5": {"model": "models/t5-mini-multi30k", "data": "data/multi30k"},
     "distilbert": {"model": "models/distilbert-mini-sst2", "data": "data/sst2", "max_source_length": 64},
 }
-PARTS = ("movement", "rates", "recovery", "merge", "hybrid")
+PARTS = ("movement", "rates", "recovery", "merge", "hybrid", "start")
+ENCODER = ("hybrid", "start")
+"""Parts for DistilBERT alone."""
 LEARNT: Mapping[Part, tuple[float, ...]] = {
     "all": (3e-5, 1e-4, 3e-4),
     "biases-norms": (1e-3, 1e-2),
@@ -207,6 +209,12 @@ class Bench:
 
         learn_hybrid.part(self)
 
+    def start_from(self) -> None:
+        """Masks that begin with those of a repaired model."""
+        import learn_start
+
+        learn_start.part(self)
+
     def merge(self) -> None:
         """A LoRA trained in anybody's way, merged into a model without half of its weights."""
         row = self.row(("merge",), self._merged)
@@ -268,6 +276,10 @@ def main() -> int:
     parser.add_argument("--hybrid-rate", type=float, default=1e-4)
     parser.add_argument("--teacher-share", type=float, default=0.9, help="of the dense model's answers in the loss")
     parser.add_argument("--densify-steps", type=int, default=200, help="after shrinking")
+    parser.add_argument("--starts", nargs="+", choices=["heads", "chosen"], default=["heads", "chosen"])
+    parser.add_argument("--start-rates", nargs="+", type=float, default=[1e-4], help="of both sides")
+    parser.add_argument("--start-steps", type=int, default=80, help="from repaired blocks")
+    parser.add_argument("--dense-steps", type=int, default=240, help="from the dense model")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--valid", type=int, default=512)
     parser.add_argument("--calibration-size", type=int, default=256)
@@ -275,7 +287,7 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with models/ and data/")
     parser.add_argument("-o", "--output", type=Path, help="folder [.bench/learn-TASK]")
     given = parser.parse_args()
-    given.parts = given.parts or [name for name in PARTS if name != "hybrid" or given.task == "distilbert"]
+    given.parts = given.parts or [name for name in PARTS if name not in ENCODER or given.task == "distilbert"]
     given.output = given.output or Path(f".bench/learn-{given.task}")
     import torch  # noqa: F401  (machine() tells its number of threads)
 
@@ -285,7 +297,7 @@ def main() -> int:
         bench = Bench(given, seed)
         print(f"\n{given.task}, seed {seed}, batches of {given.batch_size}, {given.valid} validation examples")
         for part in given.parts:
-            getattr(bench, part)()
+            getattr(bench, {"start": "start_from"}.get(part, part))()
     print(f"\nrepeat with: {shlex.join(['python', 'benchmarks/learn.py', *sys.argv[1:]])}")
     return 0
 

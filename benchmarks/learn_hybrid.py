@@ -96,7 +96,16 @@ def learn_on(bench: Bench, start: Path, folder: Path, densify: bool) -> Row:
 
 
 def train(
-    space: Workspace, model: Any, folder: Path, steps: int, given: Any, seed: int, callbacks: list[Any], loss: Any
+    space: Workspace,
+    model: Any,
+    folder: Path,
+    steps: int,
+    given: Any,
+    seed: int,
+    callbacks: list[Any],
+    loss: Any,
+    rate: float | None = None,
+    save: bool = True,
 ) -> float:
     """The Trainer over the training examples, going on from a checkpoint where there is one; seconds of this call."""
     from transformers import Trainer, TrainingArguments
@@ -106,8 +115,9 @@ def train(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=given.batch_size,
-        learning_rate=given.hybrid_rate,
+        learning_rate=rate or given.hybrid_rate,
         warmup_steps=0.1,
+        save_strategy="steps" if save else "no",
         save_steps=100,
         save_total_limit=1,
         logging_steps=100,

@@ -33,7 +33,8 @@ class Ruled:
 
     Attributes:
         amount: share of its units that is masked at the end, or the penalty on what is kept; None: nothing ever is.
-        warm_up, cool_down: shares of the training before anything is masked, and at the full amount.
+        warm_up, cool_down: shares of the training before more is masked than at its begin, and at the full amount.
+        begin: the share that is masked at the begin: of a dense model nothing.
     """
 
     part: Target
@@ -41,6 +42,7 @@ class Ruled:
     amount: float | None
     warm_up: float = WARM_UP
     cool_down: float = COOL_DOWN
+    begin: float = 0.0
 
     def at(self, way: float) -> float | None:
         """The amount after ``way`` (0 to 1) of the training.
@@ -49,7 +51,9 @@ class Ruled:
         >>> rule.at(0.0), rule.at(0.25), rule.at(0.5)
         (0.0, 0.4375, 0.5)
         """
-        return None if self.amount is None else self.amount * risen(way, self.warm_up, self.cool_down)
+        if self.amount is None:
+            return None
+        return self.begin + (self.amount - self.begin) * risen(way, self.warm_up, self.cool_down)
 
 
 def read_rules(

@@ -35,6 +35,7 @@ class SparseTrainer(Trainer):
         *,
         rules: Rules | str | Path,
         scores: str | type[LearntScores] = "movement",
+        start: str | Path | None = None,
         teacher: nn.Module | None = None,
         share: float = 0.5,
         temperature: float = 2.0,
@@ -44,7 +45,7 @@ class SparseTrainer(Trainer):
         """A Trainer with the callback of the rules.
 
         Args:
-            rules, scores: as for :class:`composer.LearnMasks`.
+            rules, scores, start: as for :class:`composer.LearnMasks`.
             teacher: a model of any size, with the same classes or words, whose answers are learnt.
             share, temperature, hidden: of what is learnt of it in the loss; see :func:`composer.distill_loss`.
             options: all that a Trainer takes.
@@ -58,7 +59,7 @@ class SparseTrainer(Trainer):
             options["compute_loss_func"] = distill_loss(
                 teacher, model, share=share, temperature=temperature, hidden=hidden
             )
-        self.masks = LearnMasks(rules, scores=scores)
+        self.masks = LearnMasks(rules, scores=scores, start=start)
         options["callbacks"] = [self.masks, *(options.get("callbacks") or ())]
         super().__init__(model=model, args=args, **options)
 

@@ -17,6 +17,7 @@ from ...tensors.learnt.scores import LearntScores
 from ...tensors.parameters import parameters_of
 from . import checkpoint
 from .keep_sparse import Reporting, refuse_distributed
+from .pruned_start import PrunedStart
 
 logger = logging.get_logger("composer")
 
@@ -32,7 +33,12 @@ class LearnMasks(Reporting):
     ``load_best_model_at_end`` the best model is looked for where all masks are at their final rate.
     """
 
-    def __init__(self, rules: Rules | str | Path, scores: str | type[LearntScores] = "movement") -> None:
+    def __init__(
+        self,
+        rules: Rules | str | Path,
+        scores: str | type[LearntScores] = "movement",
+        start: str | Path | None = None,
+    ) -> None:
         """Rules are read when the training begins.
 
         Args:
@@ -42,15 +48,20 @@ class LearnMasks(Reporting):
             scores: ``movement``, ``magnitude`` (the units of the smallest weights as they are now), ``sigmoid`` (soft
                 movement: a threshold and a penalty), ``l0`` (hard concrete gates), or a class that derives from
                 :class:`composer.plugin.LearntScores`.
+            start: a masked model folder, pruned (and repaired or tuned) from the model that learns: learning goes on
+                from its weights and masks, and each schedule from its rate. What was removed keeps the model's own
+                value behind the mask, and can come back.
 
         Raises:
-            ConfigError: no such scores.
+            ConfigError: no such scores; a start for scores that find the rates themselves.
         """
         if isinstance(scores, str) and scores not in WAYS.names():
             allowed = f"{', '.join(WAYS.names())}, or a class of LearntScores{did_you_mean(scores, WAYS.names())}"
             raise ConfigError(f"LearnMasks: scores: got {scores!r}; allowed: {allowed}")
         self.way: type[LearntScores] = WAYS.get(scores) if isinstance(scores, str) else scores
-        self.rules = rules
+        if start is not None and self.way.amount == "penalty":
+            raise ConfigError(f"LearnMasks: start: got {str(start)!r} with {scores!r}, which begins with all weights")
+        self.rules, self.start = rules, start
         self.ruled: list[Ruled] = []
         self._patch: Patch | None = None
         self._kinds: dict[str, str] = {}
@@ -97,12 +108,23 @@ class LearnMasks(Reporting):
         layout, parameters = layout_in_memory(model), parameters_of(model)
         self.ruled = read_rules(self.rules, layout, self.way.amount)
         self._kinds = {p.path: target.kind for target in layout.targets for p in target.projections}
-        scores = self.way(parameters, [(one.part, one.shape) for one in self.ruled], state.max_steps)
+        start = PrunedStart.of(self.start, parameters) if self.start is not None else None
+        if start:
+            self.ruled = start.begun(self.ruled)
+        weights = {p.weight for one in self.ruled for p in one.part.projections}
+        scores = self.way(
+            {**parameters, **start.ordered(sorted(weights))} if start else parameters,
+            [(one.part, one.shape) for one in self.ruled],
+            state.max_steps,
+        )
+        if start:
+            start.put_into(scores, self.ruled)
         self._patch = Patch(parameters, scores)
         if state.global_step:
             checkpoint.load(_folder(args, state.global_step), self._patch, state.global_step)
         self._handles = [parameters[name].register_hook(self._learner(name)) for name in sorted(scores.names)]
-        logger.warning(f"LearnMasks: masks of {len(self.ruled)} parts are learnt")
+        begun = f", from those of {start.folder}" if start else ""
+        logger.warning(f"LearnMasks: masks of {len(self.ruled)} parts are learnt{begun}")
 
     def _learner(self, name: str) -> Any:
         """A hook on a parameter: its score learns from the gradient, of which the optimiser sees what is not masked."""

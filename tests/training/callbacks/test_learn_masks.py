@@ -133,6 +133,53 @@ def test_a_new_algorithm_says_how_scores_move_and_the_rest_is_there(
         composer.LearnMasks({}, scores="movment")
 
 
+class Magnitudes(LearntScores):
+    """They never move, or all turn round after the first step."""
+
+    turned = False
+
+    def begin(self, weight: Tensor) -> Tensor:
+        return weight.abs()
+
+    def step(self, weights: Mapping[str, Tensor]) -> None:
+        for name in self.of if self.turned else ():
+            self.of[name] = 1 - self.of[name]
+        self.turned = False
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_learning_goes_on_from_a_pruned_model_and_what_it_lacks_can_come_back(
+    turned: bool, distilbert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Magnitudes, "turned", turned)
+    model, dense, pruned = (AutoModelForSequenceClassification.from_pretrained(distilbert_folder) for _ in range(3))
+    with torch.no_grad():
+        for parameter in pruned.parameters():
+            parameter.mul_(1.5)  # as if it had been repaired
+        for layer in pruned.distilbert.transformer.layer:
+            for gone in (layer.ffn.lin1.weight[3:15], layer.ffn.lin1.bias[3:15], layer.ffn.lin2.weight[:, 3:15]):
+                gone.zero_()
+    pruned.save_pretrained(tmp_path / "pruned")
+    rules = {"*.lin1": {"rate": 0.5, "granularity": "neuron"}}
+    callback = composer.LearnMasks(rules, scores=Magnitudes, start=tmp_path / "pruned")
+    run = trainer(model, tmp_path, [callback], max_steps=2, learning_rate=0.0, logging_steps=1)
+    run.train()
+    assert [entry["sparsity"] for entry in run.state.log_history if "loss" in entry] == [0.5, 0.5]
+    wanted = dict(pruned.named_parameters())
+    if turned:  # 12 of 24 neurons were gone: now the others are
+        for layer, now in zip(dense.distilbert.transformer.layer, pruned.distilbert.transformer.layer, strict=True):
+            with torch.no_grad():
+                for new, old in zip(now.ffn.parameters(), layer.ffn.parameters(), strict=True):
+                    if new.shape != now.ffn.lin2.bias.shape:
+                        new.copy_(torch.where(new == 0, old, torch.zeros(())))
+    assert all(torch.equal(p, wanted[name]) for name, p in model.named_parameters())
+    other = trainer(model, tmp_path, [composer.LearnMasks({"*.attention": {"rate": 0.5}}, start=tmp_path / "pruned")])
+    with pytest.raises(ModelError, match="of what the rules name no unit is gone"):
+        other.train()
+    with pytest.raises(ConfigError, match="start: got 'x' with 'l0', which begins with all weights"):
+        composer.LearnMasks({}, scores="l0", start="x")
+
+
 def test_sparsity_and_thresholds_of_each_kind_reach_tensorboard(distilbert_folder: Path, tmp_path: Path) -> None:
     reason = "tensorboard is not installed: pip install 'composer-pruning[tensorboard]'"
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason=reason)
