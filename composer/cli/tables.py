@@ -138,6 +138,7 @@ def tuned_blocks(outcome: Outcome) -> Shown:
     if joint:
         text += f", then {plural(joint['steps'], 'joint step')} over {plural(joint['configurations'], 'configuration')}"
         text += "" if joint["made"] else " made before"
+        text += f", of which {joint['stays']:,} are better as they began and stay so" if "stays" in joint else ""
     yield finished(outcome, f"{text} in {duration(made['seconds'])}; curves in {made['stats']}")
     if own := (joint or {}).get("own"):
         yield (

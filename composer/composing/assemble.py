@@ -24,7 +24,8 @@ def compose(
     Args:
         addresses: node hash -> address in ``library``, for the nodes that it serves; ``SHARED`` of
             :mod:`composer.scheme.graph` -> that of the weights of everything else, where they are not the base model's;
-            the root's own hash -> that of what the configuration differs in beside its blocks.
+            the root's own hash -> that of what the configuration differs in beside its blocks. A configuration that
+            takes no part in what others share has blocks of its own (:func:`serving`).
 
     Raises:
         LibraryError: a block that is missing or damaged, or counts that are not the scheme's.
@@ -33,6 +34,7 @@ def compose(
     from ..tensors.parameters import parameters_of, set_values
     from ..training.own_parts import OwnPart, add_own
 
+    addresses = serving(addresses, scheme.root(i))
     parameters = parameters_of(model)
     keep: dict[str, Tensor] = {}
     if SHARED in addresses:
@@ -46,6 +48,18 @@ def compose(
         add_own(parameters, OwnPart.of(library.get(addresses[own]).weights), keep)
     _check_counts(layout, scheme.root(i), keep, library)
     return keep
+
+
+def apart(root: str, node: str) -> str:
+    """The name under which addresses have a block that serves this configuration alone."""
+    return f"{root}/{node}"
+
+
+def serving(addresses: Mapping[str, str], root: Node) -> Mapping[str, str]:
+    """The addresses that a configuration is composed from: its own where it has some (:func:`apart`), else all."""
+    start = apart(root.hash, "")
+    own = {name.removeprefix(start): address for name, address in addresses.items() if name.startswith(start)}
+    return own or addresses
 
 
 def cover(scheme: Scheme, i: int, addresses: Mapping[str, str]) -> list[Node]:

@@ -51,14 +51,15 @@ def learnt_together(
         them lowered the mean loss.
     """
     variants = [candidates.configuration(one) for one in configurations]
-    model, told = _best_of(space, variants, settings, work, progress)
+    model, stays, told = _best_of(space, variants, settings, work, progress)
     if not told["steps"]:
         progress.note("--rerank: no step lowered the mean loss of the candidates; give a lower --learning-rate")
-    scores, parameters = [], parameters_of(model)
+    scores, base = [], space.fresh_model()
     with progress.bar("candidates after learning", len(variants)) as bar:
-        for configuration in variants:
-            with composed(parameters, configuration):
-                scores.append(scored(model, space.task, space.examples("valid")))
+        for number, configuration in enumerate(variants):
+            taken = base if number in stays else model
+            with composed(parameters_of(taken), configuration):
+                scores.append(scored(taken, space.task, space.examples("valid")))
             bar.advance(f"{scores[-1]['loss']:.4g}")
     shutil.rmtree(work, ignore_errors=True)
     return {"scores": scores, **told}
@@ -70,10 +71,13 @@ def _best_of(
     settings: Sequence[ModelSettings],
     work: Path,
     progress: Progress,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """What all have learnt together at the settings with the lowest mean loss, with its rate and the steps kept."""
+) -> tuple[nn.Module, Sequence[int], dict[str, Any]]:
+    """What all have learnt together at the settings with the lowest mean loss, with its rate and the steps kept.
+
+    Between them: the numbers of those that are better as they began.
+    """
     valid = space.examples("valid").first(space.recipe.block.valid_size)
-    best: tuple[float, nn.Module, dict[str, Any]] | None = None
+    best: tuple[float, nn.Module, Sequence[int], dict[str, Any]] | None = None
     for each in settings:
         model, place = space.fresh_model(), work / f"{each.learning_rate:g}"
         place.mkdir(parents=True, exist_ok=True)
@@ -92,6 +96,7 @@ def _best_of(
         if tuned.broke is not None:
             progress.note(broke_text("--rerank", tuned.broke))
         if best is None or tuned.best_loss < best[0]:
-            best = tuned.best_loss, model, {"learning_rate": each.learning_rate, "steps": tuned.best_step}
+            told = {"learning_rate": each.learning_rate, "steps": tuned.best_step}
+            best = tuned.best_loss, model, tuned.stays, told
     assert best is not None
     return best[1:]

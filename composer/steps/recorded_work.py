@@ -53,11 +53,17 @@ def _joint(stats: dict[str, Any], roots: Sequence[str]) -> JointPhase:
     """What the joint phase took, and every configuration's loss as it went."""
     losses = {(row["step"], row["configuration"]): row["valid_loss"] for row in joint_rows(stats, roots)}
     curve = [
-        JointPoint(row["train_seconds"], row["valid_loss"], [losses.get((row["step"], i)) for i in range(len(roots))])
+        JointPoint(row["train_seconds"], row["valid_loss"], [_taken(losses, row["step"], i) for i in range(len(roots))])
         for row in stats["mean"]
     ]
     learnt = len({row["configuration"] for row in stats["joint"]})
     return JointPhase(stats["seconds"], stats["steps"], learnt, curve)
+
+
+def _taken(losses: Mapping[tuple[int, int], float | None], step: int, i: int) -> float | None:
+    """What configuration ``i`` would be kept at: its loss at this step or, if that was lower, at the start."""
+    here, start = losses.get((step, i)), losses.get((0, i))
+    return here if here is None or start is None else min(here, start)
 
 
 def _block_steps(library: Library, tuned: dict[str, Any]) -> int | None:
@@ -65,5 +71,7 @@ def _block_steps(library: Library, tuned: dict[str, Any]) -> int | None:
     trainer = tuned.get("inputs", {}).get("settings", {}).get("trainer")
     if trainer not in TRAINERS.names() or not TRAINERS.get(trainer).takes_steps:
         return None
-    rows = [library.stats(address).get("rows") for address in dict.fromkeys(tuned["addresses"].values())]
+    # Each once: a configuration that stays as it began names blocks (``root/node``) whose steps the others' tell too.
+    addresses = {address for name, address in tuned["addresses"].items() if "/" not in name}
+    rows = [library.stats(address).get("rows") for address in sorted(addresses)]
     return sum(some[-1]["step"] for some in rows if some)

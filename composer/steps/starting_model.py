@@ -67,14 +67,15 @@ class StartingModel:
         """
         if self.scheme is None or self.i is None:
             return {"base": space.base.fingerprint}
-        from ..composing.assemble import cover
+        from ..composing.assemble import cover, serving
 
-        names = [node.hash for node in cover(self.scheme, self.i, self.addresses)]
+        addresses = serving(self.addresses, self.scheme.root(self.i))
+        names = [node.hash for node in cover(self.scheme, self.i, addresses)]
         names += [self.scheme.root(self.i).hash]  # what the configuration owns
         return {
             "base": self.scheme.fingerprint,
             "configuration": self.scheme.root(self.i).hash,
-            "blocks": {name: self.addresses[name] for name in [*names, SHARED] if name in self.addresses},
+            "blocks": {name: addresses[name] for name in [*names, SHARED] if name in addresses},
             **({"sweep": self.sweep} if self.sweep else {}),
         }
 

@@ -8,6 +8,10 @@ variant learns serves every configuration that has it, and all other rates of it
 once-for-all networks (Yu et al. 2019; Cai et al. 2020). What the scheme leaves dense is part
 of ``θ``. What a configuration owns beside it (:mod:`.own_parts`) learns in its own steps only. Under a launcher every
 process draws a configuration of its own, and gradients are averaged.
+
+Not every configuration gains by what all learn: where the base model has nothing left to learn, steps help those that
+lack much and spoil what the closed forms have nearly repaired. So one that is better as it began stays so, and the
+``θ`` that is kept is the one with the lowest mean of what each would take (:meth:`JointHooks.measure`).
 """
 
 from __future__ import annotations
@@ -115,6 +119,16 @@ def drawn(configurations: int, seed: int, step: int, rank: int = 0, size: int = 
     return batch_indices(configurations, 1, seed=seed, step=step * size + rank)[0]
 
 
+def better_before(each: Sequence[Mapping[str, Any]], step: int) -> list[int]:
+    """Configurations with a lower validation loss before any step than after ``step`` steps.
+
+    Args:
+        each: rows ``step, configuration, valid_loss``.
+    """
+    losses = {(row["step"], row["configuration"]): row["valid_loss"] for row in each}
+    return sorted(number for (at, number), loss in losses.items() if at == 0 and loss < losses[step, number])
+
+
 def tune_joint(
     model: nn.Module,
     configurations: Sequence[Configuration],
@@ -131,6 +145,9 @@ def tune_joint(
     progress: Progress = SILENT,
 ) -> tuple[ModelTuning, list[dict[str, Any]]]:
     """Tune ``θ``, the parameters of ``model``, in place; those with the lowest mean validation loss stay in it.
+
+    In that mean a configuration counts as it began where it was better so; which these are at the end is in
+    ``ModelTuning.stays``.
 
     Args:
         model: the base model.
@@ -154,6 +171,7 @@ def tune_joint(
             hooks.masked(model),
         ):
             tuned = train_whole(model, task, train, hooks, answers)
+            tuned.stays = better_before(hooks.extra["each"], tuned.best_step)
             tuned.own = [part for number in range(len(configurations)) if (part := hooks.part(number))]
         return tuned, hooks.extra["each"]
 
@@ -228,7 +246,10 @@ class JointHooks(TrainingHooks):
         self._before, self._masks = {}, {}
 
     def measure(self, model: nn.Module, step: int) -> float:
-        """The mean of all configurations' validation losses; each has a row in ``extra["each"]``."""
+        """The mean of all configurations' validation losses, of each the one at the start if that was lower.
+
+        What was measured is in ``extra["each"]``, a row for each.
+        """
         losses, learnt = [], self._learnt(model)
         for number, configuration in enumerate(self.configurations):
             with composed(parameters_of(model), configuration, self.part(number)):
@@ -238,7 +259,9 @@ class JointHooks(TrainingHooks):
                 {"step": step, "configuration": number, "train_loss": finite(learnt[number]), "valid_loss": valid}
             )
         self._drawn.clear()
-        return sum(losses) / len(losses)
+        starts = [row["valid_loss"] for row in self.extra["each"][: len(losses)]]
+        # The loss first, so that one that is no number stays none; at step 0 a start may be none, too.
+        return sum(map(min, losses, starts) if step else losses) / len(losses)
 
     def _learnt(self, model: nn.Module) -> list[float | None]:
         """Each configuration's mean training loss since the last measurement, of all processes' draws.

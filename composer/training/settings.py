@@ -83,6 +83,8 @@ class ModelTuning:
     """How much of the model learnt (:class:`.learning_part.LearningPart`)."""
     own: Sequence[OwnPart] = ()
     """What each configuration has learnt of its own, if anything (:mod:`.own_parts`)."""
+    stays: Sequence[int] = ()
+    """Configurations that are better as they began than with what all have learnt (:mod:`.joint`)."""
 
     @property
     def first_loss(self) -> float:

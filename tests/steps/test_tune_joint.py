@@ -25,7 +25,7 @@ from composer.library.store import Artefact, Library
 from composer.progress import SILENT, Bar, Progress
 from composer.report.curves import read_stats
 from composer.scheme.graph import SHARED, Scheme
-from composer.steps import tune_joint as module
+from composer.steps import joint_network, joint_rates
 from composer.steps.outcome import Outcome
 from composer.steps.starting_model import starting_model
 from composer.tasks.loss import mean_loss
@@ -139,7 +139,7 @@ def nothing_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("learnt again")
 
-    monkeypatch.setattr(module, "tune_joint", fail)
+    monkeypatch.setattr(joint_network, "tune_joint", fail)
 
 
 @pytest.fixture(scope="module")
@@ -451,11 +451,35 @@ def test_a_phase_that_lowers_no_loss_keeps_its_start_and_says_so(here: Place) ->
     assert not notes
     here.tune(force=True, progress=Noted(), block={**BLOCK, "learning_rate": 30.0})
     (note,) = notes
-    assert note.startswith("joint tuning: none of 4 steps lowered the mean validation loss")
+    assert note.startswith("joint tuning: none of 4 steps lowered the validation loss of any configuration")
     for i in range(2):
         found = here.weights(i)
         assert not equal(found, before[i])
         assert all(torch.allclose(found[name], repaired[i][name], atol=1e-6) for name in repaired[i])
+
+
+def test_a_configuration_that_is_better_as_it_began_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trained model: steps at a high rate spoil what hardly lacks anything, and help what lacks nearly all."""
+    place = Place(tmp_path / "place", Path("demo"), Path("demo"))
+    sizes: dict[str, Any] = {"calibration_size": 16, "train_size": 32, "valid_size": 16}
+    given = {**sizes, "block": {**BLOCK, "learning_rate": 0.03}, "attention": [0.25, 1.0], "linear": [0.1, 0.95]}
+    place.prepare(**given)
+    closed = place.copy(tmp_path / "closed")
+    closed.tune(**given, trainer="least_squares")
+    assert place.tune(**given).summary["joint"] == {**LEARNT, "stays": 1}
+    assert equal(place.weights(0), closed.weights(0))
+    space, blocks = place.space(**given), [starting_model(place.space(), "composed", i).inputs for i in range(2)]
+    assert [SHARED in of(space)["blocks"] for of in blocks] == [False, True]
+    losses = [mean_loss(one.composed(1)[0], space.task, space.examples("valid")) for one in (closed, place)]
+    assert losses[1] < losses[0]
+    # Configurations that are added later have taken no part; each takes what is better for it, too.
+    added = {**given, "attention": [0.25, 1.0, 0.25, 1.0], "linear": [0.1, 0.95, 0.2, 0.9]}
+    nothing_is_learnt(monkeypatch)
+    for one in (place, closed):
+        one.prepare(**added)
+    closed.tune(**added, trainer="least_squares")
+    assert place.tune(**added).summary["joint"]["stays"] == 2
+    assert [equal(place.weights(i), closed.weights(i)) for i in range(4)] == [True, False, True, False]
 
 
 def test_damping_is_part_of_a_swept_model(here: Place) -> None:
@@ -609,7 +633,7 @@ def test_learning_rates_are_tried_for_a_part_of_the_steps_and_the_better_one_tak
     assert not place.tune(**search).fresh
     made = place.files()
     with monkeypatch.context() as patch:
-        patch.setattr(module.Joint, "_try", None)
+        patch.setattr(joint_rates.RateSearch, "_try", None)
         place.tune(**search, force=True)
         assert place.files() == made
         place.prepare(**search, **MORE)

@@ -44,6 +44,8 @@ RUINOUS = 100.0
 FIRST, SECOND = "encoder.block.0.layer.1.DenseReluDense", "decoder.block.1.layer.2.DenseReluDense"
 NORM = "encoder.block.0.layer.1.layer_norm.weight"
 """Has an offset and no mask."""
+FINAL = "decoder.final_layer_norm.weight"
+"""Scales all logits."""
 
 
 def bits(tensor: Tensor) -> Tensor:
@@ -141,6 +143,7 @@ class Toy:
         model: nn.Module | None = None,
         task: Task | None = None,
         configurations: int = 3,
+        chosen: Sequence[Sequence[Variant]] | None = None,
         patience: int = 99,
         share: float = 0.0,
         times: Sequence[int] | None = None,
@@ -151,7 +154,7 @@ class Toy:
         work.mkdir(exist_ok=True)
         done, each = tune_joint(
             model,
-            self.configurations[:configurations],
+            chosen or self.configurations[:configurations],
             task,
             self.train,
             self.valid,
@@ -465,10 +468,27 @@ def test_all_configurations_learn_and_the_best_mean_is_kept(toy: Toy, tmp_path: 
 
 def test_a_phase_that_only_gets_worse_ends_with_the_weights_it_started_from(toy: Toy, tmp_path: Path) -> None:
     model, done, each = toy.tune(tmp_path, replace(SETTINGS, learning_rate=RUINOUS))
-    assert min(row["valid_loss"] for row in done.rows[1:]) > done.first_loss
-    assert (done.best_step, done.best_loss) == (0, done.first_loss)
+    starts = [row["valid_loss"] for row in each[:3]]
+    assert all(row["valid_loss"] > starts[row["configuration"]] for row in each[3:])
+    assert (done.best_step, done.best_loss, done.stays) == (0, done.first_loss, [])
     assert same(state(model), toy.start)
     assert len(each) == 12
+
+
+def test_a_configuration_that_all_others_make_worse_counts_as_it_began(toy: Toy, tmp_path: Path) -> None:
+    spoilt = Variant({FINAL: torch.full_like(toy.start[FINAL], 30.0)}, {})  # any step makes this one better
+    model, done, each = toy.tune(
+        tmp_path,
+        replace(SETTINGS, steps=4, evaluations=4, learning_rate=1.0),
+        chosen=[toy.configurations[0], [spoilt]],
+    )
+    losses = {(row["step"], row["configuration"]): row["valid_loss"] for row in each}
+    assert losses[done.best_step, 0] > losses[0, 0]
+    assert losses[done.best_step, 1] < losses[0, 1]
+    assert done.stays == [0]
+    assert done.best_loss == pytest.approx((losses[0, 0] + losses[done.best_step, 1]) / 2)
+    assert loss_by_hand(model, toy, [spoilt]) == pytest.approx(losses[done.best_step, 1], rel=1e-4)
+    assert done.best_loss == min(row["valid_loss"] for row in done.rows)
 
 
 @pytest.mark.parametrize(("patience", "steps"), [(1, [0, 1]), (3, [0, 1, 2, 3])])
