@@ -68,6 +68,7 @@ __all__ = [
     "show_model",
     "show_scheme",
     "shrink",
+    "simplify",
     "sparse",
     "speed",
 ]
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from .steps.run import demo_recipe, run
     from .steps.show import show_model, show_scheme
     from .steps.shrink import load, shrink
+    from .steps.simplify import simplify
     from .steps.sparse_trainer import SparseTrainer
     from .steps.speed import speed
     from .steps.tune_blocks import finetune_blocks
@@ -135,6 +137,7 @@ else:
         "show_model": "steps.show:show_model",
         "show_scheme": "steps.show:show_scheme",
         "shrink": "steps.shrink:shrink",
+        "simplify": "steps.simplify:simplify",
         "sparse": "training.callbacks.loop:sparse",
         "speed": "steps.speed:speed",
     }

@@ -60,6 +60,7 @@ WAY = (
     Room("training/blocks", "finetune --level block", ("modules/finetuned", "stats/block.csv"), reads=True),
     Room("composing", "build-model -n i", ("models/i",), reads=True),
     Room("shrinking", "shrink", ("models/i-shrunk",), optional=True),
+    Room("simplifying", "simplify", ("models/i-simple",), reads=True, optional=True),
     Room("training", "finetune --level model", ("models/i-finetuned", "models/i-baseline", "stats/*.csv"), reads=True),
     Room("evaluation", "evaluate", ("results/*.json",), reads=True),
     Room("report", "compare", ("results/comparison.json", "report.html", "ledger.png")),

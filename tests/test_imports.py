@@ -22,7 +22,17 @@ ORDER = (
     *("__init__", "errors", "registry", "progress"),
     *("files", "demo", "parallel", "scheme", "tensors", "models", "library", "tasks", "report"),
     *("shrinking",),
-    *("choosing", "calibration", "evaluation", "pruning", "training", "composing", "timing", "exporting"),
+    *(
+        "choosing",
+        "calibration",
+        "evaluation",
+        "pruning",
+        "training",
+        "composing",
+        "simplifying",
+        "timing",
+        "exporting",
+    ),
     *("recipe", "run_folder", "workspace", "plugin", "steps", "assess", "forecast", "cli", "__main__"),
 )
 """Everything that lies in ``composer/``, lowest first: each imports only from itself and from what stands before it."""

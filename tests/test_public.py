@@ -53,7 +53,7 @@ FUNCTIONS = {
         "prune",
         "run",
     ),
-    *("show_model", "show_scheme", "shrink", "sparse", "speed"),
+    *("show_model", "show_scheme", "shrink", "simplify", "sparse", "speed"),
 }
 STRANGERS = (
     *("torch", "numpy", "networkx", "pydantic", "pydantic_core", "yaml", "safetensors", "huggingface_hub"),

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "finetune": ("blocks:finetune", "Fine-tune the shared blocks, or whole models."),
     "build-model": ("blocks:build_model", "Compose a configuration's model from the library."),
     "shrink": ("shrink:shrink", "Take out of a model what is removed from it."),
+    "simplify": ("simplify:simplify", "Give a model simpler parts, and measure what that brings."),
     "merge": ("merge:merge", "Merge an adapter of peft into a model."),
     "evaluate": ("measure:evaluate", "Measure models on test data, or on suites of benchmarks."),
     "export": ("export:export", "Write a model for another runtime, and compare both."),

@@ -23,20 +23,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch.nn.functional as F
-from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
 from ..calibration.sample import Calibration
-from ..errors import ModelError
 from ..progress import SILENT, Progress
 from ..scheme.layout import Block, Layout, Projection
 from ..tasks.task import Batch, Examples, Task
 from ..tensors.capture import Arguments, first_input, result_of
 from ..tensors.forward import answering, hooked, real_rows, to_device_of
+from ..tensors.lockstep import Pass, current, in_step
 from ..tensors.masks import Masks
 from ..tensors.parameters import set_values
 from ..training.blocks.moments import RegressionSums, kept, matrix, separated
@@ -107,38 +107,15 @@ def sweep(
     return SweepResult(time.perf_counter() - began, tuple(refits))
 
 
-class _Run(greenlet):
-    """One batch on its way through one model: each switch to it runs it on to its stop in the next sublayer."""
+class _Pair:
+    """A batch on its way through the base model and the composed one."""
 
-    entered: Tensor  # the stream before the sublayer that it is in
-    stream: Tensor  # in pre-norm layers: the stream after what ran last
-
-    def __init__(self, task: Task, model: nn.Module, batch: Batch) -> None:
-        super().__init__()
-        self.task, self.model, self.batch = task, model, batch
+    def __init__(self, task: Task, base: nn.Module, model: nn.Module, batch: Batch) -> None:
+        self.theirs, self.ours = (Pass(partial(task.loss, one, batch)) for one in (base, model))
         self.real = task.real_tokens(batch)
 
-    def run(self) -> None:
-        """What the coroutine does from its first switch on."""
-        self.task.loss(self.model, self.batch)
 
-    def to(self, block: Block) -> Tensor:
-        """Go on to the stop in ``block``; returns what is handed over there."""
-        stop = self.switch()
-        if self.dead or stop[0] != block.path:
-            instead = "ended" if self.dead else f"came to {stop[0]}"
-            raise ModelError(
-                f"{block.path}: must run once per pass, in the layout's order; the model {instead} instead"
-            )
-        return stop[1]
-
-    def hand_over(self, block: Block, value: Tensor) -> None:
-        """Stop here, within the run, until the next :meth:`to`."""
-        self.parent.switch((block.path, value))
-
-
-Pairs = Sequence[tuple[_Run, _Run]]
-"""A run of the base model and one of the composed model for each batch."""
+Pairs = Sequence[_Pair]
 
 
 def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs: Pairs, damping: float) -> Refit:
@@ -147,9 +124,9 @@ def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs
     start = matrix(parameters, last)
     weight, bias = (start[:, :-1], start[:, -1]) if last.bias else (start, None)
     moments = RegressionSums(last, start)
-    for theirs, ours in pairs:
-        output, inputs = theirs.to(block), ours.to(block)
-        real = ours.real[block.stream]
+    for pair in pairs:
+        theirs, ours, real = pair.theirs, pair.ours, pair.real[block.stream]
+        output, inputs = theirs.to(block.path), ours.to(block.path)
         rows, added = real_rows(inputs, real, last.path), real_rows(output, real, block.path)
         missing = real_rows(theirs.entered - ours.entered, real, block.path) / block.scale
         moments.add(rows, added + missing - F.linear(rows, weight, bias), added)
@@ -165,8 +142,6 @@ def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_e
     It hands over what its last projection gives, or else, before that one runs, what it reads.
     """
 
-    current: Callable[[], Any] = getcurrent  # always a run: nothing else runs the model meanwhile
-
     def begin(given: Arguments) -> None:
         current().stream = first_input(given)
 
@@ -179,7 +154,7 @@ def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_e
         # OPT's feed-forward works on (batch * length, width).
         added = result - run.entered if block.residual else result.reshape(run.entered.shape)
         if at_end:
-            run.hand_over(block, added)
+            run.hand_over(block.path, added)
         if block.path in layout.pre_norm:
             run.stream = run.entered + block.scale * added
 
@@ -190,7 +165,8 @@ def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_e
     def hooks(block: Block) -> Iterator[Any]:
         yield before(block.chain[0], lambda given: enter(block, given))
         if not at_end:
-            yield before(layout.ends(block)[0].last.path, lambda given: current().hand_over(block, first_input(given)))
+            last = layout.ends(block)[0].last.path
+            yield before(last, lambda given: current().hand_over(block.path, first_input(given)))
         if at_end or block.path in layout.pre_norm:
             module = model.get_submodule(block.chain[-1])
             yield module.register_forward_hook(lambda _, __, output: end(block, result_of(output)))
@@ -203,11 +179,6 @@ def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_e
 @contextmanager
 def _running(task: Task, base: nn.Module, model: nn.Module, batches: Iterable[Batch]) -> Iterator[Pairs]:
     """A pair of runs for each batch, not begun; those that wait somewhere at the end are ended there."""
-    here = (to_device_of(model, batch) for batch in batches)
-    pairs = [(_Run(task, base, batch), _Run(task, model, batch)) for batch in here]
-    try:
+    pairs = [_Pair(task, base, model, to_device_of(model, batch)) for batch in batches]
+    with in_step(one for pair in pairs for one in (pair.theirs, pair.ours)):
         yield pairs
-    finally:
-        for theirs, ours in pairs:
-            theirs.throw()
-            ours.throw()

@@ -17,7 +17,7 @@ from ..errors import ModelError, OutputError
 from ..files.records import RECORD, record, write_record
 from ..models.exports import DECODER, ENCODER, RUNTIMES, TRANSLATOR, Form, check_packages
 from ..models.folder import BaseModel
-from ..models.shapes import KEY
+from ..models.shapes import KEY, SIMPLE
 from .llama_cpp import FILE, check_gguf, write_gguf
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def check_form(base: BaseModel, form: Form) -> None:
         raise OutputError(f"{base.name}: {base.export.can}; export the model that it was made from")
     translates = bool(base.config.get("is_encoder_decoder"))
     architecture = (base.config.get("architectures") or [""])[0]
+    if form in ("ct2", "ct2-int8", "gguf") and base.config.get(SIMPLE):
+        raise OutputError(f"--to: got {form}, and norms of {base.name} are a scale and a shift; use onnx or openvino")
     if form in ("ct2", "ct2-int8"):
         if not translates or "Classification" in architecture:
             raise OutputError(f"--to: got {form}, which is for translation; {base.name} is a {architecture}; use onnx")

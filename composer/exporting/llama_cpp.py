@@ -104,6 +104,8 @@ def check_gguf(base: BaseModel) -> None:
     if kind not in MODELS:
         raise ModelError(f"--to: got gguf, and {base.name} is a {kind}; allowed: {', '.join(MODELS)}")
     sizes = Sizes.of(base)
+    if sizes.config.hidden_act == "relu":  # the file names none: llama.cpp has the architecture's own
+        raise ModelError(f"--to: got gguf, in which no {kind} has the activation relu, as {base.name} has; use onnx")
     if MODELS[kind] != "llama" and not sizes.alike:
         raise ModelError(
             f"--to: got gguf, in which a {kind} has the same heads and neurons in all layers, and {base.name} has not; "

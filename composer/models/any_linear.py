@@ -15,7 +15,7 @@ from ..errors import ModelError
 from ..scheme.layout import Layout, Stream, Target
 from .families import FAMILIES, known_types
 from .family import ModelConfig, leaf, linear
-from .shapes import KEY
+from .shapes import needs_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,14 +86,14 @@ def skeleton(config: ModelConfig, where: str) -> nn.Module:
 def model_class(config: ModelConfig) -> Any:
     """The class that ``config.json`` names: an Auto class would give an encoder a fresh decoder.
 
-    Of a model with shapes of its own it is the class of :mod:`composer.models.modeling_shrunk`.
+    Of a model with shapes of its own, or with simpler norms, it is the class of :mod:`composer.models.modeling_shrunk`.
     """
     import transformers
 
     architecture = (config.get("architectures") or [""])[0]
     named = getattr(transformers, str(architecture), None)
     is_model = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
-    if is_model and config.get(KEY):
+    if is_model and needs_code(config):
         from . import modeling_shrunk
 
         return getattr(modeling_shrunk, architecture)

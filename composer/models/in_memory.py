@@ -14,7 +14,7 @@ from .folder import check_layout
 from .layouts import layout_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def layout_in_memory(model: nn.Module) -> Layout:
@@ -61,3 +61,12 @@ def check_whole(model: nn.Module) -> None:
             raise ModelError("DeepSpeed ZeRO-3: parameters are spread over processes, and masks are not; use stage 1")
         if type(parameter).__name__ == "DTensor" or type(parameter.data).__name__ == "DTensor":
             raise ModelError("DTensor (FSDP2): parameters are spread over processes, and masks are not; use DDP")
+
+
+def vectors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Biases and norms, by name: vectors, and norms that are a scale and a shift in one tensor."""
+    from ..tensors.parameters import unwrapped
+    from .modeling_shrunk import NoNorm
+
+    simple = {f"{path}.weight" for path, m in unwrapped(model).named_modules() if isinstance(m, NoNorm)}
+    return {name: p for name, p in unwrapped(model).named_parameters() if p.dim() == 1 or name in simple}

@@ -1,4 +1,5 @@
-"""A transformers model whose layers have shapes of their own: loads what ``config.json`` states under ``shrunk``.
+"""A transformers model whose layers have shapes of their own, or whose norms are simpler: loads what ``config.json``
+states under ``shrunk`` and ``simplified``.
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 
@@ -6,6 +7,11 @@ This file stands beside the weights and needs transformers alone. Under ``shrunk
 
 * ``linear``: path of a projection -> its (out, in) features;
 * ``heads``: path of an attention -> indices of the heads (key and value heads, where groups share them) that it keeps.
+
+and under ``simplified``
+
+* ``norms``: path of a norm that is a scale and a shift of each feature -> how many vectors it has: 2, of a scale alone
+  1, and 0 where the linear layers that read it have taken them up.
 
 A class of this module is the class of the same name of transformers, built as usual and then cut to these shapes.
 A projection without rows gives vectors without entries; one without columns is a constant, its bias. Heads are cut
@@ -24,6 +30,8 @@ import transformers
 from torch import Tensor, nn
 
 KEY = "shrunk"
+"""Key of ``config.json``."""
+SIMPLE = "simplified"
 """Key of ``config.json``."""
 COUNTS = ("num_heads", "num_attention_heads", "n_heads")
 """Attributes by which attentions know how many heads they have."""
@@ -117,12 +125,32 @@ class NoT5Heads(WithoutHeads):
         return output, bias, weights
 
 
+class NoNorm(nn.Module):
+    """``y = w∘x + b`` in place of a norm (MobileBERT, Sun et al. 2020).
+
+    ``weight`` is (2, width), w and then b; of a scale alone (1, width). It is one tensor so that a model with ordinary
+    norms, whose own weight is (width,), refuses it instead of computing something else.
+    """
+
+    def __init__(self, width: int, vectors: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.cat([torch.ones(1, width), torch.zeros(vectors - 1, width)]))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(…, width) -> (…, width)."""
+        if len(self.weight) == 1:
+            return states * self.weight[0]
+        return torch.addcmul(self.weight[1], states, self.weight[0])
+
+
 class Shrunk:
-    """Laid over the class of a model: its modules get the shapes that its configuration states."""
+    """Laid over the class of a model: its modules get the shapes, and its norms the form, that its configuration
+    states."""
 
     def __init__(self, config: Any, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)  # type: ignore[call-arg]
         cut(self, getattr(config, KEY, None) or {})  # type: ignore[arg-type]
+        simplify(self, (getattr(config, SIMPLE, None) or {}).get("norms", {}))  # type: ignore[arg-type]
 
     def _init_weights(self, module: nn.Module) -> None:
         # Some families reach from an attention or a feed-forward for its projections' weights, and these have none.
@@ -150,6 +178,15 @@ def cut(model: nn.Module, shapes: dict[str, Any]) -> None:
             if path.endswith("EncDecAttention"):
                 # Their position bias is 0 and the first layer's is handed on: of one head it fits any number.
                 attention.n_heads = 1
+
+
+def simplify(model: nn.Module, norms: dict[str, int]) -> None:
+    """Put a scale and a shift in place of these norms, in place; nothing where others have taken them up."""
+    for path, vectors in norms.items():
+        if (found := place(model, path)) is not None:
+            owner, name = found
+            width = len(getattr(owner, name).weight)
+            setattr(owner, name, NoNorm(width, vectors) if vectors else nn.Identity())
 
 
 def place(model: nn.Module, path: str) -> tuple[nn.Module, str] | None:

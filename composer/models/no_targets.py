@@ -11,6 +11,8 @@ from ..files.safetensors import TensorHead
 from ..scheme.layout import Layout, unnumbered
 
 EMBEDDING = re.compile(r"embed|(^|\.)shared\.|(^|\.)w[tp]e\.|relative_attention_bias")
+NORM = re.compile(r"norm\.weight$|(^|\.)ln_\w+\.weight$", re.IGNORECASE)
+"""Also where it is a scale and a shift in one tensor."""
 NUMBERS = ("F64", "F32", "F16", "BF16")
 """What a weight is stored as; folders also hold positions and masks, which are none."""
 NAMED = 4
@@ -63,7 +65,7 @@ def _is_buffer(name: str, head: TensorHead) -> bool:
 
 
 def _reason(name: str, dimensions: int) -> str | None:
-    if dimensions < 2:
+    if dimensions < 2 or NORM.search(name):
         return "norms and biases"
     if EMBEDDING.search(name):
         return "embeddings"

@@ -1,7 +1,7 @@
 """Shapes of their own: what ``config.json`` says of layers that are smaller than its sizes, and a layout with them.
 
-Plain data, no torch. ``config.json`` has the key ``shrunk``; :mod:`composer.models.modeling_shrunk` says what stands
-there.
+Plain data, no torch. ``config.json`` has the key ``shrunk``, or ``simplified`` where norms are none any more;
+:mod:`composer.models.modeling_shrunk` says what stands there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,28 @@ from ..scheme.layout import Block, Layout, Projection, Target
 
 KEY = "shrunk"
 """Key of ``config.json``."""
+SIMPLE = "simplified"
+"""Key of ``config.json`` that says which norms are a scale and a shift alone."""
+
+
+def needs_code(config: Mapping[str, Any]) -> bool:
+    """Whether plain transformers cannot build a model with this ``config.json``, and our code beside it has to."""
+    return bool(config.get(KEY) or config.get(SIMPLE))
+
+
+def simple_norms(config: Mapping[str, Any], where: str = "config.json") -> Mapping[str, int]:
+    """Path of each norm that is none any more -> how many vectors it has (:mod:`composer.models.modeling_shrunk`).
+
+    Raises:
+        ModelError: something else stands under the key.
+    """
+    said = config.get(SIMPLE)
+    if said is None:
+        return {}
+    norms = said.get("norms") if isinstance(said, dict) else None
+    if not isinstance(norms, dict) or any(count not in (0, 1, 2) for count in norms.values()):
+        raise ModelError(f"{where}: {SIMPLE}: allowed: an object with 'norms', for each path 0, 1 or 2")
+    return norms
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..files.safetensors import weight_files
 from ..scheme.layout import Layout
 from .any_linear import model_class
 from .family import ModelConfig
-from .shapes import KEY
+from .shapes import needs_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +66,7 @@ class HuggingFace:
 
         # Composed models are loaded often; the progress bar of each load would drown everything else.
         transformers.utils.logging.disable_progress_bar()
-        given = {"config": _parsed(config)} if config.get(KEY) else {}
+        given = {"config": _parsed(config)} if needs_code(config) else {}
         try:
             with _random_head(self.new_head), _unreported():
                 model, info = model_class(config).from_pretrained(
@@ -101,8 +101,9 @@ class HuggingFace:
         kept = own.__dict__.pop("use_cache", None)  # the Trainer sets it also where the family has none
         if hasattr(type(own), "use_cache"):
             own.use_cache = config.get("use_cache", True)
-        if config.get(KEY):
-            own.auto_map = auto_map(config)
+        coded = needs_code(config) or needs_code(vars(own))  # a model may have been simplified since it was loaded
+        if coded:
+            own.auto_map = auto_map({**config, "architectures": [type(model).__name__]})
         try:
             model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
         finally:
@@ -113,13 +114,13 @@ class HuggingFace:
         for path in sorted(source.iterdir()):
             if path.is_file() and _is_tokenizer_file(path.name) and path.name not in weights:
                 shutil.copyfile(path, folder / path.name)
-        if config.get(KEY):
+        if coded:
             write_code(folder)
 
     def example(self, config: ModelConfig) -> str:
         """With the Auto class of the architecture."""
         auto = auto_class(config) or (config.get("architectures") or ["AutoModel"])[0]
-        more = ", trust_remote_code=True" if config.get(KEY) else ""
+        more = ", trust_remote_code=True" if needs_code(config) else ""
         return f'transformers.{auto}.from_pretrained("<this folder>"{more})'
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..models.shapes import SIMPLE, simple_norms
 from ..scheme.layout import Block
 from .plan import Plan, parsed_config
 from .units import Units
@@ -117,7 +118,7 @@ def new_names(plan: Plan) -> dict[str, str | None]:
 
 
 def fewer_layers(plan: Plan) -> dict[str, object]:
-    """What ``config.json`` says of fewer layers: their number, and the lists with an entry for each."""
+    """What ``config.json`` says of fewer layers: their number, the lists with an entry for each, and their norms."""
     stated = plan.base.family.stated if plan.base.family else None
     changed: dict[str, object] = {}
     if not plan.dropped or stated is None:
@@ -128,6 +129,9 @@ def fewer_layers(plan: Plan) -> dict[str, object]:
             if len(stated.layers) == 1 or stream in name.split("."):
                 stay = [i for i, layer in enumerate(layers) if layer.path not in plan.dropped]
                 changed[key] = len(stay)
+    if norms := simple_norms(plan.base.config):
+        paths, gone = moved(plan), tuple(f"{layer}." for layer in plan.dropped)
+        changed[SIMPLE] = {"norms": {new_path(p, paths): n for p, n in norms.items() if not p.startswith(gone)}}
     if len(stated.layers) == 1:
         everything = parsed_config(plan.base.config).to_dict()
         changed |= {key: [everything[key][i] for i in stay] for key in PER_LAYER if everything.get(key)}

@@ -13,7 +13,7 @@ from ..errors import ModelError
 from ..files.jsonfile import write_json
 from ..files.safetensors import DTYPES, weight_files
 from ..models.folder import BaseModel
-from ..models.shapes import KEY, Shapes, resized, shapes_of
+from ..models.shapes import KEY, Shapes, needs_code, resized, shapes_of
 from ..models.storage import CODE, auto_map, write_code
 from ..progress import SILENT, Progress
 from ..scheme.layout import Target
@@ -95,7 +95,7 @@ def exact_config(plan: Plan) -> dict[str, Any]:
     config = {**plan.base.config, **fewer_layers(plan), "architectures": [architecture(plan.base)]}
     if not shapes:
         return config
-    return {**config, KEY: shapes.as_json(), "auto_map": auto_map(config)}
+    return {**config, KEY: shapes.as_json()}
 
 
 def architecture(base: BaseModel) -> str:
@@ -117,9 +117,10 @@ def write(plan: Plan, form: Form, why: str, config: dict[str, Any], folder: Path
     if not config.get(KEY):
         _cut_shared(plan, cuts)
     written = write_cut(plan.weights, cuts, folder, new_names(plan))
-    write_json(folder / "config.json", config)
+    coded = needs_code(config)  # a plain form too, where norms are none any more
+    write_json(folder / "config.json", config | ({"auto_map": auto_map(config)} if coded else {}))
     copy_others(base.folder, folder)
-    if config.get(KEY):
+    if coded:
         write_code(folder)
     return _report(plan, form, why, written)
 

@@ -60,14 +60,16 @@ def evaluate(
             bar.advance(base.name)
     summary: dict[str, Any] = {"results": [results[path] for path in paths]}
     if speed:
-        summary["speed"] = _timed(space, models, progress)
+        summary["speed"] = time_on_texts(space, models, space.result_named("speed"), progress)
     for base in bases:
         refresh_card(space, base)
     return Outcome(output or space.folder / "results", not all(current), summary)
 
 
-def _timed(space: Workspace, models: Sequence[str | Path], progress: Progress) -> dict[str, Any]:
-    """The record of `compose speed` on texts like those of the test split."""
+def time_on_texts(
+    space: Workspace, models: Sequence[str | Path], output: Path | None = None, progress: Progress = SILENT
+) -> dict[str, Any]:
+    """The record of `compose speed` on texts like those of the test split; also in the file ``output``."""
     from statistics import median
 
     from ..tasks.task import input_lengths
@@ -75,7 +77,7 @@ def _timed(space: Workspace, models: Sequence[str | Path], progress: Progress) -
 
     length = max(1, round(median(input_lengths(space.examples("test").features))))
     how: dict[str, Any] = {"batch_sizes": (1, 16), "lengths": (length,), "device": space.device, "memory": False}
-    return speed(models, **how, output=space.result_named("speed"), progress=progress).plain()
+    return speed(models, **how, output=output, progress=progress).plain()
 
 
 def _result_files(space: Workspace, bases: Sequence[BaseModel]) -> list[Path]:

@@ -89,6 +89,13 @@ class StartingModel:
         masks = compose(model, space.base.layout, self.scheme, self.i, self.library, self.addresses)
         return model, masks, self._swept(model, masks, space, progress) if self.sweep else 0.0
 
+    def finish(self, model: nn.Module, space: Workspace) -> None:
+        """What is still to be done, in place, with the model when it has learnt, before it is saved."""
+
+    def told(self) -> Mapping[str, Any]:
+        """Further figures of the start for the run's record."""
+        return {}
+
     def _swept(self, model: nn.Module, masks: dict[str, Tensor], space: Workspace, progress: Progress) -> float:
         """Refit ``model``; returns the seconds that it took.
 

@@ -132,7 +132,7 @@ def tune(
 ) -> Outcome:
     """Train the model that ``start`` makes, and keep it where a folder is given, with its table."""
     from ..parallel.ranks import is_main_process
-    from ..training.model import tune_model
+    from ..training.model import tune_model, untrained
     from ..training.settings import broke_text
 
     began = time.perf_counter()
@@ -143,19 +143,24 @@ def tune(
     train, valid = space.examples("train"), space.examples("valid")
     work.mkdir(parents=True, exist_ok=True)
     with saving_errors(folder or csv):
-        tuned = tune_model(
-            model,
-            masks,
-            space.task,
-            train,
-            valid,
-            settings,
-            work=work,
-            answers=space.answers(settings, progress),
-            modules=[p.path for target in space.base.layout.targets for p in target.projections],
-            label=label,
-            progress=progress,
+        tuned = (
+            tune_model(
+                model,
+                masks,
+                space.task,
+                train,
+                valid,
+                settings,
+                work=work,
+                answers=space.answers(settings, progress),
+                modules=[p.path for target in space.base.layout.targets for p in target.projections],
+                label=label,
+                progress=progress,
+            )
+            if settings.steps
+            else untrained(model, space.task, valid)
         )
+    start.finish(model, space)
     if tuned.broke is not None:
         progress.note(broke_text(label, tuned.broke))
     result = {
@@ -168,7 +173,8 @@ def tune(
         "best_step": tuned.best_step,
         "seconds": tuned.train_seconds,
         "compose_seconds": composing,
-        "learnt": {"train": settings.train, **tuned.part},
+        **({"learnt": {"train": settings.train, **tuned.part}} if tuned.part else {}),
+        **start.told(),
         "stats": str(csv),
     }
     if is_main_process():

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import ModelError, RecipeError
 from ..models.adapters import import_peft
+from ..models.in_memory import vectors_of
 from .adapters import mask_adapters
 from .settings import RANK, SCALE
 
@@ -64,8 +65,9 @@ def learning(model: nn.Module, part: Part, modules: Sequence[str] = (), seed: in
     before = {name: p.requires_grad for name, p in model.named_parameters()}
     size = sum(p.numel() for p in model.parameters())
     if part != "all":
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter.dim() == 1 and parameter.requires_grad)
+        vectors = vectors_of(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in vectors and parameter.requires_grad)
     if part == "lora":
         _adapt(model, modules, seed)
     try:

@@ -19,7 +19,7 @@ from .distillation import Answers
 from .hooks import TrainingHooks
 from .learning_part import learning
 from .loop import train_whole
-from .settings import ModelSettings, ModelTuning
+from .settings import ModelSettings, ModelTuning, finite
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,6 +58,12 @@ def tune_model(
         tuned.part = part.plain()
     holder.check("fine-tuned")
     return tuned
+
+
+def untrained(model: nn.Module, task: Task, valid: Examples) -> ModelTuning:
+    """What is known of a model that takes no step."""
+    loss, nothing = mean_loss(model, task, valid), {"train_loss": None, "train_seconds": 0.0, "valid_seconds": 0.0}
+    return ModelTuning([{"step": 0, "epoch": 0.0, "valid_loss": finite(loss), **nothing}], loss)
 
 
 class MaskedHooks(TrainingHooks):

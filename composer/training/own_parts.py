@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RecipeError
+from ..models.in_memory import vectors_of
 from ..parallel.ranks import rank_and_size
 from ..tensors.parameters import parameters_of
 from .settings import RANK, SCALE
@@ -92,7 +93,7 @@ class OwnParts(nn.Module):
         """
         super().__init__()
         parameters = parameters_of(model)
-        self.names = [name for name, p in parameters.items() if p.dim() == 1 and p.requires_grad]
+        self.names = [name for name in vectors_of(model) if parameters[name].requires_grad]
         self.weights = list(dict.fromkeys(weights))
         draw = torch.Generator().manual_seed(seed)
         self.vectors, self.a, self.b = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()

@@ -26,7 +26,7 @@ from .conftest import Compose
 
 ORDER = [
     *("download", "generate-config", "choose", "generate-scheme", "show", "plan"),
-    *("prune", "finetune", "build-model", "shrink", "merge"),
+    *("prune", "finetune", "build-model", "shrink", "simplify", "merge"),
     *("evaluate", "export", "speed", "predict", "plot", "assess", "masks", "compare"),
     *("run", "demo"),
     "library",

@@ -350,7 +350,7 @@ class Stopped(Progress):
 
 
 def test_an_interruption_leaves_nothing_behind(place: Callable[[str], Place]) -> None:
-    from composer.composing.refit import _Run
+    from composer.tensors.lockstep import Pass
 
     at = place("t5")
     model, keep = at.pruned()
@@ -360,7 +360,7 @@ def test_an_interruption_leaves_nothing_behind(place: Callable[[str], Place]) ->
     assert hooks(model, at.base) == 0
     assert model.training
     assert not at.base.training
-    assert not any(type(thing) is _Run for thing in gc.get_objects() if thing is not None)
+    assert not any(type(thing) is Pass for thing in gc.get_objects() if thing is not None)
     assert torch.is_grad_enabled()
     at.sweep(model, keep)
     assert masks.violations(dict(model.named_parameters()), keep) == []

@@ -1,0 +1,74 @@
+"""A model with simpler parts, in closed form: no step is taken."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..calibration.sample import Calibration
+from ..composing.refit import sweep
+from ..models.folder import BaseModel
+from ..progress import SILENT, Progress
+from .activation import in_configuration, with_activation
+from .norms import Fitted, fit_norms, norms_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..tasks.task import Examples, Task
+    from ..tensors.masks import Masks
+
+
+@dataclass(frozen=True)
+class Simpler:
+    """A model with simpler parts, and how near each norm was met."""
+
+    model: nn.Module
+    norms: tuple[Fitted, ...]
+
+
+def simpler(
+    folder: BaseModel,
+    base: nn.Module,
+    masks: Masks,
+    task: Task,
+    data: Examples,
+    *,
+    no_norm: bool,
+    activation: str | None,
+    size: int,
+    seed: int = 0,
+    like: Examples | None = None,
+    damping: float = 0.01,
+    progress: Progress = SILENT,
+) -> Simpler:
+    """A copy of ``base`` whose parts are simpler, and whose other weights make up for it.
+
+    Args:
+        folder: where ``base`` was loaded from.
+        masks: keep-masks by parameter name, of what is held at 0.
+        data: where the calibration sample of ``size`` examples is drawn from; ``like`` as in :func:`sweep`.
+        no_norm: norms become a scale and a shift (:mod:`.norms`).
+        activation: what stands for the model's own; None leaves it.
+
+    Raises:
+        ModelError: there are no norms, or the configuration names no activation.
+    """
+    layout = folder.layout
+    config = with_activation(folder, activation) if activation else folder.config
+    model = in_configuration(copy.deepcopy(base), config)
+    how = {"size": size, "seed": seed, "like": like}
+
+    def refit() -> None:
+        sweep(model, base, layout, masks, task, data, damping=damping, progress=progress, **how)  # type: ignore[arg-type]
+
+    if activation:
+        refit()
+    if not no_norm:
+        return Simpler(model, ())
+    norms = norms_of(model, layout, folder.name)
+    sample = Calibration(model, task, data, layout, **how)  # type: ignore[arg-type]
+    fitted = fit_norms(model, base, norms, layout, task, sample.batches(), progress)
+    refit()
+    return Simpler(model, tuple(fitted))
