@@ -33,7 +33,7 @@ from composer.files.environment import machine, versions
 from composer.files.journal import Journal
 from composer.models.modeling_shrunk import NoNorm
 from composer.progress import SILENT
-from composer.recipe import Recipe
+from composer.recipe import ModelOptions, Recipe
 from composer.simplifying.norms import fit_norms, norms_of
 from composer.steps.settings import model_settings
 from composer.steps.simplify import simplify
@@ -55,14 +55,20 @@ class Bench:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
-        learning = {"batch_size": 32, "learning_rate": given.learning_rate, "steps": max(1, given.start_steps)}
+        learning = ModelOptions(
+            batch_size=32,
+            learning_rate=given.learning_rate,
+            steps=max(1, given.start_steps),
+            distill=0.5,
+            evaluations=4,
+        )
         self.recipe = Recipe(
             model=str(given.shared / "models/distilbert-mini-sst2"),
             data=str(given.shared / "data/sst2"),
             max_source_length=64,
             folder=given.output,
             device="cpu",
-            finetune={**learning, "distill": 0.5, "evaluations": 4},
+            finetune=learning,
         )
         self.space = Workspace(self.recipe)
         about = {"base": self.space.base.fingerprint, "rate": given.learning_rate}
@@ -120,11 +126,11 @@ class Bench:
         mixtures = mix(model, self.base, norms) if mixed else []
         settings, work = model_settings(space), self.given.output / "work"
         shutil.rmtree(work, ignore_errors=True)
-        given = (model, {}, space.task, space.examples("train"), space.examples("valid"), settings)
+        given: Any = (model, {}, space.task, space.examples("train"), space.examples("valid"), settings)
         before = training.MaskedHooks
         training.MaskedHooks = hooks_of(mixtures, settings.steps)  # type: ignore[misc]
         try:
-            tuned = training.tune_model(*given, work=work, answers=space.answers(settings), progress=SILENT)  # type: ignore[arg-type]
+            tuned = training.tune_model(*given, work=work, answers=space.answers(settings), progress=SILENT)
         finally:
             training.MaskedHooks = before  # type: ignore[misc]
         for mixture in mixtures:
