@@ -100,15 +100,15 @@ def parts(given: argparse.Namespace, seed: int, chosen: list[int]) -> Iterator[P
         for side in (side for side in ("A", "B") if side in given.sides):
             middle = chosen[len(chosen) // 2]
             for rate in given.rates:
-                yield Part(side, length, rate, seed, middle)
+                yield Part(side, length, rate, seed, middle, given.distill)
             for i in (i for i in chosen if i != middle):
-                yield Part(side, length, best_rate(given, side, length, seed, middle), seed, i)
+                yield Part(side, length, best_rate(given, side, length, seed, middle), seed, i, given.distill)
 
 
 def best_rate(given: argparse.Namespace, side: str, length: int, seed: int, middle: int) -> float:
     """Of all rates with which the middle configuration's baseline has been run at this length."""
     tried = [row for row in stored(given.output) if (row["side"], row["steps"], row["seed"]) == (side, length, seed)]
-    tried = [row for row in tried if row["configuration"] == middle]
+    tried = [row for row in tried if row["configuration"] == middle and row.get("distill", 0.0) == given.distill]
     return float(min(tried, key=lambda row: row["loss"])["rate"])
 
 
@@ -149,7 +149,7 @@ def main() -> int:
     parser.add_argument("--sides", nargs="+", choices=("joint", "A", "B"), default=["joint", "A", "B"])
     parser.add_argument("--rates", type=float, nargs="+", help="peak rates to try [the task's]")
     parser.add_argument("--joint-rates", type=float, nargs="+", help="of the joint phase [the same]")
-    parser.add_argument("--distill", type=float, default=0.0, help="joint phases: weight of the base model's answers")
+    parser.add_argument("--distill", type=float, default=0.0, help="weight of the base model's answers, on both sides")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--tables", action="store_true", help="only print the tables again")
     given = parser.parse_args()

@@ -55,7 +55,7 @@ def together(rows: Iterable[Row]) -> dict[tuple[int, int], tuple[Row, float]]:
     """Joint steps and seed -> the joint phase at its best rate, and the seconds of its other rates."""
     grouped: dict[tuple[int, int], list[Row]] = defaultdict(list)
     for row in rows:
-        if row["side"] == "joint" and not row.get("distill"):  # baselines learn from labels
+        if row["side"] == "joint":
             grouped[row["joint_steps"], row["seed"]].append(row)
     found: dict[tuple[int, int], tuple[Row, float]] = {}
     for at, tried in sorted(grouped.items()):
@@ -72,13 +72,15 @@ def show(folder: Path, rows: Sequence[Row]) -> None:
     removed = ", ".join(f"{i} ({about['sparsity'][i]:.0%} removed)" for i in about["baselines"])
     print(f"baselines of configuration {removed}; processor seconds, validation and loading left out")
     middle = about["baselines"][len(about["baselines"]) // 2]
-    joint = together(rows)
-    for question in ("A", "B"):
-        baselines = alone(rows, question, middle)
-        for (length, seed), side in baselines.items():
-            _show_length(question, length, side, {at: made for at, made in joint.items() if at[1] == seed}, about)
-    if joint:
-        draw(joint, alone(rows, "A", middle), about["configurations"], folder / "length.png")
+    for share in sorted({row.get("distill") or 0.0 for row in rows}):
+        print(f"\nboth sides learn from the base model's answers, at a weight of {share:g}" if share else "")
+        some = [row for row in rows if (row.get("distill") or 0.0) == share]
+        joint = together(some)
+        for question in ("A", "B"):
+            for (length, seed), side in alone(some, question, middle).items():
+                _show_length(question, length, side, {at: made for at, made in joint.items() if at[1] == seed}, about)
+        if joint and not share:
+            draw(joint, alone(some, "A", middle), about["configurations"], folder / "length.png")
 
 
 def _show_length(
