@@ -30,6 +30,8 @@ class LearntScores:
     Attributes:
         amount: what rules say of a part: the ``rate`` that is masked at the end, or the ``penalty`` on what is kept.
         every_step: masks follow the scores in every step, instead of :data:`REFRESHED` times in a training.
+        gathered: what :meth:`learn` has added up since the last step, by name; several processes take the mean of it,
+            so that it must be a sum over batches.
         thresholds: of each part, the score of a weight (the mean over its unit) below which its units are masked;
             NaN where none is.
     """
@@ -48,6 +50,7 @@ class LearntScores:
             steps: of the training.
         """
         self.parts, self.steps_in_all = list(parts), steps
+        self.gathered: dict[str, Tensor] = {}
         self.thresholds = [float("nan")] * len(self.parts)
         self.projections = [p for part, _ in self.parts for p in part.projections]
         self.of = {p.weight: torch.zeros_like(parameters[p.weight], requires_grad=False) for p in self.projections}
@@ -70,6 +73,11 @@ class LearntScores:
         Args:
             weights: parameters by name, nothing masked.
         """
+
+    @property
+    def alone(self) -> bool:
+        """Whether only one process can learn them: what the batches of others say would stay unknown."""
+        return type(self).learn is not LearntScores.learn and not self.gathered
 
     def state(self) -> dict[str, Any]:
         """All that a run which is gone on with must know, between steps: tensors, numbers, and mappings of these."""

@@ -18,6 +18,7 @@ from ...tensors.parameters import parameters_of
 from . import checkpoint
 from .keep_sparse import Reporting, refuse_distributed
 from .pruned_start import PrunedStart
+from .together import average, begin_together
 
 logger = logging.get_logger("composer")
 
@@ -102,8 +103,6 @@ class LearnMasks(Reporting):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         refuse_distributed(args)
-        if args.world_size > 1:
-            raise ModelError("LearnMasks: scores are learnt in one process; got several")
         model = kwargs["model"]
         layout, parameters = layout_in_memory(model), parameters_of(model)
         self.ruled = read_rules(self.rules, layout, self.way.amount)
@@ -117,6 +116,8 @@ class LearnMasks(Reporting):
             [(one.part, one.shape) for one in self.ruled],
             state.max_steps,
         )
+        if args.world_size > 1:
+            begin_together(scores)
         if start:
             start.put_into(scores, self.ruled)
         self._patch = Patch(parameters, scores)
@@ -148,6 +149,8 @@ class LearnMasks(Reporting):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.patch.off()
+        if args.world_size > 1:
+            average(self.patch.scores)
         self.patch.scores.step(self.patch.parameters)  # of all accumulated batches
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -159,7 +162,7 @@ class LearnMasks(Reporting):
             self.patch.on()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.patch.before:
+        if self.patch.before and args.should_save:
             checkpoint.save(_folder(args, state.global_step), self.patch, state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

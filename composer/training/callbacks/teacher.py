@@ -81,17 +81,19 @@ class DistillLoss:
             self._listen_to(model)
 
     def _listen_to(self, model: nn.Module) -> None:
+        from ...tensors.parameters import unwrapped
+
+        model = unwrapped(model)  # of DDP, which says neither its classes nor its kind
         check_vocabularies(self.teacher, model)
         self._model = model
         model.register_forward_pre_hook(self._listen, with_kwargs=True)
         if self.weight:
             from ...models.in_memory import layout_in_memory
-            from ...tensors.parameters import unwrapped
             from ..hidden import HiddenStates, MapSums, watch
 
             self.hidden = HiddenStates(*(layout_in_memory(unwrapped(one)) for one in (model, self.teacher)))
             self._sums = MapSums(self.hidden)
-            watch(unwrapped(model), self.hidden.ours, self._ours)
+            watch(model, self.hidden.ours, self._ours)
 
     def _listen(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._asked = {name: value for name, value in kwargs.items() if name != "num_items_in_batch"}
@@ -115,7 +117,7 @@ class DistillLoss:
         self.last = {"task": own.detach(), "answers": learnt.detach()}
         if (apart := self._apart(theirs, labels)) is not None:
             self.last["hidden"] = apart.detach()
-            loss = loss + self.weight * apart
+            loss = loss + self.weight * apart * self._part_of(model, outputs, labels, num_items_in_batch)
         return loss
 
     def _take(self, caller: Mapping[str, Any]) -> nn.Module:
@@ -137,6 +139,14 @@ class DistillLoss:
         (own, _), (base, _) = (asked_rows(model, x, labels) for x in (logits, target))
         mean = divergence(own.float(), base.float(), temperature=self.temperature)
         return mean if count is None or labels is None else mean * len(own) / count
+
+    def _part_of(self, model: nn.Module, outputs: Any, labels: Tensor | None, count: Any) -> Any:
+        """Which part of all accumulated batches this one is, by its labels: their losses are added up."""
+        from .task_loss import answers_of, asked_rows
+
+        if count is None or labels is None:
+            return 1.0
+        return len(asked_rows(model, answers_of(outputs)[0], labels)[0]) / count
 
     def _teacher_says(self) -> tuple[Any, dict[str, Tensor]]:
         import torch

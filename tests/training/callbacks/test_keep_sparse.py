@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, Trainer, TrainingArguments
@@ -237,8 +238,23 @@ def test_a_teacher_s_answers_are_learnt_too(pruned: Path, distilbert_folder: Pat
         composer.distill_loss(other, model)
 
 
-def in_process(rank: int, meeting: Path, answer: Any) -> None:
+def learnt_masks(base: Path, folder: Path, **options: Any) -> dict[str, Tensor]:
+    """Weights after masks were learnt with a teacher."""
+    still = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    model, teacher = (AutoModelForSequenceClassification.from_pretrained(base, **still) for _ in range(2))
+    with torch.no_grad():
+        teacher.classifier.weight.neg_()
+    rules = {"*.attention": {"rate": 0.5}, "*.lin1": {"rate": 0.5}}
+    callbacks: list[Any] = [composer.LearnMasks(rules)]
+    loss = composer.distill_loss(teacher, temperature=2.0, hidden=0.5)
+    run = trainer(model, folder, callbacks, compute_loss_func=loss, per_device_train_batch_size=2, **options)
+    run.train()
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def in_process(rank: int, base: Path, folder: Path, answer: Any) -> None:
     """One of two processes that train a model together, each on inputs of its own; answers its weights."""
+    meeting = folder / "meeting"
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     torch.manual_seed(0)
     inner = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
@@ -252,8 +268,17 @@ def in_process(rank: int, meeting: Path, answer: Any) -> None:
             optimizer.zero_grad()
             model(torch.randn(4, 6)).pow(2).sum().backward()
             optimizer.step()
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "1",
+    }
+    AcceleratorState._reset_state(reset_partial_state=True)
+    learnt = learnt_masks(base, folder)
     torch.distributed.barrier()
-    answer.put((rank, inner[0].weight.detach().tolist()))
+    answer.put((rank, inner[0].weight.detach().tolist(), {name: p.tolist() for name, p in learnt.items()}))
     answer.close()
     answer.join_thread()
     # Nothing is torn down: DDP's end waits, with the interpreter's lock, for a thread of gloo that may want that lock.
@@ -261,16 +286,23 @@ def in_process(rank: int, meeting: Path, answer: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_two_processes_of_ddp_hold_the_same_zeros(tmp_path: Path) -> None:
+def test_two_processes_of_ddp_hold_the_same_zeros_and_learn_the_masks_of_one(
+    distilbert_folder: Path, tmp_path: Path
+) -> None:
     context = multiprocessing.get_context("fork")  # what is imported already need not be imported twice
     answer = context.Queue()
-    workers = [context.Process(target=in_process, args=(rank, tmp_path / "meeting", answer)) for rank in range(2)]
+    workers = [
+        context.Process(target=in_process, args=(rank, distilbert_folder, tmp_path, answer)) for rank in range(2)
+    ]
     for worker in workers:
         worker.start()
-    weights = dict(answer.get(timeout=HANGING) for _ in workers)
+    answers = {rank: both for rank, *both in (answer.get(timeout=HANGING) for _ in workers)}
     for worker in workers:
         worker.join(HANGING)
-    assert weights[0] == weights[1]
-    zeros = torch.tensor(weights[0]) == 0
+    assert answers[0] == answers[1]
+    weights, learnt = answers[0]
+    zeros = torch.tensor(weights) == 0
     assert zeros[::2, 1:].all()
     assert zeros.sum() == 10
+    for name, alone in learnt_masks(distilbert_folder, tmp_path, gradient_accumulation_steps=2).items():
+        assert torch.allclose(torch.tensor(learnt[name]), alone, atol=1e-4), name
