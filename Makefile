@@ -7,7 +7,7 @@ RUNS := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup tools demo test test-peft test-eval test-ray test-export test-legacy lint format docs clean
+.PHONY: setup tools demo demo-choose test test-peft test-eval test-ray test-export test-legacy lint format docs clean
 
 setup: $(RUNS)
 tools: $(TOOLS)
@@ -26,6 +26,10 @@ $(TOOLS): $(RUNS)
 # One thread: so small a model gains nothing by two, and loses much where another program wants a core.
 demo: setup
 	OMP_NUM_THREADS=1 $(BIN)/compose demo
+
+# From wishes to a family of small models, on the same model and corpus.
+demo-choose: setup
+	OMP_NUM_THREADS=1 $(BIN)/compose run composer/demo/wishes.yaml
 
 test: tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -63,4 +67,4 @@ docs: tools
 	$(BIN)/python docs/make_flow.py
 
 clean:
-	rm -rf $(VENV) demo-run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-run demo-family .pytest_cache .mypy_cache .ruff_cache

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from composer.models.no_targets import said
 from composer.report.records import SIDES, Comparison, Ledger, Measured, Row, Run, Search, Trial
 from composer.steps.outcome import Outcome
 from composer.tasks.metrics.table import metric_of
 
-from .format import NONE, duration, fraction, number, percent
-from .tables import Sheet, Shown, finished
+from .format import NONE, duration, fraction, number, percent, plural
+from .tables import Sheet, Shown, each, finished, shrunk_models
 
 NEEDED = (
     "steps needed: the smallest part of the baseline's steps with which the composed model reaches the baseline's "
@@ -33,6 +35,32 @@ def comparison(outcome: Outcome) -> Shown:
     if table.verdict:
         yield table.verdict
     yield finished(outcome, "tables, curves and the graph; in one picture: summary.png")
+
+
+def whole_run(outcome: Outcome) -> Shown:
+    """Everything that `run` has to say; of a family of small models only what they are, as nothing was compared."""
+    table, small = Comparison.read(outcome.summary), outcome.summary.get("shrunk", [])
+    if not small or any(row.baseline for row in table.rows):
+        yield from each((comparison(outcome), shrunk_models(outcome)))
+        return
+    yield from shrunk_models(outcome)
+    yield f"{outcome.output}: tables and the graph; what each layer keeps: choice.html"
+    yield _family(small, table.metric, outcome.summary["picture"])
+
+
+def _family(rows: Sequence[Mapping[str, Any]], metric: str | None, picture: str) -> str:
+    """One line for those who read nothing else."""
+    known = metric_of(metric)
+
+    def said(row: Mapping[str, Any]) -> str:
+        return f"{row['bytes'] / 1e6:.2g} MB with {known.label} {number(row['metrics'][known.name], known.decimals)}"
+
+    base, *made = rows
+    folders = Path(made[0]["model"]).parent
+    return (
+        f"From {Path(base['model']).name} ({said(base)}) came {plural(len(made), 'smaller model')}: "
+        f"{', '.join(map(said, made))}; picture: {picture}, models: {folders}/*-shrunk"
+    )
 
 
 def _configurations(table: Comparison) -> Sheet:

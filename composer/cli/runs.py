@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from . import tables
 from .choose import WISHES, Wishes
-from .compared import comparison
+from .compared import whole_run
 from .options import (
     COMMON,
     COMPARING,
@@ -192,7 +192,7 @@ def _run(recipe: Recipe, console: Console, *, dry_run: bool, force: bool) -> Non
         console.show({"folder": recipe.folder, "plan": steps}, tables.plan(steps, recipe.folder))
         return
     outcome = run(recipe, force=force, progress=console.progress)
-    console.show(outcome, tables.each((comparison(outcome), tables.shrunk_models(outcome))))
+    console.show(outcome, whole_run(outcome))
 
 
 def check_rates(config: Path | None, rates: Generating) -> None:

@@ -48,7 +48,7 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     """All steps of one recipe, from ``conf.json`` to ``report.html``.
 
     A recipe with wishes (:mod:`composer.choosing.wishes`) asks for a family of small models, not for a comparison: its
-    configurations are chosen, no baselines are trained, and the models are shrunk, evaluated and timed.
+    configurations are chosen, no baselines are trained, and the models are shrunk, evaluated, timed and drawn.
 
     Raises:
         RecipeError: wishes and rates in one recipe.
@@ -78,7 +78,11 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     if not _shrinks(space.recipe):
         return compared
     small = shrunk_models(space, force=force, progress=progress)
-    return replace(compared, summary={**compared.summary, "shrunk": small})
+    from ..report.family import draw  # here, since it loads what draws
+
+    picture = space.folder / "family.png"
+    draw(small, space.task.main_metric, picture)
+    return replace(compared, summary={**compared.summary, "shrunk": small, "picture": str(picture)})
 
 
 def _is_wished(recipe: Recipe) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +62,11 @@ def test_lists_of_wishes_go_in_parallel_and_one_value_is_repeated() -> None:
     assert read_wishes(load_recipe(given={"speedup": 2, "loss-at-most": 0.4}, file=False)) == [
         Wish({"speedup": 2.0}, "0.4")
     ]
+
+
+def test_the_demos_wishes_are_a_list_of_models() -> None:
+    wished = load_recipe(Path(str(files("composer.demo"))) / "wishes.yaml")
+    assert [str(wish) for wish in read_wishes(wished)] == [f"--keep-macs {part}" for part in (0.8, 0.6, 0.4)]
 
 
 def test_wishes_that_say_nothing_or_contradict_are_refused() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import composer
+from composer.cli.compared import whole_run
 from composer.errors import RecipeError
 from composer.files.jsonfile import read_json
 from composer.models.folder import BaseModel
@@ -68,12 +70,18 @@ def test_wishes_become_a_family_of_small_models_without_baselines(
     given: dict[str, Any] = {name: getattr(rates, name) for name in ("model", "data", "folder", "finetune")}
     given |= {"keep-macs": [0.6, 0.3], "calibration_size": 16, "valid_size": 16}
     work = with_best(composer.Recipe(**given, time=TimeOptions(length=8, repeat=7)))
-    done = run(work).summary
-    base, first, second = done["shrunk"]
+    outcome = run(work)
+    base, first, second = outcome.summary["shrunk"]
     assert base["parameters"] > first["parameters"] > second["parameters"]
     assert [row["keep_macs"] for row in (one["wish"] for one in read_json(work.folder / "choice.json")["choices"])] == [
         0.6,
         0.3,
     ]
     assert not list((work.folder / "models").glob("baseline*"))
+    assert (work.folder / "family.png").read_bytes().startswith(b"\x89PNG")
+    said = list(whole_run(outcome))
+    assert re.fullmatch(
+        r"From \S+ \(.* MB with accuracy [\d.]+\) came 2 smaller models: .* models: .*-shrunk", said[-1]
+    )
+    assert len(said) == 4  # models, what the figures are, where the rest lies; no table of what was not compared
     assert [step["step"] for step in plan(work)][:1] == ["choose"]
