@@ -14,7 +14,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import composer
 from composer.cli.app import call
@@ -109,16 +119,56 @@ def test_a_trainer_of_anybody_learns_answers_and_layers_without_being_told_which
     assert all(not torch.equal(a, b) for a, b in zip(before, student.distilbert.transformer.parameters(), strict=True))
 
 
+class Both(composer.SparseTrainer, Seq2SeqTrainer):
+    """As a mixin before a trainer of another kind."""
+
+
+def test_as_a_mixin_an_encoder_decoder_learns_masks_and_the_layers_of_a_teacher_of_another_size(
+    t5_folder: Path, tmp_path: Path
+) -> None:
+    model: Any = T5ForConditionalGeneration.from_pretrained(t5_folder)
+    config = {**model.config.to_dict(), "d_model": 8, "num_layers": 4}
+    teacher = T5ForConditionalGeneration(T5Config(**config))
+    draw = torch.Generator().manual_seed(0)
+    lengths = [(3 + i % 3, 2 + i % 4) for i in range(20)]
+    data = [
+        {
+            name: torch.randint(4, 30, (n,), generator=draw).tolist()
+            for name, n in zip(("input_ids", "labels"), one, strict=True)
+        }
+        for one in lengths
+    ]
+    given = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "per_device_train_batch_size": 2}
+    more = {"save_strategy": "no", "predict_with_generate": True, "generation_max_length": 4}
+    tokenizer = AutoTokenizer.from_pretrained(t5_folder)
+    run = Both(
+        model,
+        Seq2SeqTrainingArguments(str(tmp_path / "work"), max_steps=10, **given, **more),
+        rules={"*SelfAttention": {"rate": 0.5}},
+        teacher=teacher,
+        hidden=1.0,
+        train_dataset=data,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model),
+        processing_class=tokenizer,
+    )
+    run.train()
+    said = run.compute_loss_func
+    assert [pair.numbers for pair in said.hidden.pairs] == [(1, 2), (2, 4), (1, 1), (2, 2)]
+    assert said.last["hidden"] > 0
+    assert run.predict(data[:2]).predictions.shape[0] == 2
+    assert run.state.log_history[-1]["sparsity"] == 0.5
+
+
 @pytest.fixture
 def tune(distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`compose finetune` on the tiny DistilBERT, and how often a model of another class was asked."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Answers, "ask", _counted(passes := list[int](), Answers.ask))
 
-    def run(output: str, *flags: str) -> int:
+    def run(output: str, *flags: str, ends: int = 0) -> int:
         passes.clear()
         words = ["finetune", str(distilbert_folder), "-o", output, "--data", str(classification_data), *flags]
-        assert call([*words, "--steps", "9", "--batch-size", "8", "--device", "cpu"]) == 0
+        assert call([*words, "--steps", "9", "--batch-size", "8", "--device", "cpu"]) == ends
         return len(passes)
 
     return run
@@ -128,18 +178,34 @@ def _counted(passes: list[int], ask: Any) -> Any:
     return lambda answers, batch: passes.append(1) or ask(answers, batch)
 
 
-def test_answers_are_kept_for_all_passes_over_the_data_and_for_the_next_model(
-    tune: Any, large: Path, tmp_path: Path
+def test_answers_are_kept_for_all_passes_over_the_data_for_the_next_model_and_over_a_kill(
+    tune: Any, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ("--teacher", str(large))
     assert tune("one", *flags) == 3  # 24 examples in batches of 8; nine steps
     assert tune("two", *flags, "--learning-rate", "0.005") == 0
     shutil.rmtree(tmp_path / ".answers")
-    assert tune("three", *flags, "--learning-rate", "0.005") == 3
+    each_step = (*flags, "--learning-rate", "0.005")  # nine checkpoints
+    with monkeypatch.context() as patch:
+        patch.setattr(Answers, "loss", _killed_in(3, Answers.loss))
+        assert tune("three", *each_step, ends=130) == 2
+    assert tune("three", *each_step) == 1  # the answers of the first two steps were kept with their checkpoints
     two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "three"))
     assert all(torch.equal(value, three[name]) for name, value in two.items())
     settings = json.loads((tmp_path / "one" / "composer.json").read_text())["inputs"]["settings"]
     assert (settings["distill"], settings["teacher"]) == (0.5, BaseModel(large).fingerprint)
+
+
+def _killed_in(step: int, loss: Any) -> Any:
+    calls: list[int] = []
+
+    def killed(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return loss(*given)
+
+    return killed
 
 
 @pytest.fixture
