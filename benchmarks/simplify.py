@@ -18,6 +18,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from composer.files.journal import Journal
 from composer.models.modeling_shrunk import NoNorm
 from composer.progress import SILENT
 from composer.recipe import ModelOptions, Recipe
-from composer.simplifying.norms import fit_norms, norms_of
+from composer.simplifying.norms import fitting, norms_of
 from composer.steps.settings import model_settings
 from composer.steps.simplify import simplify
 from composer.steps.speed import speed
@@ -112,9 +113,9 @@ class Bench:
         if start in ("published", "apart"):
             put_apart(model, self.base, norms, task, batches, published=start == "published")
             return model, list(norms)
-        fit_norms(model, self.base, norms, layout, task, batches)
-        if start == "refitted":
-            sweep(model, self.base, layout, {}, task, data, **how)
+        whole = layout if start == "refitted" else replace(layout, blocks=tuple(layout.at("layer")))
+        with fitting(model, self.base, norms, layout) as (further, _):
+            sweep(model, self.base, whole, {}, task, data, further=further, **how)
         return model, list(norms)
 
     def start(self, start: str, steps: int, *, mixed: bool) -> Row:

@@ -20,7 +20,7 @@ what comes after the last sublayer, and the moments; it holds one sublayer's act
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +36,7 @@ from ..scheme.layout import Block, Layout, Projection
 from ..tasks.task import Batch, Examples, Task
 from ..tensors.capture import Arguments, first_input, result_of
 from ..tensors.forward import answering, hooked, real_rows, to_device_of
-from ..tensors.lockstep import Pass, current, in_step
+from ..tensors.lockstep import Pass, current, in_step, stops
 from ..tensors.masks import Masks
 from ..tensors.parameters import set_values
 from ..training.blocks.moments import RegressionSums, kept, matrix, separated
@@ -72,6 +72,7 @@ def sweep(
     seed: int = 0,
     like: Examples | None = None,
     damping: float = 0.01,
+    further: Further | None = None,
     progress: Progress = SILENT,
 ) -> SweepResult:
     """Refit the last projection of each sublayer of ``model``, in place, towards the stream of ``base``.
@@ -85,37 +86,46 @@ def sweep(
         data: where the calibration sample of ``size`` examples is drawn from with ``seed``.
         like: a split whose lengths they have.
         damping: λ relative to the mean of the moments' diagonal; it pulls towards the weights as they are.
+        further: places between sublayers where batches wait too: path -> what is done there. Whoever names them has
+            put hooks into both models that hand something over by these paths (:mod:`composer.tensors.lockstep`).
 
     Raises:
-        ModelError: a sublayer that does not run once per pass in the layout's order; those before it are refitted then.
+        ModelError: a sublayer, or another of these places, that does not come once per pass, in the layout's order;
+            those before it are refitted then.
     """
     began = time.perf_counter()
     sample = Calibration(model, task, data, layout, size=size, seed=seed, like=like, batch_size=batch_size)
-    blocks = list(layout.at("sublayer"))
+    blocks = {block.path: block for block in layout.at("sublayer")}
     refits = []
     with (
         answering(base),
         answering(model),
-        _stopping(base, layout, blocks, at_end=True),
-        _stopping(model, layout, blocks, at_end=False),
+        _stopping(base, layout, blocks.values(), at_end=True),
+        _stopping(model, layout, blocks.values(), at_end=False),
         _running(task, base, model, sample.batches()) as pairs,
-        progress.bar("sweep", len(blocks)) as bar,
+        progress.bar("sweep", len(blocks) + len(further or ())) as bar,
     ):
-        for block in blocks:
-            refits.append(_refit(model, block, layout.ends(block)[0].last, masks, pairs, damping))
-            bar.advance(block.path)
+        for path in stops(partial(task.loss, model, pairs[0].batch)) if further else blocks:
+            if further and path in further:
+                further[path](pairs)
+            else:
+                block = blocks[path]
+                refits.append(_refit(model, block, layout.ends(block)[0].last, masks, pairs, damping))
+            bar.advance(path)
     return SweepResult(time.perf_counter() - began, tuple(refits))
 
 
-class _Pair:
-    """A batch on its way through the base model and the composed one."""
+class Pair:
+    """A batch on its way through the base model and the composed one; its real tokens by stream."""
 
     def __init__(self, task: Task, base: nn.Module, model: nn.Module, batch: Batch) -> None:
+        self.batch = batch
         self.theirs, self.ours = (Pass(partial(task.loss, one, batch)) for one in (base, model))
         self.real = task.real_tokens(batch)
 
 
-Pairs = Sequence[_Pair]
+Pairs = Sequence[Pair]
+Further = Mapping[str, Callable[[Pairs], object]]
 
 
 def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs: Pairs, damping: float) -> Refit:
@@ -179,6 +189,6 @@ def _stopping(model: nn.Module, layout: Layout, blocks: Iterable[Block], *, at_e
 @contextmanager
 def _running(task: Task, base: nn.Module, model: nn.Module, batches: Iterable[Batch]) -> Iterator[Pairs]:
     """A pair of runs for each batch, not begun; those that wait somewhere at the end are ended there."""
-    pairs = [_Pair(task, base, model, to_device_of(model, batch)) for batch in batches]
+    pairs = [Pair(task, base, model, to_device_of(model, batch)) for batch in batches]
     with in_step(one for pair in pairs for one in (pair.theirs, pair.ours)):
         yield pairs

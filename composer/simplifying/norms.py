@@ -3,34 +3,29 @@
 A norm divides by a deviation that differs from token to token. In its place stands ``y = w∘x + b`` (NoNorm of
 MobileBERT, Sun et al. 2020; nn_pruning starts it from the means of the tokens' deviations). Here each feature's ``w``
 and ``b`` are the least-squares fit of what the norm gave in the base model on what it gets now: from the first to
-the last, each with those before it replaced already, so that a later one makes up for what earlier ones did. A norm
-without a shift (RMSNorm) is a scale alone: ``w = Σxy / Σx²``.
-
-All batches of the sample come to a norm before it is fitted (:mod:`composer.tensors.lockstep`): two passes in all,
-and one norm's activations at a time.
+the last, each with those before it replaced already and with the projections before it refitted, in one sweep
+(:mod:`composer.composing.refit`), so that a later one makes up for what earlier ones did. A norm without a shift
+(RMSNorm) is a scale alone: ``w = Σxy / Σx²``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..composing.refit import Further, Pairs
 from ..errors import ModelError
 from ..models.modeling_shrunk import NoNorm
-from ..progress import SILENT, Progress
 from ..scheme.layout import Block, Layout, Stream
-from ..tensors.forward import answering, hooked, real_rows, to_device_of
-from ..tensors.lockstep import Pass, current, in_step
-
-if TYPE_CHECKING:
-    from ..tasks.task import Batch, Task
+from ..tensors.forward import hooked, real_rows
+from ..tensors.lockstep import current
 
 
 @dataclass(frozen=True)
@@ -70,47 +65,34 @@ def norms_of(model: nn.Module, layout: Layout, name: str) -> dict[str, int]:
     return found
 
 
-def fit_norms(
-    model: nn.Module,
-    base: nn.Module,
-    norms: Mapping[str, int],
-    layout: Layout,
-    task: Task,
-    batches: Iterable[Batch],
-    progress: Progress = SILENT,
-) -> list[Fitted]:
-    """Replace the norms of ``model``, in place, in the order in which they run.
+@contextmanager
+def fitting(
+    model: nn.Module, base: nn.Module, norms: Mapping[str, int], layout: Layout
+) -> Iterator[tuple[Further, list[Fitted]]]:
+    """Put scales and shifts in place of the norms of ``model``; within the body a sweep fits them.
+
+    Yields what the sweep is given (:func:`composer.composing.refit.sweep`), and the list that it fills.
 
     Args:
         base: whose norms' outputs are wanted; not changed.
         norms: path -> vectors.
-
-    Raises:
-        ModelError: a norm that does not run once in a pass, with a row for each token.
     """
-    given = [to_device_of(model, batch) for batch in batches]
-    order = _order(base, norms, task, given[0])
-    new = {path: _put(model, path, norms[path]) for path in order}
-    passes = [
-        (Pass(partial(task.loss, base, b)), Pass(partial(task.loss, model, b)), task.real_tokens(b)) for b in given
-    ]
-    fitted = []
-    with (
-        answering(base),
-        answering(model),
-        _stopping(base, order, at_end=True),
-        _stopping(model, order, at_end=False),
-        in_step(one for theirs, ours, _ in passes for one in (theirs, ours)),
-        progress.bar("norms", len(order)) as bar,
-    ):
-        for path in order:
-            stream, sums = _stream(path, layout), _Sums()
-            for theirs, ours, real in passes:
-                wanted, rows = theirs.to(path), ours.to(path)
-                sums.add(*(real_rows(states, real[stream], path).double() for states in (rows, wanted)))
-            fitted.append(Fitted(path, sums.fit(new[path])))
-            bar.advance(path)
-    return fitted
+    fitted: list[Fitted] = []
+    new = {path: _put(model, path, vectors) for path, vectors in norms.items()}
+
+    def fit(path: str, pairs: Pairs) -> None:
+        if path in {one.path for one in fitted}:
+            raise ModelError(f"--norm: {path}: runs more than once in a pass; only norms that run once can go")
+        stream, sums = _stream(path, layout), _Sums()
+        for pair in pairs:
+            wanted, rows = pair.theirs.to(path), pair.ours.to(path)
+            sums.add(*(real_rows(states, pair.real[stream], path).double() for states in (rows, wanted)))
+        fitted.append(Fitted(path, sums.fit(new[path])))
+
+    with _stopping(base, norms, at_end=True), _stopping(model, norms, at_end=False):
+        yield {path: partial(fit, path) for path in norms}, fitted
+    if lost := set(norms) - {one.path for one in fitted}:
+        raise ModelError(f"--norm: {min(lost)}: does not run in a pass; only norms that do can go")
 
 
 class _Sums:
@@ -146,30 +128,13 @@ class _Sums:
 def _put(model: nn.Module, path: str, vectors: int) -> NoNorm:
     old = model.get_submodule(path)
     weight: Any = old.weight
-    new = NoNorm(len(weight), vectors).to(weight.device)
+    new = NoNorm(weight.shape[-1], vectors).to(weight.device)
     model.set_submodule(path, new)
     return new
 
 
-def _order(model: nn.Module, norms: Iterable[str], task: Task, batch: Batch) -> list[str]:
-    """The norms in the order in which they run.
-
-    Raises:
-        ModelError: one runs never, or more than once.
-    """
-    ran: list[str] = []
-    modules = {path: model.get_submodule(path) for path in norms}
-    hooks = (m.register_forward_pre_hook(lambda _, __, path=path: ran.append(path)) for path, m in modules.items())
-    with answering(model), hooked(hooks):
-        task.loss(model, batch)
-    for path in norms:
-        if ran.count(path) != 1:
-            raise ModelError(f"--norm: {path}: runs {ran.count(path)} times in a pass; only norms that run once can go")
-    return ran
-
-
 @contextmanager
-def _stopping(model: nn.Module, paths: Sequence[str], *, at_end: bool) -> Iterator[None]:
+def _stopping(model: nn.Module, paths: Iterable[str], *, at_end: bool) -> Iterator[None]:
     """Within the body each pass of ``model`` stops at every norm, with what it gives, or else with what it gets."""
 
     def before(path: str) -> Any:

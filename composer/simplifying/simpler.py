@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..calibration.sample import Calibration
 from ..composing.refit import sweep
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from .activation import in_configuration, with_activation
-from .norms import Fitted, fit_norms, norms_of
+from .norms import Fitted, fitting, norms_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,17 +57,8 @@ def simpler(
     layout = folder.layout
     config = with_activation(folder, activation) if activation else folder.config
     model = in_configuration(copy.deepcopy(base), config)
-    how = {"size": size, "seed": seed, "like": like}
-
-    def refit() -> None:
-        sweep(model, base, layout, masks, task, data, damping=damping, progress=progress, **how)  # type: ignore[arg-type]
-
-    if activation:
-        refit()
-    if not no_norm:
-        return Simpler(model, ())
-    norms = norms_of(model, layout, folder.name)
-    sample = Calibration(model, task, data, layout, **how)  # type: ignore[arg-type]
-    fitted = fit_norms(model, base, norms, layout, task, sample.batches(), progress)
-    refit()
+    how: Any = {"size": size, "seed": seed, "like": like, "damping": damping, "progress": progress}
+    norms = norms_of(model, layout, folder.name) if no_norm else {}
+    with fitting(model, base, norms, layout) as (further, fitted):
+        sweep(model, base, layout, masks, task, data, further=further, **how)
     return Simpler(model, tuple(fitted))

@@ -48,6 +48,16 @@ class Pass(greenlet):
         self.parent.switch((path, value))
 
 
+def stops(work: Callable[[], object]) -> list[str]:
+    """Where a pass stops, in order."""
+    one, found = Pass(work), []
+    while not one.dead:
+        stop = one.switch()
+        if not one.dead:
+            found.append(stop[0])
+    return found
+
+
 @contextmanager
 def in_step(passes: Iterable[Pass]) -> Iterator[None]:
     """Passes that wait somewhere at the end of the body are ended there."""
