@@ -28,15 +28,21 @@ from composer.scheme.stored import load_scheme
 from composer.training.joint import drawn
 
 WORKER = '''
-"""The command line; each process notes what it has drawn and what it has learnt, and the one that writes is slow."""
+"""torchrun's own launcher, which forks its processes from this one: what they import is imported once.
+
+Each process notes what it has drawn and what it has learnt, and the one that writes is slow.
+"""
 import hashlib, json, os, time
 from pathlib import Path
 
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
 import composer.steps.tune_joint
+from composer.cli.app import call
 from composer.library.store import Library
 from composer.training import joint as stage
+from tests.reference.nursery import import_all
 
-rank = os.environ["RANK"]
 draws, made = [], []
 learn, draw, put = composer.steps.tune_joint.tune_joint, stage.drawn, Library.put
 
@@ -45,7 +51,8 @@ def noted(model, *given, **options):
     done, each = learn(model, *given, **options)
     state = sorted(model.named_parameters())
     digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for _, p in state)).hexdigest()
-    Path(f"rank-{rank}.json").write_text(json.dumps({"weights": digest, "each": each, "draws": draws, "made": made}))
+    note = {"weights": digest, "each": each, "draws": draws, "made": made}
+    Path(f"rank-{os.environ['RANK']}.json").write_text(json.dumps(note))
     return done, each
 
 
@@ -64,11 +71,16 @@ def slow(library, lineage, *given, **options):
 
 composer.steps.tune_joint.tune_joint, stage.drawn, Library.put = noted, chosen, slow
 
-from composer.cli.app import call
 
-for words in json.loads(Path("commands.json").read_text()):
-    if status := call(words):
-        raise SystemExit(status)
+def work():
+    for words in json.loads(Path("commands.json").read_text()):
+        if status := call(words):
+            raise SystemExit(status)
+
+
+import_all()
+config = LaunchConfig(1, 1, 2, run_id="launched", rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+elastic_launch(config, work)()
 '''
 
 
@@ -90,9 +102,9 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     joint = ["finetune", "--level", "block", "--trainer", "joint", "--json", "--calibration-size", "16"]
     whole = ["finetune", "--level", "model", "-n", "0", "--baseline"]
     (folder / "commands.json").write_text(json.dumps([[*joint, *small], [*whole, *small]]))
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "worker.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(torchrun, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(composer.__file__).parents[1])}
+    command = (sys.executable, "worker.py")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 

@@ -94,9 +94,14 @@ def answer(asked: dict[str, Any]) -> int:
     return child
 
 
-if __name__ == "__main__":
+def import_all() -> None:
+    """Import what a command line wants, for those that are forked afterwards."""
     for module in MODULES:
         import_module(module)
+
+
+if __name__ == "__main__":
+    import_all()
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
