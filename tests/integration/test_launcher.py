@@ -37,14 +37,14 @@ from pathlib import Path
 
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-import composer.steps.tune_joint
+import composer.steps.joint_network
 from composer.cli.app import call
 from composer.library.store import Library
 from composer.training import joint as stage
 from tests.reference.nursery import import_all
 
 draws, made = [], []
-learn, draw, put = composer.steps.tune_joint.tune_joint, stage.drawn, Library.put
+learn, draw, put = composer.steps.joint_network.tune_joint, stage.drawn, Library.put
 
 
 def noted(model, *given, **options):
@@ -69,7 +69,7 @@ def slow(library, lineage, *given, **options):
     return put(library, lineage, *given, **options)
 
 
-composer.steps.tune_joint.tune_joint, stage.drawn, Library.put = noted, chosen, slow
+composer.steps.joint_network.tune_joint, stage.drawn, Library.put = noted, chosen, slow
 
 
 def work():
