@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Examples that are run at once."""
+HELD = 3
+"""Repaired sublayers of so many models stay in memory: a search changes a few of them from one to the next."""
+Key = tuple[tuple[str, str], ...]
+"""What is said of the targets of one sublayer."""
 
 
 class Candidates:
@@ -50,7 +55,9 @@ class Candidates:
             damping, seed, dead_columns: as for :class:`.model_pruner.ModelPruner`.
         """
         self.model, self.task, self.criterion, self.calibration, self.seed = model, task, criterion, calibration, seed
-        self._variants: dict[tuple[tuple[str, str], ...], Variant] = {}
+        self._variants: dict[Key, Variant] = {}
+        self._held: dict[Key, dict[str, Tensor]] = {}
+        self._places = {path: block.path for block in calibration.layout.at("sublayer") for path in block.targets}
         self._bases: dict[int, list[tuple[Batch, Tensor | None]]] = {}
         self.parameters = dict(model.named_parameters())
         self.pruner = ModelPruner(
@@ -63,7 +70,7 @@ class Candidates:
         The mean Kullback-Leibler divergence of the answers that are asked for; of a task without logits of classes its
         own loss. The examples are the first ones in an order that the seed draws.
         """
-        weights = self.pruner.prune(assigned, self.criterion, repair=True)[0]
+        weights = self._weights(assigned)
         with torch.no_grad():
             wanted = self._wanted(count)
             total, answers = 0.0, 0
@@ -110,19 +117,36 @@ class Candidates:
             made.append(self._variants[key])
         return made
 
-    def _sublayers(self, assigned: Assignment) -> list[tuple[tuple[str, str], ...]]:
+    def _weights(self, assigned: Assignment) -> dict[str, Tensor]:
+        """The weights of a configuration; sublayers that another one lately had at the same widths are not made again.
+
+        Those of as many sublayers as :data:`HELD` models have are held.
+        """
+        keys = self._sublayers(assigned)
+        made = {key: self._held.pop(key) for key in keys if key in self._held}
+        new = {path: assigned[path] for key in keys if key not in made for path, _ in key}
+        for paths, (weights, _) in self.pruner.sublayers(new, self.criterion, repair=True) if new else ():
+            made[_key((path, str(new[path])) for path in paths)] = weights
+        self._held |= made
+        for key in list(self._held)[: -HELD * len(set(self._places.values()))]:
+            del self._held[key]
+        return {name: weight for key in keys for name, weight in made[key].items()}
+
+    def _sublayers(self, assigned: Assignment) -> list[Key]:
         """What a configuration says of each sublayer: repair looks at one by itself, on the base model's inputs."""
-        places = {path: block.path for block in self.calibration.layout.at("sublayer") for path in block.targets}
         groups: dict[str, list[tuple[str, str]]] = {}
         for path, said in assigned.items():
-            groups.setdefault(places.get(path, path), []).append((path, str(said)))
-        return [tuple(group) for group in groups.values()]
+            groups.setdefault(self._places.get(path, path), []).append((path, str(said)))
+        return [_key(group) for group in groups.values()]
 
     def loss(self, assigned: Assignment, examples: Examples) -> dict[str, float]:
         """Loss and main metric of a configuration on a split."""
-        weights = self.pruner.prune(assigned, self.criterion, repair=True)[0] if assigned else {}
-        with replaced(self.parameters, weights):
+        with replaced(self.parameters, self._weights(assigned)):
             return scored(self.model, self.task, examples)
+
+
+def _key(said: Iterable[tuple[str, str]]) -> Key:
+    return tuple(sorted(said))
 
 
 def scored(model: nn.Module, task: Task, examples: Examples) -> dict[str, float]:

@@ -69,6 +69,15 @@ class ModelPruner:
         """
         weights: dict[str, Tensor] = {}
         removed: dict[str, Tensor] = {}
+        for _, (own, masks) in self.sublayers(assigned, criterion, repair=repair):
+            weights |= own
+            removed |= masks
+        return weights, removed
+
+    def sublayers(
+        self, assigned: Assignment, criterion: str, *, repair: bool
+    ) -> Iterator[tuple[tuple[str, ...], Pruned]]:
+        """The same, one sublayer after the other, each with the paths of its targets; none looks at another."""
         for sublayer in prune_configuration(
             self.cutter,
             assigned,
@@ -76,10 +85,7 @@ class ModelPruner:
             dead_columns=self.dead_columns,
             more=self.repair.inputs if repair else lambda _: (),
         ):
-            pruned = sublayer.targets
-            removed |= pruned.masks
+            weights, masks = sublayer.targets.weights, sublayer.targets.masks
             if repair:
-                weights |= self.repair.refitted(sublayer.selections, pruned.weights, pruned.masks, sublayer.grams)
-            else:
-                weights |= pruned.weights
-        return weights, removed
+                weights = self.repair.refitted(sublayer.selections, weights, masks, sublayer.grams)
+            yield tuple(selection.path for selection in sublayer.selections), (weights, masks)
