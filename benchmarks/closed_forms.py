@@ -36,8 +36,9 @@ from composer.steps.starting_model import starting_model
 from composer.steps.tune_blocks import finetune_blocks
 from composer.steps.tune_model import trial
 from composer.tasks.loss import mean_loss
-from composer.tensors.brain_surgeon import sparsegpt, weight_order
 from composer.tensors.least_squares import masked_least_squares, relative_output_error
+from composer.tensors.sparsegpt import sparsegpt
+from composer.tensors.weight_order import weight_order
 from composer.workspace import Workspace
 
 RATES = [(0.25, 0.5), (0.5, 0.7), (0.75, 0.8), (0.0, 0.8)]

@@ -91,8 +91,9 @@ def layers() -> dict[str, Any]:
     import torch
 
     try:
-        from composer.tensors.brain_surgeon import obs_groups, weight_order
+        from composer.tensors.brain_surgeon import obs_groups
         from composer.tensors.least_squares import masked_least_squares
+        from composer.tensors.weight_order import weight_order
     except ImportError:  # a tree from before modules had folders
         from composer.solve import masked_least_squares  # type: ignore[no-redef]
         from composer.surgeon import obs_groups, weight_order  # type: ignore[no-redef]

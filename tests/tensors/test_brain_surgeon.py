@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from composer.tensors import brain_surgeon as surgeon
-from composer.tensors.brain_surgeon import obs_groups, sparsegpt
+from composer.tensors.brain_surgeon import obs_groups
 from composer.tensors.least_squares import masked_least_squares, output_error, wanda_scores
+from composer.tensors.sparsegpt import sparsegpt
 from tests.reference import closed_form
 
 

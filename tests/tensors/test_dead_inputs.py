@@ -12,8 +12,10 @@ from composer.calibration.gram import Gram
 from composer.models.family import attention, linear
 from composer.pruning.criteria.obs import Obs
 from composer.scheme.layout import Projection, Target
-from composer.tensors.brain_surgeon import obs_groups, sparsegpt, weight_order
+from composer.tensors.brain_surgeon import obs_groups
 from composer.tensors.least_squares import damping_of, masked_least_squares, wanda_scores
+from composer.tensors.sparsegpt import sparsegpt
+from composer.tensors.weight_order import weight_order
 from composer.training.blocks.moments import RegressionSums
 
 COLUMNS = 12

@@ -43,7 +43,7 @@ class Obs:
         if target.kind == "attention":
             weight, gram = statistic("out", target, self.name, stats)
             return head_order(weight, gram, target.heads)
-        from ...tensors.brain_surgeon import weight_order
+        from ...tensors.weight_order import weight_order
 
         grams = statistic("gram", target, self.name, stats)
         if target.kind == "feed_forward":

@@ -2,7 +2,7 @@
 
 ``H = 2G/n`` with ``G = XᵀX`` (in, in) over all tokens of n sequences, as the published code counts them; dead columns
 get ``H_jj = 1`` and weights 0; 1 % of the mean diagonal is added. With ``H⁻¹ = UᵀU`` a weight costs ``w_ij² / U_jj²``.
-See :func:`composer.tensors.brain_surgeon.sparsegpt` for the sweep and its one difference: exact counts.
+See :func:`composer.tensors.sparsegpt.sparsegpt` for the sweep and its one difference: exact counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SparseGPT(MovingCriterion):
         """Of one projection, (out, in); see :class:`composer.pruning.criteria.criterion.MovingCriterion`."""
         import torch
 
-        from ...tensors.brain_surgeon import sparsegpt
+        from ...tensors.sparsegpt import sparsegpt
 
         gram = statistic("gram", target, self.name, stats)[0]
         H, dead = 2 / gram.examples * gram.inputs.double(), keep.dead
