@@ -110,6 +110,7 @@ def test_the_tour_runs_as_it_is_written(tmp_path: Path, capfd: pytest.CaptureFix
     assert recipe
     content = yaml.safe_load(recipe[1])
     content["finetune"] |= {"steps": 2, "batch_size": 8}
+    content["block"] |= {"steps": 8}
     content |= {"train_size": 64, "valid_size": 16, "test_size": 8, "calibration_size": 32}
     with contextlib.chdir(tmp_path):
         Path("compose.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

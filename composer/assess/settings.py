@@ -11,8 +11,9 @@ from ..errors import ConfigError, InputError, did_you_mean
 from ..evaluation.suites.suite import Asked, SuiteOptions
 from ..pruning.criteria import CRITERIA
 from ..pruning.criteria.choice import looks_at_data
-from ..scheme.configurations import ALLOWED_RATE, check_rates
+from ..scheme.configurations import check_rates
 from ..scheme.layout import Layout
+from ..scheme.mistakes import ALLOWED_RATE
 from ..scheme.shapes import parse_shape
 
 Part = Literal["weights", "sensitivity", "curves", "runtime", "calibration", "proposal"]

@@ -9,9 +9,7 @@ A rate alone means the target's default granularity and the run's criterion; an 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,17 +26,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ..errors import ConfigError, InputError, did_you_mean
+from ..errors import ConfigError, InputError
 from ..files.jsonfile import canonical, read_json, write_json
-from .layout import Layout, unnumbered
-from .shapes import ALLOWED as ALLOWED_SHAPES
+from .globs import no_target, specificity, targets_named
+from .layout import Layout
+from .mistakes import ALLOWED_RATE, problems_of, shown_value
 from .shapes import default_shape, parse_shape, shape_of
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Rates = dict[str, float]
 """Target path -> rate in (0, 1]; targets that stay dense are absent."""
-
-ALLOWED_RATE = "a number with 0 <= rate <= 1"
 
 
 class Spec(BaseModel):
@@ -105,12 +102,12 @@ def read_configurations(path: Path, layout_of: Callable[[str | None], Layout] | 
         raw = {"configurations": raw}
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path}: got {_shown(raw)}; allowed: an object with 'configurations', or a list of configurations"
+            f"{path}: got {shown_value(raw)}; allowed: an object with 'configurations', or a list of configurations"
         )
     try:
         read = Configurations.model_validate(raw)
     except ValidationError as bad:
-        problems += [f"{path}: {problem}" for problem in _problems(bad)]
+        problems += [f"{path}: {problem}" for problem in problems_of(bad)]
     if problems:
         raise ConfigError(problems + (_unknown_keys(path, raw, layout_of) if layout_of else []))
     return read
@@ -135,7 +132,7 @@ def check_rates(name: str, rates: Sequence[Any]) -> list[float]:
         try:
             good.append(one.validate_python(rate))
         except ValidationError:
-            problems.append(f"{name}[{i}]: got {_shown(rate)}; allowed: {ALLOWED_RATE}")
+            problems.append(f"{name}[{i}]: got {shown_value(rate)}; allowed: {ALLOWED_RATE}")
     if problems:
         raise ConfigError(problems)
     return good
@@ -161,34 +158,14 @@ def resolve(configurations: Configurations, layout: Layout, *, where: str = "con
     return resolved
 
 
-def match_targets(patterns: Iterable[str], layout: Layout, *, where: str) -> list[str]:
-    """Targets that any of the globs name, in execution order; a glob that names none is an error."""
-    patterns = list(patterns)
-    problems = [_unknown(where, p, layout) for p in patterns if not any(fnmatchcase(t, p) for t in layout.paths)]
-    if problems:
-        raise ConfigError(problems)
-    return [t for t in layout.paths if any(fnmatchcase(t, p) for p in patterns)]
-
-
-def patterns(layout: Layout) -> list[str]:
-    """The layout's targets as globs, numbers of layers replaced by stars; those that match most come first.
-
-    >>> from .layout import Target
-    >>> patterns(Layout("", tuple(Target(path, "linear", ()) for path in ("head", "h.0.fc", "h.1.fc")), ()))
-    ['h.*.fc', 'head']
-    """
-    shapes = Counter(map(unnumbered, layout.paths))
-    return [glob for glob, _ in shapes.most_common()]
-
-
 def _resolve_one(given: Assignment, layout: Layout) -> tuple[Assignment, list[str]]:
     matching: dict[str, dict[str, float | Spec]] = {}  # target -> key -> what it says of it
     problems: list[str] = []
     for key, said in given.items():
         whole = _whole(key, layout)
-        matches: dict[str, float | Spec] = whole or dict.fromkeys(_matches(key, layout), said)
+        matches: dict[str, float | Spec] = whole or dict.fromkeys(targets_named(key, layout), said)
         if not matches:
-            problems.append(_unknown("key", key, layout))
+            problems.append(no_target("key", key, layout))
         if whole and said != 1:
             problems.append(f"key {key!r} names all that is inside, which goes whole or not; got {said}; allowed: 1")
         for target, entry in matches.items():
@@ -196,8 +173,8 @@ def _resolve_one(given: Assignment, layout: Layout) -> tuple[Assignment, list[st
     chosen: dict[str, float | Spec] = {}
     for target in filter(matching.__contains__, layout.paths):
         entries = matching[target]
-        most = max(_specificity(key, target) for key in entries)
-        first, *others = [key for key in entries if _specificity(key, target) == most]
+        most = max(specificity(key, target) for key in entries)
+        first, *others = [key for key in entries if specificity(key, target) == most]
         problems += [
             f"keys {first!r} ({entries[first]}) and {key!r} ({entries[key]}) are equally specific for "
             f"{target!r} and disagree; name the target itself"
@@ -238,11 +215,6 @@ def _follow_neurons(chosen: dict[str, float | Spec], layout: Layout) -> list[str
     return problems
 
 
-def _matches(key: str, layout: Layout) -> list[str]:
-    """Targets that a key names."""
-    return [key] if key in layout else [t for t in layout.paths if fnmatchcase(t, key)]
-
-
 def _whole(key: str, layout: Layout) -> dict[str, float | Spec]:
     """What makes the sublayer or layer at ``key`` a no-op, by target; nothing where no such block is there.
 
@@ -271,58 +243,5 @@ def _unknown_keys(path: Path, raw: dict[str, Any], layout_of: Callable[[str | No
     except InputError as bad:
         return list(bad.problems)
     keys = [(i, key) for i, one in enumerate(given) if isinstance(one, dict) for key in one]
-    unknown = [(i, key) for i, key in keys if not _matches(key, layout) and not _whole(key, layout)]
-    return [f"{path}: configurations[{i}]: {_unknown('key', key, layout)}" for i, key in unknown]
-
-
-def _specificity(key: str, target: str) -> float:
-    """Literal characters of a glob; infinite for the path itself."""
-    return float("inf") if key == target else float(sum(c not in "*?[]" for c in key))
-
-
-def _unknown(where: str, key: str, layout: Layout) -> str:
-    hint = did_you_mean(key, layout.paths, most=3)
-    allowed = hint or f"; targets look like {layout.paths[0]!r}"
-    return f"{where}: {key!r} matches no target of this {layout.family} model{allowed}"
-
-
-def _problems(bad: ValidationError) -> list[str]:
-    problems = []
-    for error in bad.errors():
-        # A value's place goes on with the tag of what it was read as, and then its field.
-        path, field = error["loc"][:3], error["loc"][4:]
-        if field and error["type"] != "missing":
-            path = (*path, field[0])
-        first, *rest = path
-        name = first if str(first).isidentifier() else repr(first)
-        place = f"{name}{''.join(f'[{part!r}]' for part in rest)}"
-        allowed = _allowed_in_full(error, str(field[0])) if field else _allowed(error)
-        problems.append(f"{place}: got {_shown(error['input'])}; allowed: {allowed}")
-    return problems
-
-
-def _allowed(error: Any) -> str:
-    kind, depth = error["type"], len(error["loc"])
-    if kind == "missing":
-        return "the list 'configurations' must be given"
-    if kind == "extra_forbidden":
-        return "only 'model' and 'configurations'" + did_you_mean(str(error["loc"][0]), ["model", "configurations"])
-    if error["loc"][0] == "model":
-        return "the path of a model folder, as text"
-    return {1: "a list with at least one configuration", 2: "an object of target paths and rates"}.get(
-        depth, ALLOWED_RATE
-    )
-
-
-def _allowed_in_full(error: Any, field: str) -> str:
-    """What a field of an entry said in full may hold."""
-    if error["type"] == "extra_forbidden":
-        return "only 'rate', 'granularity' and 'criterion'" + did_you_mean(field, Spec.model_fields)
-    if error["type"] == "granularity":
-        return str(error["ctx"]["line"].partition("allowed: ")[2])
-    return {"rate": ALLOWED_RATE, "granularity": ALLOWED_SHAPES, "criterion": "the name of a criterion"}[field]
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    unknown = [(i, key) for i, key in keys if not targets_named(key, layout) and not _whole(key, layout)]
+    return [f"{path}: configurations[{i}]: {no_target('key', key, layout)}" for i, key in unknown]

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from ..errors import ConfigError
-from .configurations import Spec, check_rates, match_targets, patterns
+from .configurations import Spec, check_rates
+from .globs import match_targets, patterns
 from .layout import Kind, Layout
 from .shapes import Shape, parse_shape
 from .structure import FLAGS, Structure

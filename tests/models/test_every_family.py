@@ -22,7 +22,8 @@ from composer.pruning.criteria.obs import DAMPING, Obs
 from composer.pruning.variants import prune
 from composer.recipe import Recipe
 from composer.scheme.building import build_scheme
-from composer.scheme.configurations import Configurations, match_targets, resolve
+from composer.scheme.configurations import Configurations, resolve
+from composer.scheme.globs import match_targets
 from composer.scheme.graph import Scheme
 from composer.steps.show import show_model
 from composer.tasks.task import Batch, Examples, Feature

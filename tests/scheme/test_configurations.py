@@ -17,11 +17,11 @@ from composer.scheme.configurations import (
     Configurations,
     Spec,
     check_rates,
-    match_targets,
     read_configurations,
     resolve,
     write_configurations,
 )
+from composer.scheme.globs import match_targets
 from composer.scheme.layout import Layout
 
 T5 = {

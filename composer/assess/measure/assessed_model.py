@@ -15,7 +15,7 @@ from ...models.folder import DEMO
 from ...progress import SILENT, Progress
 from ...pruning.criteria import CRITERIA
 from ...recipe import Recipe
-from ...scheme.configurations import match_targets
+from ...scheme.globs import match_targets
 from ...scheme.layout import Layout, Target
 from ...scheme.shapes import default_shape
 from ...workspace import Workspace
