@@ -12,7 +12,8 @@ from composer.models.no_targets import said
 
 from . import tables
 from .format import NONE, number, percent
-from .options import COMMON, DATA, Common, Data, Device, Force, Memory, Places, Seed, Whole, Words
+from .options import COMMON, DATA, Common, Data
+from .parameters import Device, Force, Memory, Places, Seed, Whole, Words
 from .session import session
 from .study import curves_of_suites, study
 from .suites import FLAGS, SuiteFlags

@@ -11,29 +11,10 @@ from cyclopts import Parameter
 import composer
 
 from . import tables
-from .options import (
-    COMMON,
-    DATA,
-    MACHINE,
-    TEACHING,
-    TRAINING,
-    Common,
-    Criterion,
-    Data,
-    DeadColumns,
-    Every,
-    Force,
-    Machine,
-    Model,
-    Output,
-    SchemeFile,
-    Sweep,
-    Teaching,
-    Training,
-    Which,
-    Whole,
-)
+from .options import COMMON, DATA, MACHINE, Common, Data, Machine
+from .parameters import Criterion, DeadColumns, Every, Force, Model, Output, SchemeFile, Sweep, Which, Whole
 from .session import session
+from .training_options import TEACHING, TRAINING, Teaching, Training
 
 if TYPE_CHECKING:
     from composer.run_folder import RunFolder

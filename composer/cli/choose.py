@@ -9,21 +9,8 @@ from cyclopts import Group, Parameter
 
 from . import tables
 from .format import number, percent
-from .options import (
-    COMMON,
-    DATA,
-    CalibrationLengths,
-    Common,
-    Data,
-    Device,
-    Force,
-    Model,
-    Output,
-    Rates,
-    Seed,
-    Whole,
-    Words,
-)
+from .options import COMMON, DATA, Common, Data
+from .parameters import CalibrationLengths, Device, Force, Model, Output, Rates, Seed, Whole, Words
 from .session import session
 from .tables import Shown
 

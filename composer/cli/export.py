@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .format import number, plural, size
-from .options import COMMON, DATA, Common, Data, Force, Output, Whole
+from .options import COMMON, DATA, Common, Data
+from .parameters import Force, Output, Whole
 from .session import session
 from .tables import Sheet, Shown, finished
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import COMMON, Common, Output
+from .options import COMMON, Common
 from .overlaps import overlaps
+from .parameters import Output
 from .session import session
 
 

@@ -10,29 +10,12 @@ from cyclopts import Parameter
 
 from . import tables
 from .compared import comparison
-from .options import (
-    BLOCK_TRAINING,
-    COMMON,
-    COMPARING,
-    DATA,
-    MACHINE,
-    TRAINING,
-    BlockTraining,
-    Common,
-    Comparing,
-    Criterion,
-    Data,
-    DeadColumns,
-    Force,
-    Machine,
-    Model,
-    Output,
-    Sweep,
-    Training,
-)
+from .options import COMMON, DATA, MACHINE, Common, Data, Machine
+from .parameters import Criterion, DeadColumns, Force, Model, Output, Sweep
 from .session import session
 from .speed import timed
 from .suites import SUITES, Suites, evaluated_suites
+from .training_options import BLOCK_TRAINING, COMPARING, TRAINING, BlockTraining, Comparing, Training
 
 
 def evaluate(

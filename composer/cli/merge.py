@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from .format import number
-from .options import COMMON, DATA, Common, Data, Force, Output
+from .options import COMMON, DATA, Common, Data
+from .parameters import Force, Output
 from .session import session
 from .tables import Shown, finished
 

@@ -10,31 +10,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from .format import NONE, duration, fraction, percent, plural, size
-from .options import (
-    BLOCK_TRAINING,
-    COMMON,
-    COMPARING,
-    DATA,
-    GENERATING,
-    MACHINE,
-    TRAINING,
-    BlockLevels,
-    BlockTraining,
-    Common,
-    Comparing,
-    Criterion,
-    Data,
-    DeadColumns,
-    Generating,
-    Machine,
-    Model,
-    Sweep,
-    Training,
-    levels,
-)
+from .options import COMMON, DATA, GENERATING, MACHINE, Common, Data, Generating, Machine
+from .parameters import BlockLevels, Criterion, DeadColumns, Model, Sweep, levels
 from .runs import Classic, check_rates, classic_beneath, recipe_file
 from .session import session
 from .tables import Sheet, Shown
+from .training_options import BLOCK_TRAINING, COMPARING, TRAINING, BlockTraining, Comparing, Training
 
 UNITS: Mapping[str, tuple[str, str]] = {
     "gather": ("calibration pass", "calibration passes"),

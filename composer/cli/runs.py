@@ -11,32 +11,10 @@ from cyclopts import Parameter
 from . import tables
 from .choose import WISHES, Wishes
 from .compared import whole_run
-from .options import (
-    COMMON,
-    COMPARING,
-    DATA,
-    GENERATING,
-    MACHINE,
-    RUN_BLOCK_TRAINING,
-    TALK,
-    TRAINING,
-    BlockLevels,
-    Common,
-    Comparing,
-    Data,
-    DeadColumns,
-    Force,
-    Generating,
-    Machine,
-    Model,
-    RunBlockTraining,
-    RunCriterion,
-    Sweep,
-    Talk,
-    Training,
-    levels,
-)
+from .options import COMMON, DATA, GENERATING, MACHINE, TALK, Common, Data, Generating, Machine, Talk
+from .parameters import BlockLevels, DeadColumns, Force, Model, RunCriterion, Sweep, levels
 from .session import epochs_win, merge, session, talking
+from .training_options import COMPARING, RUN_BLOCK_TRAINING, TRAINING, Comparing, RunBlockTraining, Training
 
 if TYPE_CHECKING:
     from composer.recipe import Recipe

@@ -8,19 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from . import tables
-from .options import (
-    COMMON,
-    GENERATING,
-    BlockLevels,
-    Common,
-    Config,
-    Force,
-    Generating,
-    Model,
-    Output,
-    Seed,
-    levels,
-)
+from .options import COMMON, GENERATING, Common, Generating
+from .parameters import BlockLevels, Config, Force, Model, Output, Seed, levels
 from .session import session
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .format import percent
-from .options import TALK, Force, Output, Talk, Words
+from .options import TALK, Talk
+from .parameters import Force, Output, Words
 from .session import talking
 from .tables import Sheet, Shown, finished, shrunk_line
 

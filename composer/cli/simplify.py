@@ -10,10 +10,12 @@ from cyclopts import Parameter
 
 from . import tables
 from .format import number
-from .options import COMMON, DATA, MACHINE, TRAINING, Common, Data, Force, Machine, Output, Training
+from .options import COMMON, DATA, MACHINE, Common, Data, Machine
+from .parameters import Force, Output
 from .session import session
 from .speed import timed
 from .tables import Sheet, Shown
+from .training_options import TRAINING, Training
 
 if TYPE_CHECKING:
     from composer.steps.outcome import Outcome

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .format import NONE, number, percent, plural, size
-from .options import TALK, Device, Talk, Whole
+from .options import TALK, Talk
+from .parameters import Device, Whole
 from .session import talking
 from .tables import Sheet, Shown
 

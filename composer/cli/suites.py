@@ -13,7 +13,7 @@ from composer.steps.outcome import Outcome
 from composer.tasks.metrics.table import metric_of
 
 from .format import NONE, number, percent, plural
-from .options import Whole, Words, levels
+from .parameters import Whole, Words, levels
 from .tables import Sheet, Shown
 
 if TYPE_CHECKING:

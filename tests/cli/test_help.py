@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from composer import __version__
-from composer.cli import options
+from composer.cli import options, training_options
 from composer.cli.app import COMMANDS, build_app
 from composer.cli.choose import TIMING, WISHES
 from composer.recipe import BlockOptions, ModelOptions, Recipe
@@ -114,9 +114,9 @@ def test_data_flags_are_the_fields_of_the_data_options() -> None:
 
 def test_every_option_of_a_recipe_has_a_flag() -> None:
     flags: set[str] = set()
-    for part in (options.DATA, options.MACHINE, options.TRAINING, options.BLOCK_TRAINING):
+    for part in (options.DATA, options.MACHINE, training_options.TRAINING, training_options.BLOCK_TRAINING):
         flags |= part.given().keys()
-    flags |= options.COMPARING.given().keys() | options.GENERATING.given().keys()
+    flags |= training_options.COMPARING.given().keys() | options.GENERATING.given().keys()
     flags |= WISHES.given().keys() | TIMING.given().keys()
     # Single flags, and the folder, which `run -o` gives.
     flags |= {
@@ -139,9 +139,9 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
 
 
 def test_flags_of_the_parts_are_fields_of_the_parts() -> None:
-    assert options.TRAINING.given()["finetune"].keys() <= {*ModelOptions.model_fields}
-    assert options.TRAINING.for_blocks()["block"].keys() <= {*BlockOptions.model_fields}
-    assert options.BLOCK_TRAINING.given()["block"].keys() <= {*BlockOptions.model_fields}
+    assert training_options.TRAINING.given()["finetune"].keys() <= {*ModelOptions.model_fields}
+    assert training_options.TRAINING.for_blocks()["block"].keys() <= {*BlockOptions.model_fields}
+    assert training_options.BLOCK_TRAINING.given()["block"].keys() <= {*BlockOptions.model_fields}
 
 
 def test_defaults_in_the_help_are_the_recipe_s(compose: Compose) -> None:
