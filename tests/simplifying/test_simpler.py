@@ -18,7 +18,6 @@ from composer.tasks.task import Batch, Examples, Task
 from tests.conftest import Folder
 
 FAMILIES = {
-    "distilbert": (5, []),
     "bert": (5, []),
     "gpt2": (5, ["transformer.h.0.ln_1", "transformer.h.0.ln_2", "transformer.h.1.ln_1", "transformer.h.1.ln_2"]),
     "llama": (5, ["model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm"]),
