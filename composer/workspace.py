@@ -230,6 +230,8 @@ class Workspace(RunFolder):
             like=self.lengths_like,
             memory=r.memory,
             by_need=by_need,
+            metric=r.metric,
+            label_seed=r.seed,
             learning=lambda: self._movement(progress),
             progress=progress,
         )
@@ -327,10 +329,12 @@ class Workspace(RunFolder):
         return KeptAnswers(self.folder / ".answers" / f"{digest_of(told)[:16]}.safetensors")
 
     def sample_identity(self) -> dict[str, Any]:
-        """What identifies the calibration sample."""
+        """What identifies the calibration sample, and how it is looked at."""
         size, seed = self.recipe.calibration_size, self.recipe.seed
         like = {"lengths": self.lengths_like.digest} if self.lengths_like else {}
-        return {"size": size, "seed": seed, "data": self.examples("train").digest, **like}
+        # Plain moments are not named: addresses of what was made with them stay what they were.
+        metric = {} if self.recipe.metric == "plain" else {"metric": self.recipe.metric}
+        return {"size": size, "seed": seed, "data": self.examples("train").digest, **like, **metric}
 
     @property
     def lengths_like(self) -> Examples | None:

@@ -34,12 +34,16 @@ class Gram:
         tokens: how many real tokens it sums over.
         bias: whether the last column is the one of ones.
         examples: how many sequences the tokens belong to.
+        metric: where tokens are weighted by how much the loss depends on what one projection makes of them
+            (:mod:`.loss_moments`): ``M`` (out, out), which of its outputs it depends on; of a module that holds several
+            projections, of all of them. None of plain moments.
     """
 
     matrix: Tensor
     tokens: int
     bias: bool = False
     examples: int = 1
+    metric: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -52,6 +56,12 @@ class Gram:
         return self.inputs.diagonal().clamp_min(0).sqrt()
 
 
+def root_of(metric: Tensor) -> Tensor:
+    """``R`` (out, out) float64 with ``RᵀR`` the ``metric``."""
+    values, vectors = torch.linalg.eigh(metric.double())
+    return values.clamp_min(0).sqrt()[:, None] * vectors.T
+
+
 @dataclass(frozen=True)
 class Input:
     """One tensor that projections read: alike in identity, stream and bias, they share its moments."""
@@ -59,6 +69,8 @@ class Input:
     readers: tuple[Projection, ...]
     calls: int = 1
     """How often in a pass the first reader runs."""
+    metric: bool = False
+    """Whether it has moments that know the loss, which are those of one reader alone."""
 
     @property
     def width(self) -> int:
@@ -66,7 +78,12 @@ class Input:
 
     @property
     def bytes(self) -> int:
-        return 8 * self.width**2
+        return 8 * (self.width**2 + self.metric * self.readers[0].rows ** 2)
+
+    @property
+    def by_reader(self) -> list[Input]:
+        """The same for moments that know the loss: what a token matters differs from reader to reader."""
+        return [Input((reader,), metric=True) for reader in {p.path: p for p in self.readers}.values()]
 
 
 def gather(

@@ -78,6 +78,8 @@ class Calibration:
         memory: int | None = None,
         batch_size: int = 64,
         by_need: bool = False,
+        metric: str = "plain",
+        label_seed: int = 0,
         learning: Callable[[], Mapping[Projection, Tensor]] | None = None,
         progress: Progress = SILENT,
     ) -> None:
@@ -91,6 +93,8 @@ class Calibration:
             like: draw them so that their lengths are as in this split (:func:`sample_like`).
             memory: most bytes of moments alive at once; None is no limit.
             by_need: gather only what is asked for, in a pass whenever something is new; not all in the first one.
+            metric: ``plain`` moments, or those that know the ``loss`` (:mod:`.loss_moments`), one for each projection.
+            label_seed: of the labels that these draw.
             learning: learns :attr:`movement`, when it is first looked at; None where nothing asks for it.
         """
         if indices is None:
@@ -102,11 +106,13 @@ class Calibration:
                 indices = sample_like(lengths, others, size, seed=seed)
         self.model, self.task, self.data, self.layout = model, task, data, layout
         self.memory, self.by_need, self.progress, self.learning = memory, by_need, progress, learning
+        self.metric, self.label_seed = metric, label_seed
         drawn = sorted(indices)
         lengths = [_length(data.features[i]) for i in drawn]
         self.indices = [[drawn[i] for i in chosen] for chosen in by_length(lengths, batch_size)]
         self.passes = 0
         self._held: dict[str, Gram] = {}
+        self._weights: dict[str, list[Tensor]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.indices))
@@ -139,6 +145,21 @@ class Calibration:
         for key, paths in wants.items():
             yield key, {path: self._held[path] for path in paths}
 
+    def token_weights(self, projections: Collection[Projection]) -> Mapping[str, Sequence[Tensor | None]]:
+        """By path, for each of :meth:`batches`, how much its real tokens matter to the loss (:func:`.token_weights`).
+
+        None for each where moments are plain, to which all matter alike. What was gathered is kept: a number a token.
+        """
+        if self.metric == "plain":
+            return {projection.path: [None] * len(self.indices) for projection in projections}
+        from .slopes import token_weights
+
+        missing = [p for path, p in {p.path: p for p in projections}.items() if path not in self._weights]
+        if missing:
+            self.passes += 1
+            self._weights |= token_weights(self.model, self.task, list(self.batches()), missing, seed=self.label_seed)
+        return self._weights
+
     def gradients(self) -> Gradients:
         """The loss's gradients on the sample; gathered anew each time, in one pass."""
         from .gradients import collect_gradients
@@ -158,7 +179,8 @@ class Calibration:
     def inputs(self) -> list[Input]:
         """The tensors that the layout's projections read, in execution order."""
         smallest = self.task.collate([self.data.features[self.indices[-1][-1]]])
-        return find_inputs(self.model, self.layout, smallest, self.task)
+        found = find_inputs(self.model, self.layout, smallest, self.task)
+        return found if self.metric == "plain" else [own for shared in found for own in shared.by_reader]
 
     def _missing(self, paths: Collection[str]) -> list[Input]:
         """What is to be gathered before the moments at ``paths`` are there."""
@@ -196,6 +218,15 @@ class Calibration:
 
     def _gather(self, inputs: Sequence[Input], label: str) -> dict[str, Gram]:
         self.passes += 1
+        if self.metric == "loss":
+            from .loss_moments import gather_loss_moments
+
+            readers = [source.readers[0] for source in inputs]
+            seed, batches = self.label_seed, list(self.batches())
+            made = gather_loss_moments(
+                self.model, self.task, batches, readers, seed=seed, label=label, progress=self.progress
+            )
+            return {path: moments.weighed for path, moments in made.items()}
         with self.progress.bar(label, len(self.indices)) as bar:
             return gather(self.model, self.task, self.batches(), inputs, bar)
 

@@ -109,6 +109,10 @@ class Machine:
         Whole | None, Parameter(help="Training examples that criteria and closed forms look at [512].")
     ] = None
     calibration_lengths: CalibrationLengths = None
+    metric: Annotated[
+        Literal["plain", "loss"] | None,
+        Parameter(help="How they look at them: all tokens alike, or by what each matters to the loss [plain]."),
+    ] = None
     memory: Memory = None
     calibration: Annotated[
         Literal["base", "sequential"] | None,

@@ -73,6 +73,7 @@ def sweep(
     like: Examples | None = None,
     damping: float = 0.01,
     further: Further | None = None,
+    metric: str = "plain",
     progress: Progress = SILENT,
 ) -> SweepResult:
     """Refit the last projection of each sublayer of ``model``, in place, towards the stream of ``base``.
@@ -88,14 +89,18 @@ def sweep(
         damping: λ relative to the mean of the moments' diagonal; it pulls towards the weights as they are.
         further: places between sublayers where batches wait too: path -> what is done there. Whoever names them has
             put hooks into both models that hand something over by these paths (:mod:`composer.tensors.lockstep`).
+        metric: all tokens weigh alike (``plain``), or by what the ``loss`` of ``base`` depends on them
+            (:func:`composer.calibration.slopes.token_weights`).
 
     Raises:
         ModelError: a sublayer, or another of these places, that does not come once per pass, in the layout's order;
             those before it are refitted then.
     """
     began = time.perf_counter()
-    sample = Calibration(model, task, data, layout, size=size, seed=seed, like=like, batch_size=batch_size)
+    looks: dict[str, Any] = {"like": like, "batch_size": batch_size, "metric": metric, "label_seed": seed}
+    sample = Calibration(base, task, data, layout, size=size, seed=seed, **looks)
     blocks = {block.path: block for block in layout.at("sublayer")}
+    weights = sample.token_weights([layout.ends(block)[0].last for block in blocks.values()])
     refits = []
     with (
         answering(base),
@@ -109,8 +114,8 @@ def sweep(
             if further and path in further:
                 further[path](pairs)
             else:
-                block = blocks[path]
-                refits.append(_refit(model, block, layout.ends(block)[0].last, masks, pairs, damping))
+                block, last = blocks[path], layout.ends(blocks[path])[0].last
+                refits.append(_refit(model, block, last, masks, pairs, weights[last.path], damping))
             bar.advance(path)
     return SweepResult(time.perf_counter() - began, tuple(refits))
 
@@ -128,18 +133,26 @@ Pairs = Sequence[Pair]
 Further = Mapping[str, Callable[[Pairs], object]]
 
 
-def _refit(model: nn.Module, block: Block, last: Projection, masks: Masks, pairs: Pairs, damping: float) -> Refit:
+def _refit(
+    model: nn.Module,
+    block: Block,
+    last: Projection,
+    masks: Masks,
+    pairs: Pairs,
+    tokens: Sequence[Tensor | None],
+    damping: float,
+) -> Refit:
     """Let all batches arrive at the sublayer's last projection, solve, and write the new weights into it."""
     parameters = dict(model.get_submodule(last.path).named_parameters(prefix=last.path))
     start = matrix(parameters, last)
     weight, bias = (start[:, :-1], start[:, -1]) if last.bias else (start, None)
     moments = RegressionSums(last, start)
-    for pair in pairs:
+    for pair, own in zip(pairs, tokens, strict=True):
         theirs, ours, real = pair.theirs, pair.ours, pair.real[block.stream]
         output, inputs = theirs.to(block.path), ours.to(block.path)
         rows, added = real_rows(inputs, real, last.path), real_rows(output, real, block.path)
         missing = real_rows(theirs.entered - ours.entered, real, block.path) / block.scale
-        moments.add(rows, added + missing - F.linear(rows, weight, bias), added)
+        moments.add(rows, added + missing - F.linear(rows, weight, bias), added, own)
     made = moments.refit(start, kept(masks, last, start.device), damping)
     set_values(parameters, separated(made.weight, last))
     return Refit(block.path, made.before, made.after)

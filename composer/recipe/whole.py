@@ -100,6 +100,8 @@ class Recipe(Options, DataOptions, WishOptions, BaseModel):  # the last for read
     """Which split's lengths these examples have; of none said, the validation's where models are wished for."""
     calibration: Literal["base", "sequential"] = "base"
     """Inputs that criteria look at: the base model's, or those of the already pruned layers before (as published)."""
+    metric: Literal["plain", "loss"] = "plain"
+    """How criteria and closed forms look at them: all tokens alike, or by what each matters to the loss."""
     memory: ByteSize | None = None
     """Most memory for moments of the calibration sample, as ``2GiB``; more of them take more passes."""
     dead_columns: bool = True

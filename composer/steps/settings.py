@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RecipeError
 from ..recipe import Recipe, as_for_one_model
 from ..scheme.graph import Scheme
 from ..workspace import Workspace
@@ -27,12 +28,27 @@ def criterion_settings(space: Workspace, scheme: Scheme, criteria: Sequence[Crit
         settings["calibration"] = space.sample_identity()
     if "movement" in needs:
         settings["movement"] = space.movement_settings.identity(space.examples("train").digest)
+    _check_metric(r, criteria)
     if r.calibration == "sequential":
         check_sequential(scheme, criteria)
         # What later layers read depends on how all before them were pruned, so on the whole configuration.
         before = {"criterion": r.criterion, "dead_columns": r.dead_columns, "configuration": scheme.roots[0]}
         settings["calibration"] |= {"inputs": "sequential", **before}
     return settings
+
+
+def _check_metric(recipe: Recipe, criteria: Sequence[Criterion]) -> None:
+    """Refuse moments that know the loss where nothing looks at moments, or not at the base model's."""
+    from ..pruning.criteria import CRITERIA
+
+    if recipe.metric == "plain":
+        return
+    if not any("gram" in criterion.needs for criterion in criteria):
+        allowed = ", ".join(name for name in CRITERIA.names() if "gram" in CRITERIA.get(name).needs)
+        names = ", ".join(criterion.name for criterion in criteria)
+        raise RecipeError(f"--metric loss: criterion {names} looks at no moments of inputs; allowed: {allowed}")
+    if recipe.calibration == "sequential":
+        raise RecipeError("--metric loss: looks at the base model's gradients; allowed with --calibration base")
 
 
 def block_settings(recipe: Recipe) -> BlockSettings:
@@ -44,6 +60,7 @@ def block_settings(recipe: Recipe) -> BlockSettings:
         seed=recipe.seed,
         calibration_size=recipe.calibration_size,
         calibration_lengths=recipe.lengths_like,
+        metric=recipe.metric,
         **recipe.block.model_dump(exclude={"valid_size", "times"}),
     )
 

@@ -126,6 +126,7 @@ class StartingModel:
             seed=space.recipe.seed,
             like=space.lengths_like,
             damping=space.recipe.block.damping,
+            metric=space.recipe.metric,
             progress=progress,
         )
         moved = {name: value for name, value in parameters.items() if not torch.equal(value, before[name])}

@@ -6,9 +6,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from composer.calibration.loss_moments import EVEN, gather_loss_moments
+from composer.calibration.slopes import token_weights
 from composer.recipe import Recipe
 from composer.workspace import Workspace
 
@@ -34,6 +36,9 @@ def test_they_are_sums_over_tokens_for_labels_that_the_model_could_have_drawn(
         for gram, metric in labellings
     ]
     assert sum(close) == 1
+    squares = torch.cat(token_weights(model, task, [task.collate(features)], [projection], seed=0)[projection.path])
+    assert float(squares.mean()) == pytest.approx(1, rel=1e-5)
+    torch.testing.assert_close(squares.sum().double(), told.weighed.matrix[-1, -1], rtol=1e-4, atol=0)  # column of ones
     assert (told.answers, told.gram.tokens) == (3, sum(len(x) for by_label in one for x, _ in [by_label[0]]))
 
 

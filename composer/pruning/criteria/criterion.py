@@ -17,7 +17,8 @@ Stats = Mapping[str, Any]
 """Statistics of the base model on the calibration sample, by name.
 
 ==============  ======================================================================================
-``"gram"``      list of :class:`composer.calibration.gram.Gram`, one per projection: moments of its inputs
+``"gram"``      list of :class:`composer.calibration.gram.Gram`, one per projection: moments of its inputs,
+                plain or such as know the loss (then with a ``metric`` of its outputs)
 ``"out"``       for heads, with ``"gram"``: ``(weight, gram)`` of the out-projection, (out, in)
 ``"gradient"``  list of (out, in), one per projection: mean ``|∂L/∂W|`` (:mod:`composer.calibration.gradients`)
 ``"gates"``     for heads and neurons, with ``"gradient"``: mean ``|∂L/∂ξ|``, (heads,) or (neurons,)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...calibration.gram import Gram
-    from ...scheme.layout import Target
+    from ...scheme.layout import Projection, Target
     from ...scheme.shapes import Shape
     from .criterion import Stats
 
@@ -28,6 +28,14 @@ class Obs:
     cost ``tr(W_S (H_SS)⁻¹ W_Sᵀ)``; a weight costs ``ŵ_ij² · sqrt((A_jj − λ)(1/H_jj − λ))``, by what it was refitted to
     in the round before. What has no input costs nothing and goes first.
 
+    Moments that know the loss (``--metric loss``; :mod:`composer.calibration.loss_moments`) weigh tokens by what they
+    matter to it, and have a metric ``M = RᵀR`` (out, out) of the outputs: a change ``ΔW`` costs ``½ tr(M ΔW G ΔWᵀ)``.
+    For heads and neurons the pass then goes over ``R W``. It repairs as it would without ``R``, because all rows keep
+    the same columns, but what a group costs is what the loss sees of it. For single weights rows are independent:
+    within a row ``M_ii`` is a factor of all its weights' costs, so that token weights alone decide which of them go;
+    between rows it decides how many each loses, and the pass goes over ``√M_ii w_i``. What removals in two rows do
+    together, ``M_ij``, is left out.
+
     A score is the place in the order of removal, so ``keep_by_rank`` at any rate gives exactly the stop of that pass
     after as many removals. One pass per target serves all rates, and their masks are nested. See
     :mod:`composer.tensors.brain_surgeon` for the costs that decide.
@@ -42,14 +50,14 @@ class Obs:
         """(heads,), (neurons,) or (out, in); see :class:`composer.pruning.criteria.criterion.Criterion`."""
         if target.kind == "attention":
             weight, gram = statistic("out", target, self.name, stats)
-            return head_order(weight, gram, target.heads)
+            return head_order(_as_seen(weight, gram), gram, target.heads)
         from ...tensors.weight_order import weight_order
 
         grams = statistic("gram", target, self.name, stats)
         if target.kind == "feed_forward":
-            return head_order(weights[-1], grams[-1], target.heads)
-        gram = grams[0]
-        order = weight_order(_padded(weights[0], gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
+            return head_order(_as_seen(weights[-1], grams[-1]), grams[-1], target.heads)
+        gram, weight = grams[0], _rows_as_seen(weights[0], grams[0], target.projections[0])
+        order = weight_order(_padded(weight, gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
         return order.float() if order.numel() <= EXACT else order
 
 
@@ -69,6 +77,22 @@ def head_order(weight: Tensor, gram: Gram, heads: int) -> Tensor:
     scores = torch.empty(heads, dtype=torch.float64, device=weight.device)
     scores[list(order)] = torch.arange(heads, dtype=torch.float64, device=weight.device)
     return scores
+
+
+def _as_seen(weight: Tensor, gram: Gram) -> Tensor:
+    """``R W``: the outputs as the loss sees them, where the moments know it."""
+    if gram.metric is None:
+        return weight
+    from ...calibration.gram import root_of
+
+    return root_of(gram.metric).to(weight.device) @ weight.double()
+
+
+def _rows_as_seen(weight: Tensor, gram: Gram, projection: Projection) -> Tensor:
+    """``√M_ii w_i``: each row by what its output matters to the loss by itself."""
+    if gram.metric is None:
+        return weight
+    return weight * projection.bias_of(gram.metric.diagonal()).clamp_min(0).sqrt().to(weight)[:, None]
 
 
 def _padded(weight: Tensor, gram: Gram) -> Tensor:

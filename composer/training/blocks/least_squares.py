@@ -10,6 +10,12 @@ Only ``X̂ᵀX̂`` and ``YᵀX̂`` are needed. Where pruning changes nothing bef
 or only removes heads (an out-projection: their columns are zero), both follow from the base model's own moments, and
 no further pass is made. A feed-forward's second projection takes one pass in which all variants of the first one are
 run. A layer refits one sublayer after the other, a pass for each.
+
+Where the calibration sample's moments know the loss (``--metric loss``), every sum weighs a token by how much the loss
+depends on what the projection makes of it. On which of its *outputs* the loss depends, the metric ``M`` of
+:mod:`composer.calibration.loss_moments`, drops out: for gaps ``E`` (tokens, out) the slope of ``tr(E M Eᵀ)`` in the
+kept weights is ``M EᵀX̂``, and where all rows keep the same inputs it is zero where ``EᵀX̂`` is, whatever ``M``. Where
+their masks differ, solving row by row takes ``M`` for diagonal: what one row could do for another is left out.
 """
 
 from __future__ import annotations
@@ -97,6 +103,7 @@ def _on_own_inputs(
 ) -> Iterator[tuple[Job, Tuned]]:
     """Round by round: in round ``k`` the last projection of every block's ``k``-th sublayer."""
     pupils = [_Pupil(job, teacher.layout.ends(job.block)) for job in jobs]
+    weights = teacher.calibration.token_weights([end.last for pupil in pupils for end in pupil.ends])
     for k in range(max((len(pupil.ends) for pupil in pupils), default=0)):
         classes: dict[tuple[str, str, str], list[_Pupil]] = {}
         for pupil in pupils:
@@ -110,7 +117,8 @@ def _on_own_inputs(
                 common = (time.perf_counter() - began) / sum(map(len, part))
                 for group in part:
                     began = time.perf_counter()
-                    moments = _moments(group[0], k, seen[_place(group)], teacher)
+                    tokens = weights[group[0].ends[k].last.path]
+                    moments = _moments(group[0], k, seen[_place(group)], tokens, teacher)
                     own = (time.perf_counter() - began) / len(group)
                     for pupil in group:
                         began = time.perf_counter()
@@ -142,8 +150,8 @@ def _seen(classes: Sequence[Sequence[_Pupil]], k: int, teacher: Teacher) -> dict
     return seen
 
 
-def _moments(pupil: _Pupil, k: int, seen: Seen, teacher: Teacher) -> RegressionSums:
-    """The moments of a class, seen through its first block.
+def _moments(pupil: _Pupil, k: int, seen: Seen, tokens: Sequence[Tensor | None], teacher: Teacher) -> RegressionSums:
+    """The moments of a class, seen through its first block; ``tokens`` are their weights in each batch.
 
     That block shows the inputs with the base model's last projection in place of its own: which of the class is the
     first depends on what is stored already, and must not change a bit.
@@ -152,9 +160,9 @@ def _moments(pupil: _Pupil, k: int, seen: Seen, teacher: Teacher) -> RegressionS
     reference = matrix(dict(teacher.model.named_parameters()), end.last)
     weights = pupil.weights | separated(reference, end.last)
     moments = RegressionSums(end.last, reference)
-    for lesson, wanted in seen:
+    for (lesson, wanted), own in zip(seen, tokens, strict=True):
         inputs, stream = lesson.probe(weights, end)
-        moments.add(inputs, (wanted - stream) / end.scale, lesson.wanted / end.scale)
+        moments.add(inputs, (wanted - stream) / end.scale, lesson.wanted / end.scale, own)
     return moments
 
 

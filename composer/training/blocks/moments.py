@@ -57,11 +57,17 @@ class RegressionSums:
             made.gram = made.gram.index_fill(0, dead, 0.0).index_fill(1, dead, 0.0)
         return made
 
-    def add(self, inputs: Tensor, gap: Tensor, wanted: Tensor) -> None:
+    def add(self, inputs: Tensor, gap: Tensor, wanted: Tensor, weights: Tensor | None = None) -> None:
         """Add a batch: what the projection reads, (tokens, in), and what the stream lacks, (tokens, out).
 
-        ``wanted`` is the whole block's output, (tokens, width), which errors are relative to.
+        Args:
+            wanted: the whole block's output, (tokens, width), which errors are relative to.
+            weights: of the tokens, (tokens,), in all sums; None weighs them alike.
         """
+        ones = None
+        if weights is not None:  # weighted squares are squares of rows that are so much longer
+            ones = weights.to(inputs).sqrt()[:, None]
+            inputs, gap, wanted = inputs * ones, gap * ones, wanted * ones
         width = self.last.in_features
         # One batch in float32, the sum of batches in float64; of the symmetric product little more than a half.
         for first in range(0, width, STRIP):
@@ -71,11 +77,11 @@ class RegressionSums:
             self.gram[own.stop : width, own] += strip[:, own.stop - first :].T
         self.cross[:, :width] += gap.T @ inputs
         if self.last.bias:  # one more column, of ones
-            total = inputs.sum(0)
+            total = inputs.sum(0) if ones is None else (inputs * ones).sum(0)
             self.gram[width, :width] += total
             self.gram[:width, width] += total
-            self.gram[width, width] += len(inputs)
-            self.cross[:, width] += gap.sum(0)
+            self.gram[width, width] += len(inputs) if ones is None else ones.square().sum(dtype=self.dtype)
+            self.cross[:, width] += gap.sum(0) if ones is None else (gap * ones).sum(0)
         self.squares += gap.square().sum(0, dtype=self.dtype)
         self.scale += float(wanted.square().sum(dtype=self.dtype))
 

@@ -35,15 +35,18 @@ class BlockSettings:
     evaluations: int = 4
     start: str = "repaired"
     calibration_lengths: str = "train"
+    metric: str = "plain"
     solver: int = field(default=SOLVER, init=False)
     """No choice: which solver made the closed forms, so that blocks of an older one are not taken for this one's."""
 
     def lineage(self, fields: tuple[str, ...]) -> dict[str, Any]:
         """The settings that take part in an address."""
         told = {name: value for name, value in asdict(self).items() if name in ("trainer", "seed", *fields)}
-        # Lengths of the training split are not named: addresses of blocks that were made with them stay what they were.
-        other = "calibration_size" in fields and self.calibration_lengths != "train"
-        return told | ({"calibration_lengths": self.calibration_lengths} if other else {})
+        if "calibration_size" not in fields:
+            return told
+        # What was meant before there was a choice is not named: addresses of blocks made with it stay what they were.
+        chosen = {"calibration_lengths": (self.calibration_lengths, "train"), "metric": (self.metric, "plain")}
+        return told | {name: value for name, (value, unsaid) in chosen.items() if value != unsaid}
 
 
 @dataclass(frozen=True, eq=False)

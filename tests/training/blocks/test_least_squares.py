@@ -126,3 +126,22 @@ def test_moments_of_the_base_model_are_those_of_its_outputs_on_what_is_left_of_i
     torch.testing.assert_close(known.cross, seen.cross, rtol=1e-4, atol=1e-2)
     assert known.square == pytest.approx(seen.square, rel=1e-4, abs=1e-2)
     assert known.scale == pytest.approx(seen.scale, rel=1e-4)
+
+
+def test_weighted_tokens_are_rows_as_much_longer() -> None:
+    inputs, gap, weights = normal(0, TOKENS, IN), normal(1, TOKENS, OUT), normal(2, TOKENS).square()
+    last, start, keep = Projection("w", OUT, IN, True, "encoder"), normal(3, OUT, IN + 1), normal(4, OUT, IN + 1) > 0
+    keep[:, -1] = True
+    start *= keep
+    known = RegressionSums(last, start)
+    for part in torch.arange(TOKENS).chunk(3):
+        known.add(inputs[part], gap[part], gap[part], weights[part])
+    solved = known.solve(start, keep, DAMPING, tolerance=1e-6)
+
+    root = np.sqrt(weights.double().numpy())[:, None]
+    X = np.hstack([inputs.double().numpy(), np.ones((TOKENS, 1))])
+    W, Y = start.double().numpy(), X @ start.double().numpy().T + gap.double().numpy()
+    A = (root * X).T @ (root * X)
+    strength = DAMPING * np.diag(A).mean()
+    wanted = masked_rows(W, A + strength * np.eye(IN + 1), keep.numpy(), (root * Y).T @ (root * X) + strength * W)
+    np.testing.assert_allclose(solved.numpy(), wanted, rtol=1e-3, atol=1e-4)
