@@ -13,6 +13,7 @@ from ..workspace import Workspace
 
 if TYPE_CHECKING:
     from ..pruning.criteria.criterion import Criterion
+    from ..tasks.task import Examples
     from ..training.blocks.trainer import BlockSettings
     from ..training.settings import ModelSettings
 
@@ -81,10 +82,16 @@ def wave_settings(recipe: Recipe) -> BlockSettings | None:
 
 
 def sweep_settings(space: Workspace) -> dict[str, Any]:
-    """What identifies a sweep after composing: its calibration sample, the damping, and the solver."""
+    """What identifies a sweep after composing: its calibration sample, damping, solver, and what it is held to."""
     from ..tensors.least_squares import SOLVER
 
-    return {**space.sample_identity(), "damping": space.recipe.block.damping, "solver": SOLVER}
+    held_out = held_out_examples(space).digest
+    return {**space.sample_identity(), "damping": space.recipe.block.damping, "solver": SOLVER, "held_out": held_out}
+
+
+def held_out_examples(space: Workspace) -> Examples:
+    """The validation examples that a sweep is held to: as many as joint tuning is measured on."""
+    return space.examples("valid").first(space.recipe.block.valid_size)
 
 
 def model_settings(space: Workspace) -> ModelSettings:

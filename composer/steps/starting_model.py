@@ -12,7 +12,7 @@ from ..library.store import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED, Node, Scheme
 from ..workspace import Kind, Workspace
-from .settings import sweep_settings
+from .settings import held_out_examples, sweep_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,7 +104,6 @@ class StartingModel:
         """
         import torch
 
-        from ..composing.refit import sweep
         from ..tensors.parameters import parameters_of, set_values
 
         library = Library(space.swept)
@@ -115,6 +114,27 @@ class StartingModel:
             set_values(parameters, library.get(address).weights)
             return float(library.stats(address).get("seconds", 0.0))
         before = {name: value.detach().clone() for name, value in parameters.items()}
+        stats = self._sweep(model, masks, space, progress)
+        moved = {name: value for name, value in parameters.items() if not torch.equal(value, before[name])}
+        kept = {name: mask for name, mask in masks.items() if name in moved}
+        library.put(lineage, moved, kept, stats=stats)
+        return float(stats["seconds"])
+
+    def _sweep(
+        self, model: nn.Module, masks: dict[str, Tensor], space: Workspace, progress: Progress
+    ) -> dict[str, Any]:
+        """Refit ``model`` if that lowers its loss on validation examples, which the sweep has not seen.
+
+        It follows the base model's stream, and what is nearer to that is not always nearer to the answers: models that
+        lack few heads and neurons got worse (DistilBERT on SST-2: a loss of .300 instead of .287).
+        """
+        from ..composing.refit import sweep
+        from ..tasks.loss import mean_loss
+        from ..tensors.parameters import parameters_of, set_values
+
+        parameters, held_out = parameters_of(model), held_out_examples(space)
+        before = {name: value.detach().clone() for name, value in parameters.items()}
+        first = mean_loss(model, space.task, held_out)
         done = sweep(
             model,
             space.fresh_model(),
@@ -129,10 +149,13 @@ class StartingModel:
             metric=space.recipe.metric,
             progress=progress,
         )
-        moved = {name: value for name, value in parameters.items() if not torch.equal(value, before[name])}
-        kept = {name: mask for name, mask in masks.items() if name in moved}
-        library.put(lineage, moved, kept, stats={"seconds": done.seconds})
-        return done.seconds
+        last = mean_loss(model, space.task, held_out)
+        if not last < first:
+            set_values(parameters, before)
+            progress.note(
+                f"{self.label}: the sweep is not taken, as it raises the validation loss from {first:.4g} to {last:.4g}"
+            )
+        return {"seconds": done.seconds, "validation_loss": [first, last]}
 
 
 def starting_model(
