@@ -23,7 +23,7 @@ from ..progress import SILENT, Progress
 from ..scheme.layout import Projection
 from ..tensors.finite import is_finite
 from .gram import Gram, root_of
-from .slopes import EVEN, Pass, passes
+from .slopes import EVEN, BatchSlopes, passes
 
 if TYPE_CHECKING:
     from ..tasks.task import Batch, Task
@@ -101,7 +101,7 @@ class _Sums:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return torch.zeros(width, width, dtype=dtype, device=self.device)
 
-    def add(self, one: Pass) -> None:
+    def add(self, one: BatchSlopes) -> None:
         """Add one batch."""
         plain: dict[tuple[tuple[int, ...], bool], Tensor] = {}  # query, key and value read the same
         for i, (projection, slopes) in enumerate(zip(self.projections, one.slopes, strict=True)):

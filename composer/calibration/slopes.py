@@ -41,7 +41,7 @@ class Slopes(NamedTuple):
     gradients: Tensor
 
 
-class Pass(NamedTuple):
+class BatchSlopes(NamedTuple):
     """One batch: the slopes of every projection, how many answers the loss is a mean over, and how many examples."""
 
     slopes: list[Slopes]
@@ -51,7 +51,7 @@ class Pass(NamedTuple):
 
 def passes(
     model: nn.Module, task: Task, batches: Sequence[Batch], projections: Sequence[Projection], *, seed: int
-) -> Iterator[Pass]:
+) -> Iterator[BatchSlopes]:
     """One pass forward and back for each batch, without dropout. The model is not changed.
 
     Args:
@@ -86,7 +86,9 @@ def _of_mean_one(squares: Sequence[Tensor]) -> list[Tensor]:
     return [(1 - EVEN) * s / mean + EVEN if mean > 0 else torch.ones_like(s) for s in squares]
 
 
-def _pass(model: nn.Module, task: Task, batch: Batch, projections: Sequence[Projection], draw: torch.Generator) -> Pass:
+def _pass(
+    model: nn.Module, task: Task, batch: Batch, projections: Sequence[Projection], draw: torch.Generator
+) -> BatchSlopes:
     with answering(model), torch.enable_grad(), _calls(model, projections) as seen:
         loss, count, logits = loss_and_logits(model, task, batch)
         if not loss.requires_grad:
@@ -103,7 +105,7 @@ def _pass(model: nn.Module, task: Task, batch: Batch, projections: Sequence[Proj
         slopes = [_rows(next(gradients), output, mask, projection.path) for _, output in some]
         source = tuple(id(rows) for rows, _ in some)
         made.append(Slopes(torch.cat(read), source, torch.cat(slopes)))
-    return Pass(made, count, len(next(iter(real.values()))))
+    return BatchSlopes(made, count, len(next(iter(real.values()))))
 
 
 Calls = list[tuple[Tensor, Tensor]]

@@ -55,6 +55,11 @@ def apart(root: str, node: str) -> str:
     return f"{root}/{node}"
 
 
+def serves_all(name: str) -> bool:
+    """Whether what stands under this name serves every configuration that has it, not one alone (:func:`apart`)."""
+    return "/" not in name
+
+
 def serving(addresses: Mapping[str, str], root: Node) -> Mapping[str, str]:
     """The addresses that a configuration is composed from: its own where it has some (:func:`apart`), else all."""
     start = apart(root.hash, "")

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, shown
+from ..errors import ModelError, OutputError, shown
 from ..files.jsonfile import read_json
 from ..files.safetensors import fingerprint, tensor_entries, weight_files
 from ..scheme.layout import Layout, Projection
@@ -89,6 +89,17 @@ class BaseModel:
         """Where a folder that is made of it goes: beside it; never beside what the hub's client or Composer holds."""
         ours = self.hub_id or self.name == DEMO
         return Path(self.place.name + suffix) if ours else self.place.with_name(self.place.name + suffix)
+
+    def made_into(self, output: str | Path | None, suffix: str) -> Path:
+        """``output``, or else the folder :meth:`beside` it with this suffix.
+
+        Raises:
+            OutputError: the model is read from there, or from below it.
+        """
+        folder, own = Path(output).expanduser() if output else self.beside(suffix), self.folder.resolve()
+        if folder.resolve() in (own, *own.parents):
+            raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
+        return folder
 
     @cached_property
     def config(self) -> ModelConfig:

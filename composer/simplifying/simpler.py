@@ -40,6 +40,7 @@ def simpler(
     seed: int = 0,
     like: Examples | None = None,
     damping: float = 0.01,
+    metric: str = "plain",
     progress: Progress = SILENT,
 ) -> Simpler:
     """A copy of ``base`` whose parts are simpler, and whose other weights make up for it.
@@ -47,7 +48,8 @@ def simpler(
     Args:
         folder: where ``base`` was loaded from.
         masks: keep-masks by parameter name, of what is held at 0.
-        data: where the calibration sample of ``size`` examples is drawn from; ``like`` as in :func:`sweep`.
+        data: where the calibration sample of ``size`` examples is drawn from; ``like`` and ``metric`` as in
+            :func:`sweep`.
         no_norm: norms become a scale and a shift (:mod:`.norms`).
         activation: what stands for the model's own; None leaves it.
 
@@ -57,7 +59,7 @@ def simpler(
     layout = folder.layout
     config = with_activation(folder, activation) if activation else folder.config
     model = in_configuration(copy.deepcopy(base), config)
-    how: Any = {"size": size, "seed": seed, "like": like, "damping": damping, "progress": progress}
+    how: Any = {"size": size, "seed": seed, "like": like, "damping": damping, "metric": metric, "progress": progress}
     norms = norms_of(model, layout, folder.name) if no_norm else {}
     with fitting(model, base, norms, layout) as (further, fitted):
         sweep(model, base, layout, masks, task, data, further=further, **how)

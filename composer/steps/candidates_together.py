@@ -53,7 +53,7 @@ def learnt_together(
     variants = [candidates.configuration(one) for one in configurations]
     model, stays, told = _best_of(space, variants, settings, work, progress)
     if not told["steps"]:
-        progress.note("--rerank: no step lowered the mean loss of the candidates; give a lower --learning-rate")
+        progress.note("--rerank: no step lowered the loss of any candidate; give a lower --learning-rate")
     scores, base = [], space.fresh_model()
     with progress.bar("candidates after learning", len(variants)) as bar:
         for number, configuration in enumerate(variants):

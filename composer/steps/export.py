@@ -50,9 +50,7 @@ def export(
 
     space, base = Workspace.of(recipe), BaseModel(model)
     check_form(base, to)
-    folder = Path(output).expanduser() if output else base.beside(f"-{to}")
-    if folder.resolve() == base.folder.resolve() or folder.resolve() in base.folder.resolve().parents:
-        raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
+    folder = base.made_into(output, f"-{to}")
     space.assume_base(base)
     task = space.task if space.recipe.data or base.name == "demo" else None
     data = space.examples("test").first(examples) if task else None

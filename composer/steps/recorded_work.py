@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..composing.assemble import serves_all
 from ..files.stats import joint_rows
 from ..library.store import Library
 from ..report.growth import JointPhase, JointPoint, Work
@@ -71,7 +72,7 @@ def _block_steps(library: Library, tuned: dict[str, Any]) -> int | None:
     trainer = tuned.get("inputs", {}).get("settings", {}).get("trainer")
     if trainer not in TRAINERS.names() or not TRAINERS.get(trainer).takes_steps:
         return None
-    # Each once: a configuration that stays as it began names blocks (``root/node``) whose steps the others' tell too.
-    addresses = {address for name, address in tuned["addresses"].items() if "/" not in name}
+    # Each once: a configuration that stays as it began names blocks of its own, whose steps the others' tell too.
+    addresses = {address for name, address in tuned["addresses"].items() if serves_all(name)}
     rows = [library.stats(address).get("rows") for address in sorted(addresses)]
     return sum(some[-1]["step"] for some in rows if some)

@@ -82,15 +82,14 @@ def wave_settings(recipe: Recipe) -> BlockSettings | None:
 
 
 def sweep_settings(space: Workspace) -> dict[str, Any]:
-    """What identifies a sweep after composing: its calibration sample, damping, solver, and what it is held to."""
+    """What identifies a sweep: its calibration sample, the damping, and the solver."""
     from ..tensors.least_squares import SOLVER
 
-    held_out = held_out_examples(space).digest
-    return {**space.sample_identity(), "damping": space.recipe.block.damping, "solver": SOLVER, "held_out": held_out}
+    return {**space.sample_identity(), "damping": space.recipe.block.damping, "solver": SOLVER}
 
 
 def held_out_examples(space: Workspace) -> Examples:
-    """The validation examples that a sweep is held to: as many as joint tuning is measured on."""
+    """The validation examples that a composed model's sweep is held to: as many as joint tuning is measured on."""
     return space.examples("valid").first(space.recipe.block.valid_size)
 
 

@@ -58,9 +58,7 @@ def shrink(
     if not isinstance(model, (str, Path)):
         return _shrink_loaded(model, output, form, targets, force=force, progress=progress)
     base = BaseModel(model)
-    folder = Path(output).expanduser() if output else base.beside(SUFFIX)
-    if folder.resolve() in (base.folder.resolve(), *base.folder.resolve().parents):
-        raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
+    folder = base.made_into(output, SUFFIX)
     inputs = {"stage": "shrunk", "model": base.fingerprint, "form": form, "targets": list(targets)}
     if is_current(folder, inputs, force=force):
         return Outcome(folder, False, recorded_result(folder) or {})

@@ -76,6 +76,7 @@ class SimplerStart(StartingFolder):
             seed=space.recipe.seed,
             like=space.lengths_like,
             damping=space.recipe.block.damping,
+            metric=space.recipe.metric,
             progress=progress,
         )
         seconds = time.perf_counter() - began
@@ -137,9 +138,7 @@ def simplify(
         learning = learning.model_copy(update={"distill": SHARE})
     space = Workspace(given.model_copy(update={"model": str(model), "finetune": learning}))
     base = space.base
-    folder = output or base.beside("-simple")
-    if folder.resolve() == base.folder.resolve():
-        raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
+    folder = base.made_into(output, "-simple")
     space.check_output(folder)
     _check_model(base, activation)
     start = SimplerStart("dense", norm=norm, activation=activation)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, RecipeError
+from ..errors import RecipeError
 from ..files.records import is_current, recorded_result
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
@@ -82,9 +82,7 @@ def finetune_folder(
         learning = learning.model_copy(update={"teacher": given.model, "distill": learning.share})
     space = Workspace(given.model_copy(update={"model": str(model), "finetune": learning}))
     base = space.base
-    folder = output or base.beside("-finetuned")
-    if folder.resolve() == base.folder.resolve():
-        raise OutputError(f"-o/--output: {folder}: the model is read from there; name another folder")
+    folder = base.made_into(output, "-finetuned")
     space.check_output(folder)
     start = StartingFolder("dense", densify=densify)
     settings, csv = model_settings(space), space.stats_named(folder.name)
