@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..composing.refit import sweep
 from ..models.folder import BaseModel
-from ..progress import SILENT, Progress
 from .activation import in_configuration, with_activation
 from .norms import Fitted, fitting, norms_of
 
@@ -36,22 +35,17 @@ def simpler(
     *,
     no_norm: bool,
     activation: str | None,
-    size: int,
-    seed: int = 0,
-    like: Examples | None = None,
-    damping: float = 0.01,
-    metric: str = "plain",
-    progress: Progress = SILENT,
+    **options: Any,
 ) -> Simpler:
     """A copy of ``base`` whose parts are simpler, and whose other weights make up for it.
 
     Args:
         folder: where ``base`` was loaded from.
         masks: keep-masks by parameter name, of what is held at 0.
-        data: where the calibration sample of ``size`` examples is drawn from; ``like`` and ``metric`` as in
-            :func:`sweep`.
+        data: where the calibration sample is drawn from.
         no_norm: norms become a scale and a shift (:mod:`.norms`).
         activation: what stands for the model's own; None leaves it.
+        options: keywords of :func:`composer.composing.refit.sweep`: the sample's ``size`` and what else shapes it.
 
     Raises:
         ModelError: there are no norms, or the configuration names no activation.
@@ -59,8 +53,7 @@ def simpler(
     layout = folder.layout
     config = with_activation(folder, activation) if activation else folder.config
     model = in_configuration(copy.deepcopy(base), config)
-    how: Any = {"size": size, "seed": seed, "like": like, "damping": damping, "metric": metric, "progress": progress}
     norms = norms_of(model, layout, folder.name) if no_norm else {}
     with fitting(model, base, norms, layout) as (further, fitted):
-        sweep(model, base, layout, masks, task, data, further=further, **how)
+        sweep(model, base, layout, masks, task, data, further=further, **options)
     return Simpler(model, tuple(fitted))

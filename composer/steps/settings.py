@@ -88,6 +88,13 @@ def sweep_settings(space: Workspace) -> dict[str, Any]:
     return {**space.sample_identity(), "damping": space.recipe.block.damping, "solver": SOLVER}
 
 
+def sweep_options(space: Workspace) -> dict[str, Any]:
+    """The keywords of :func:`composer.composing.refit.sweep` that a recipe says."""
+    r = space.recipe
+    sample = {"size": r.calibration_size, "seed": r.seed, "like": space.lengths_like}
+    return {**sample, "damping": r.block.damping, "metric": r.metric}
+
+
 def held_out_examples(space: Workspace) -> Examples:
     """The validation examples that a composed model's sweep is held to: as many as joint tuning is measured on."""
     return space.examples("valid").first(space.recipe.block.valid_size)

@@ -17,7 +17,7 @@ from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .evaluate import time_on_texts
 from .outcome import Outcome
-from .settings import model_settings, sweep_settings
+from .settings import model_settings, sweep_options, sweep_settings
 from .tune_folder import StartingFolder
 from .tune_model import inputs_of, tune
 
@@ -72,11 +72,7 @@ class SimplerStart(StartingFolder):
             space.examples("train"),
             no_norm=self.norm == "no-norm",
             activation=self.activation,
-            size=space.recipe.calibration_size,
-            seed=space.recipe.seed,
-            like=space.lengths_like,
-            damping=space.recipe.block.damping,
-            metric=space.recipe.metric,
+            **sweep_options(space),
             progress=progress,
         )
         seconds = time.perf_counter() - began

@@ -12,7 +12,7 @@ from ..library.store import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED, Node, Scheme
 from ..workspace import Kind, Workspace
-from .settings import held_out_examples, sweep_settings
+from .settings import held_out_examples, sweep_options, sweep_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -145,11 +145,7 @@ class StartingModel:
             masks,
             space.task,
             space.examples("train"),
-            size=space.recipe.calibration_size,
-            seed=space.recipe.seed,
-            like=space.lengths_like,
-            damping=space.recipe.block.damping,
-            metric=space.recipe.metric,
+            **sweep_options(space),
             progress=progress,
         )
         return {"seconds": done.seconds, "validation_loss": [first, mean_loss(model, space.task, held_out)]}
