@@ -308,6 +308,7 @@ def main() -> int:
     parser.add_argument("--kwon", choices=["steps", "whole", "none"], default="steps", help="theirs: each step, all")
     parser.add_argument("--search", type=int, default=0)
     parser.add_argument("--steps", type=int, help="of joint tuning [speed: none; family: 120; translate: 900]")
+    parser.add_argument("--distill", type=float, default=0.0, help="speed, family: weight of the base model's answers")
     parser.add_argument("--speeds", nargs="+", type=float, help="[speed: 1.5 2 3; family: five; translate: 1.5 2]")
     parser.add_argument("--alone", nargs="+", type=int, help="family: wishes that are made by themselves too [all]")
     parser.add_argument("--calibration-size", type=int, default=512)
@@ -343,11 +344,11 @@ def ways(given: argparse.Namespace, seed: int) -> None:
     """Parts that go the whole way."""
     shared, own = given.shared, given.output / f"seed-{seed}"
     if "speed" in given.parts:
-        bench = SpeedBench(shared, own / "speed", seed, given.search, given.speeds or [1.5, 2.0, 3.0])
+        bench = SpeedBench(shared, own / "speed", seed, given.search, given.speeds or [1.5, 2.0, 3.0], given.distill)
         show_speed(bench, given.steps or 0)
     if "family" in given.parts:
         speeds = given.speeds or [1.5, 1.75, 2.0, 2.5, 3.0]
-        family = Family(shared, own / "family", seed, speeds, given.steps or 120)
+        family = Family(shared, own / "family", seed, speeds, given.steps or 120, given.distill)
         show_family(family, range(len(speeds)) if given.alone is None else given.alone)
     if "translate" in given.parts:
         folder, speeds = own / "translate", given.speeds or [1.5, 2.0]

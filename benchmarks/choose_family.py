@@ -31,6 +31,7 @@ from composer.timing.records import Speed
 from composer.workspace import Workspace
 
 Row = dict[str, Any]
+TUNING: Row = {"batch_size": 16, "learning_rate": 1e-4, "evaluations": 3}
 TOKENS = 20
 """Of a sentence of Multi30K, about: how long prompts and translations are that are timed."""
 
@@ -38,9 +39,10 @@ TOKENS = 20
 class Family:
     """Five wishes on DistilBERT, both sides."""
 
-    def __init__(self, shared: Path, folder: Path, seed: int, wishes: list[float], steps: int) -> None:
+    def __init__(self, shared: Path, folder: Path, seed: int, wishes: list[float], steps: int, distill: float) -> None:
         self.shared, self.folder, self.seed, self.wishes, self.steps = shared, folder, seed, wishes, steps
-        self.journal = Journal(folder, "family", {"seed": seed, "steps": steps, "wishes": wishes})
+        self.distill = distill
+        self.journal = Journal(folder, "family", {"seed": seed, "steps": steps, "wishes": wishes, "distill": distill})
 
     def space(self, name: str, wishes: list[float]) -> Workspace:
         """A folder with some wishes."""
@@ -52,7 +54,7 @@ class Family:
             "folder": str(self.folder / name),
             "seed": self.seed,
             "speedup": wishes,
-            "finetune": {"steps": self.steps, "batch_size": 16, "learning_rate": 1e-4, "evaluations": 3},
+            "finetune": {"steps": self.steps, "distill": self.distill, **TUNING},
             "block": {"times": 1.0, "evaluations": 3, "valid_size": 436},
         }
         return Workspace(with_best(load_recipe(given=given, file=False)))

@@ -36,11 +36,11 @@ Row = dict[str, Any]
 class SpeedBench:
     """One seed: what the command chooses for some speeds, and uniform models around them."""
 
-    def __init__(self, shared: Path, folder: Path, seed: int, search: int, wishes: list[float]) -> None:
+    def __init__(self, shared: Path, folder: Path, seed: int, search: int, wishes: list[float], distill: float) -> None:
         fields = {"model": str(shared / "models/distilbert-mini-sst2"), "data": str(shared / "data/sst2")}
-        tuning: Row = {"finetune": {"batch_size": 16, "learning_rate": 1e-4, "evaluations": 3}}
+        tuning: Row = {"finetune": {"batch_size": 16, "learning_rate": 1e-4, "evaluations": 3, "distill": distill}}
         self.given = {**fields, **tuning, "seed": seed, "folder": str(folder)}
-        self.wishes, self.search, self.folder = wishes, search, folder
+        self.wishes, self.search, self.folder, self.distill = wishes, search, folder, distill
         self.space = Workspace(load_recipe(given={**self.given, "speedup": wishes, "search": search}, file=False))
         self.measures = Measures(self.space, folder, force=False, progress=SILENT)
         self.menu = Menu(self.measures.units, self.measures.parts(), part_times(self.space, self.measures.units))
@@ -75,11 +75,13 @@ class SpeedBench:
 
     def tuned(self, rows: list[Row], steps: int) -> list[Row]:
         """The same after one joint phase for all of them and their uniform neighbours, which are somewhat slower."""
-        return list(self.journal.row(("tuned", steps, rows), lambda: {"rows": self._tuned(rows, steps)})["rows"])
+        return list(
+            self.journal.row(("tuned", steps, self.distill, rows), lambda: {"rows": self._tuned(rows, steps)})["rows"]
+        )
 
     def _tuned(self, rows: list[Row], steps: int) -> list[Row]:
         block = {"steps": steps, "evaluations": 3, "valid_size": 436}
-        folder = self.folder / f"tuned-{steps}"
+        folder = self.folder / f"tuned-{steps}-{self.distill:g}"
         how = {"folder": str(folder), "block": block, "criterion": "obs", "trainer": "joint", "train_size": 10000}
         with Workspace(load_recipe(given={**self.given, **how}, file=False)) as space:
             pairs = [row[name] for row in rows for name in ("kept", "near")]
