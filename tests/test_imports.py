@@ -33,7 +33,7 @@ ORDER = (
         "timing",
         "exporting",
     ),
-    *("recipe", "run_folder", "workspace", "plugin", "steps", "assess", "forecast", "cli", "__main__"),
+    *("recipe", "run_folder", "run_inputs", "workspace", "plugin", "steps", "assess", "forecast", "cli", "__main__"),
 )
 """Everything that lies in ``composer/``, lowest first: each imports only from itself and from what stands before it."""
 
