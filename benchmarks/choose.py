@@ -24,7 +24,7 @@ from typing import Any
 
 from choose_family import Family, Translation, show_family, show_translation
 from choose_speed import SpeedBench, show_speed
-from common import timed_row
+from common import quality, timed_row
 from corrected_costs import corrected, measured_at
 from mask_search import MaskSearch
 from scipy.stats import spearmanr
@@ -39,7 +39,6 @@ from composer.files.environment import machine, versions
 from composer.files.journal import Journal
 from composer.recipe import load_recipe
 from composer.shrinking.units import units_of
-from composer.tasks.loss import mean_loss
 from composer.timing.parts import PartTimer, Setting, steadied
 from composer.timing.statistics import Spread
 from composer.workspace import Workspace
@@ -111,13 +110,7 @@ class Bench:
 
     def score(self) -> Row:
         """Accuracy and loss of the model as it is now, on the validation split."""
-        found = self.space.task.score(self.model, self.space.examples("valid"))
-        loss = (
-            found.loss
-            if found.loss is not None
-            else mean_loss(self.model, self.space.task, self.space.examples("valid"))
-        )
-        return {"loss": loss, "accuracy": found.metrics["accuracy"]}
+        return quality(self.space, self.model)
 
     def ours(self, choice: Choice) -> Row:
         """A choice, pruned and repaired."""

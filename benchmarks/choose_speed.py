@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import composed, plan
+from common import composed, plan, quality
 
 from composer.choosing.choice import Choice, Menu
 from composer.choosing.wishes import Wish
@@ -91,8 +91,7 @@ class SpeedBench:
             plan(space, different, force=True)
             prune(space)
             finetune_blocks(space)
-            scores = [space.task.score(model, space.examples("valid")) for model in composed(space, space.finetuned)]
-            own = [{"loss": score.loss, **score.metrics} for score in scores]
+            own = [quality(space, model) for model in composed(space, space.finetuned)]
         made = []
         for i, row in enumerate(rows):
             pair = {"wish": row["wish"], "chosen": own[2 * i], "uniform": own[2 * i + 1]}
