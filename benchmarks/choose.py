@@ -128,7 +128,7 @@ class Bench:
     @cached_property
     def costs(self) -> dict[str, Mapping[str, Sequence[float]]]:
         """Rises of the loss by width, of all kinds."""
-        rises = self.menu.measured.rises
+        rises = self.menu.rises
         right = {u.path: self._corrected(m, rises[u.path]) for m, u in enumerate(self.units)}
         return {"brain-surgeon costs": rises, "Fisher costs": self.fisher, "corrected costs": right}
 
@@ -172,7 +172,7 @@ class Bench:
     def _emptied(self, wish: Wish, choice: Choice, costs: str) -> Choice:
         """As the command does: without the part of which least is kept, as long as that lowers the loss."""
         while costs in self.costs:
-            gone = with_least(choice.kept, self.units)
+            gone = with_least(self.menu.shares(choice))
             found = self.menu.valued(without(self.costs[costs], gone)).choose(wish)
             fewer = self.menu.choice(self.menu.indices(found))
             if self.chosen(fewer)["loss"] >= self.chosen(choice)["loss"]:

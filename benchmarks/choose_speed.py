@@ -16,6 +16,7 @@ import numpy as np
 from common import composed, plan, quality
 
 from composer.choosing.choice import Choice, Menu
+from composer.choosing.widths import Level
 from composer.choosing.wishes import Wish
 from composer.files.journal import Journal
 from composer.progress import SILENT
@@ -55,7 +56,11 @@ class SpeedBench:
             return {"kept": [row["kept"] for row in told.summary["choices"]], "cpu": time.process_time() - start}
 
         kept = self.journal.row(("chosen", self.wishes, self.search), make)["kept"]
-        return [self.menu.choice(self.menu.indices(Choice(own, 0.0, {}))) for own in kept]
+        return [self._choice(own) for own in kept]
+
+    def _choice(self, kept: dict[str, int]) -> Choice:
+        levels = {path: Level(count) for path, count in kept.items()}
+        return self.menu.choice(self.menu.indices(Choice(levels, 0.0, {})))
 
     def untrained(self) -> list[Row]:
         """For each wish the choice's measured ratio and loss, and the uniform loss at that ratio."""
@@ -86,7 +91,7 @@ class SpeedBench:
         with Workspace(load_recipe(given={**self.given, **how}, file=False)) as space:
             pairs = [row[name] for row in rows for name in ("kept", "near")]
             whole = {units.path: units.count for units in self.measures.units}
-            choices = [self.menu.choice(self.menu.indices(Choice({**whole, **kept}, 0.0, {}))) for kept in pairs]
+            choices = [self._choice({**whole, **kept}) for kept in pairs]
             different = [self.menu.specs(one) for one in choices]
             plan(space, different, force=True)
             prune(space)

@@ -1,10 +1,11 @@
-"""From rises and costs of widths to the widths of one configuration. Plain data, no torch."""
+"""From rises and costs of levels to the levels of one configuration. Plain data, no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ..errors import ConfigError
 from ..scheme.configurations import Spec
@@ -14,7 +15,8 @@ from ..shrinking.units import Units
 from .program import Part, sharing_widths
 from .rules import Rule, uniform
 from .times import Times
-from .widths import widths
+from .whole import never_taken
+from .widths import Level, levels, parameters
 from .wishes import WORDS, Wish
 
 CRITERION = "obs"
@@ -33,6 +35,8 @@ class Measured:
         parameters: of the whole model.
         stored: bytes of its weights on disk.
         written: bytes of one weight of the models that are made of it.
+        levels: path of a part -> rise of the loss at each of its levels where single weights may go too, heads and
+            neurons and weights by one rule; empty where they may not.
     """
 
     rises: Mapping[str, Sequence[float]]
@@ -40,6 +44,7 @@ class Measured:
     parameters: int
     stored: int
     written: int
+    levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,27 +52,71 @@ class Choice:
     """One configuration.
 
     Attributes:
-        kept: path of a part -> how many of its units stay.
+        levels: path of a part -> what of it stays.
         rise: of the loss, as predicted: the sum over the parts.
         left: resource -> the part of the base model's that is left.
     """
 
-    kept: Mapping[str, int]
+    levels: Mapping[str, Level]
     rise: float
     left: Mapping[str, float]
 
+    @property
+    def kept(self) -> dict[str, int]:
+        """Path of a part -> how many of its units stay."""
+        return {path: level.kept for path, level in self.levels.items()}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Path of a part of which single weights go -> their share."""
+        return {path: level.rate for path, level in self.levels.items() if level.rate}
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {"kept": self.kept, "weights": self.weights, "rise": self.rise, "left": dict(self.left)}
+
 
 class Menu:
-    """The widths that there are to choose from."""
+    """The levels that there are to choose from.
 
-    def __init__(self, units: Sequence[Units], measured: Measured, times: Times | None = None) -> None:
-        """``times`` only where wishes are about time."""
+    Attributes:
+        levels: path of a part -> its levels, from whole to gone.
+        rises: path of a part -> the predicted rise of the loss at each of them.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Units],
+        measured: Measured,
+        times: Times | None = None,
+        rises: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        """``times`` only where wishes are about time; ``rises`` by level, if they are not the measured ones."""
         self.units, self.measured, self.times = units, measured, times
         self.names = [name for name in WORDS if name != "seconds" or times]
+        self.levels = {one.path: levels(one, weights=bool(measured.levels)) for one in units}
+        self.rises = rises or measured.levels or measured.rises
+
+    def units_alone(self, by_width: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+        """Rises by level, from those by width, with which no single weights are taken."""
+        never, found = never_taken(by_width), {}
+        for one in self.units:
+            rises = iter(by_width[one.path])
+            found[one.path] = [never if level.rate else next(rises) for level in self.levels[one.path]]
+        return found
+
+    def weights_alone(self) -> dict[str, list[float]]:
+        """Rises by level with which no part of the heads or neurons of a sublayer is taken: all of them, or none."""
+        never, found = never_taken(self.measured.levels), {}
+        for one in self.units:
+            own = zip(self.levels[one.path], self.measured.levels[one.path], strict=True)
+            found[one.path] = [never if 0 < level.kept < one.count else rise for level, rise in own]
+        return found
 
     def valued(self, rises: Mapping[str, Sequence[float]]) -> Menu:
-        """The same widths with other rises of the loss."""
-        return Menu(self.units, replace(self.measured, rises=rises), self.times)
+        """The same levels with other rises of the loss."""
+        return Menu(self.units, self.measured, self.times, rises)
 
     def budgets(self, wish: Wish, slower: float = 1.0) -> dict[str, float]:
         """Resource -> what all parts together may take of it; ``slower`` as in :meth:`choose`."""
@@ -117,17 +166,18 @@ class Menu:
         """The configuration; what stays whole is left out."""
         made: dict[str, Spec] = {}
         for units in self.units:
-            if removed := units.count - choice.kept[units.path]:
-                rate = rate_of(removed, units.count)
-                shape = "neuron" if units.kind == "feed_forward" else None
-                made[units.path] = Spec(rate=rate, granularity=shape, criterion=CRITERION)
+            made |= specs_of(units, choice.levels[units.path])
         return made
+
+    def shares(self, choice: Choice) -> dict[str, float]:
+        """By part, the share of it that is left."""
+        return {one.path: choice.kept[one.path] / one.count * (1 - choice.levels[one.path].rate) for one in self.units}
 
     @cached_property
     def parts(self) -> list[Part]:
-        """All parts with their rises and costs by width."""
+        """All parts with their rises and costs by level."""
         return [
-            Part(units.path, self.measured.rises[units.path], {name: self._costs(units, name) for name in self.names})
+            Part(units.path, self.rises[units.path], {name: self._costs(units, name) for name in self.names})
             for units in self.units
         ]
 
@@ -149,19 +199,24 @@ class Menu:
         return wish.parts(self.whole.get("seconds"))
 
     def _costs(self, units: Units, name: str) -> list[float]:
-        """By width."""
-        kept = widths(units)
+        """By level; single weights that are gone are zeros, which are multiplied and stored as any other."""
+        own = self.levels[units.path]
         if name == "macs":
-            return [units.macs(k, self.measured.lengths) for k in kept]
+            return [units.macs(level.kept, self.measured.lengths) for level in own]
         if name == "seconds":
             assert self.times is not None
-            return [self.times.seconds(units, k) for k in kept]
-        each = self.measured.written if name == "bytes" else 1
-        return [float(each * units.parameters(k)) for k in kept]
+            return [self.times.seconds(units, level.kept) for level in own]
+        if name == "bytes":
+            return [float(self.measured.written * units.parameters(level.kept)) for level in own]
+        return [float(parameters(units, level)) for level in own]
+
+    def least(self, name: str) -> float:
+        """What a model takes of a resource in which no head and no neuron is left."""
+        return self.rest[name] + sum(min(part.costs[name]) for part in self.parts)
 
     def _least(self, name: str) -> str:
-        """What is left where no head and no neuron is, in words."""
-        least = self.rest[name] + sum(min(part.costs[name]) for part in self.parts)
+        """The same in words."""
+        least = self.least(name)
         part = least / self.whole[name]
         if name == "seconds":
             assert self.times is not None
@@ -178,17 +233,33 @@ class Menu:
         """The widths nearest to these shares, by layer."""
         chosen = []
         for units in self.units:
-            counts, wanted = widths(units), share(units.layer) * units.count
-            chosen.append(min(range(len(counts)), key=lambda k: (abs(counts[k] - wanted), k)))
+            own, wanted = self.levels[units.path], share(units.layer) * units.count
+            order = [k for k, level in enumerate(own) if not level.rate]
+            chosen.append(min(order, key=lambda k: (abs(own[k].kept - wanted), k)))
         return self.choice(chosen)
 
     def indices(self, choice: Choice) -> tuple[int, ...]:
-        """Which of its widths each part has."""
-        return tuple(widths(units).index(choice.kept[units.path]) for units in self.units)
+        """Which of its levels each part has."""
+        return tuple(self.levels[units.path].index(choice.levels[units.path]) for units in self.units)
 
     def choice(self, chosen: Sequence[int]) -> Choice:
-        """The configuration in which each part has the width of this index."""
+        """The configuration in which each part has the level of this index."""
         pairs = list(zip(self.parts, chosen, strict=True))
         left = {n: (sum(p.costs[n][k] for p, k in pairs) + self.rest[n]) / self.whole[n] for n in self.names}
-        kept = {u.path: widths(u)[k] for u, k in zip(self.units, chosen, strict=True)}
-        return Choice(kept, sum(p.rises[k] for p, k in pairs), left)
+        levels = {p.name: self.levels[p.name][k] for p, k in pairs}
+        return Choice(levels, sum(p.rises[k] for p, k in pairs), left)
+
+
+def specs_of(units: Units, level: Level) -> dict[str, Spec]:
+    """One part of a configuration; nothing where it stays whole."""
+    neurons = units.kind == "feed_forward"
+    if removed := units.count - level.kept:
+        rate, shape = rate_of(removed, units.count), "neuron" if neurons else None
+        return {units.path: Spec(rate=rate, granularity=shape, criterion=CRITERION)}
+    if not level.rate:
+        return {}
+    # Of an attention's target the default is heads; all others are single matrices, whose default is weights.
+    single = Spec(rate=level.rate, criterion=CRITERION)
+    if neurons:
+        return {p.path: single for p in units.projections}
+    return {units.path: single.model_copy(update={"granularity": "unstructured"}), units.last.path: single}

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..shrinking.units import Units
 
-
-def with_least(kept: Mapping[str, int], units: Sequence[Units]) -> set[str]:
-    """Paths of the parts that are gone already, and of the one of which the least part is left.
+def with_least(shares: Mapping[str, float]) -> set[str]:
+    """Paths of the parts that are gone already, and of the one of which the least is left.
 
     Args:
-        kept: path of a part -> how many of its units stay; none but one at least.
+        shares: path of a part -> the share of it that stays, in execution order.
+
+    >>> sorted(with_least({"a": 1.0, "b": 0.0, "c": 0.25}))
+    ['b', 'c']
     """
-    gone = {one.path for one in units if not kept[one.path]}
-    left = [one for one in units if kept[one.path]]
-    return gone | {min(left, key=lambda one: kept[one.path] / one.count).path} if left else gone
+    order = sorted(shares, key=lambda path: shares[path])
+    gone = [path for path in order if not shares[path]]
+    return set(order[: len(gone) + 1])
 
 
 def without(rises: Mapping[str, Sequence[float]], gone: Collection[str]) -> dict[str, list[float]]:
@@ -29,5 +30,10 @@ def without(rises: Mapping[str, Sequence[float]], gone: Collection[str]) -> dict
     >>> without({"a": [0.0, 1.0, 5.0], "b": [0.0, 2.0]}, {"a"})
     {'a': [8.0, 8.0, 0.0], 'b': [0.0, 2.0]}
     """
-    most = 1.0 + sum(max(own) for own in rises.values())
+    most = never_taken(rises)
     return {path: [most] * (len(own) - 1) + [0.0] if path in gone else list(own) for path, own in rises.items()}
+
+
+def never_taken(rises: Mapping[str, Sequence[float]]) -> float:
+    """A rise above that of everything together: what costs it is taken only where nothing else is left."""
+    return 1.0 + sum(max(own) for own in rises.values())

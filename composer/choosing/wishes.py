@@ -152,3 +152,17 @@ def read_wishes(options: WishOptions) -> list[Wish]:
         Wish({n: v[i] if len(v) > 1 else v[0] for n, v in lists.items()}, losses[at[i]] if losses else None)
         for i in range(count)
     ]
+
+
+def check_weights(wishes: Sequence[Wish]) -> None:
+    """Refuse to choose single weights for wishes to which they bring nothing.
+
+    Raises:
+        ConfigError: none of the wishes is about parameters, or about the loss alone.
+    """
+    if not any("keep_parameters" in wish.asked or not wish.asked for wish in wishes):
+        raise ConfigError(
+            "--unstructured: single weights that are gone are zeros, which take the time, multiplications and bytes "
+            f"that they took, so they bring nothing to {wishes[0]}; allowed with --keep-parameters, or "
+            "--loss-at-most alone"
+        )

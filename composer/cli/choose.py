@@ -61,12 +61,16 @@ class Timing:
 
 
 WISHES, TIMING = Wishes(), Timing()
+Unstructured = Annotated[
+    bool | None, Parameter(group=_WISHES, help="Single weights may go too: for parameters, or the loss alone [no].")
+]
 
 
 def choose(
     *,
     model: Model = None,
     wishes: Wishes = WISHES,
+    unstructured: Unstructured = None,
     timing: Timing = TIMING,
     measure: Annotated[
         bool, Parameter(negative="--no-measure", help="Measure each choice, and a uniform one of equal size [yes].")
@@ -100,7 +104,8 @@ def choose(
     costs the loss at every width, a few models in turn tell what it takes of
     the time on this machine; an integer program takes the widths that cost
     least. The other commands go on from conf.json. Several kinds of wishes
-    count together. choice.json, choice.html and choice.png show it.
+    count together. With --unstructured single weights go too, which spares
+    parameters and nothing else. choice.json, choice.html and choice.png show it.
 
     Example
 
@@ -112,7 +117,7 @@ def choose(
 
     sample = {"calibration_size": calibration_size, "calibration_lengths": calibration_lengths}
     learning = {"beside": beside, "rerank": rerank, "finetune": {"learning_rate": learning_rate}}
-    machine = {"search": search, **learning, **sample, "device": device}
+    machine = {"unstructured": unstructured, "search": search, **learning, **sample, "device": device}
     with session(common, data, wishes, timing, model=model, seed=seed, **machine) as (recipe, console):
         outcome = work(recipe, output=output, measure=measure, force=force, progress=console.progress)
         hint = _AGAIN if any(asdict(wishes).values()) and recipe.lengths_like == "valid" else ""
@@ -170,7 +175,13 @@ def _faster(row: Any) -> str:
 
 
 def _kept(choices: Any) -> tables.Sheet:
-    sheet = tables.Sheet("Heads and neurons kept", ["where"], [str(i) for i in range(len(choices))])
+    title = "Heads and neurons kept" + (", or single weights gone" if any(c["weights"] for c in choices) else "")
+    sheet = tables.Sheet(title, ["where"], [str(i) for i in range(len(choices))])
     for path in choices[0]["kept"]:
-        sheet.add_row(path, *(str(choice["kept"][path]) for choice in choices))
+        sheet.add_row(path, *(_level(choice, path) for choice in choices))
     return sheet
+
+
+def _level(choice: Any, path: str) -> str:
+    gone = choice["weights"].get(path)
+    return f"-{percent(gone)} weights" if gone else str(choice["kept"][path])

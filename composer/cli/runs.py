@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from . import tables
-from .choose import WISHES, Wishes
+from .choose import WISHES, Unstructured, Wishes
 from .compared import whole_run
 from .options import COMMON, DATA, GENERATING, MACHINE, TALK, Common, Data, Generating, Machine, Talk
 from .parameters import BlockLevels, DeadColumns, Force, Model, RunCriterion, Sweep, levels
@@ -78,6 +78,7 @@ def run(
     ] = None,
     rates: Generating = GENERATING,
     wishes: Wishes = WISHES,
+    unstructured: Unstructured = None,
     block_levels: BlockLevels = None,
     training: Training = TRAINING,
     blocks: RunBlockTraining = RUN_BLOCK_TRAINING,
@@ -107,6 +108,7 @@ def run(
     flags = (rates, wishes, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
     fields |= {"dead_columns": dead_columns, "sweep": sweep, "shrink": shrink, "block_levels": levels(block_levels)}
+    fields["unstructured"] = unstructured
     from composer.steps.run import with_best
 
     with session(common, *flags, **classic_beneath(fields) if classic else fields) as (recipe, console):

@@ -233,12 +233,14 @@ def shrunk_models(outcome: Outcome) -> Shown:
     metrics = list(rows[0]["metrics"])
     cells = [f"{cell['part']}\nbatch {cell['batch_size']}" for cell in rows[0]["faster"]]
     labels = [metric_of(name).label for name in metrics]
-    sheet = Sheet("Small models", ["model"], ["million\nweights", "MB", *labels, "loss", *cells, "MACs"])
+    sparse = ["not\nzero"] * ("not_zero" in rows[0])
+    sheet = Sheet("Small models", ["model"], ["million\nweights", *sparse, "MB", *labels, "loss", *cells, "MACs"])
     for row in rows:
         macs = row["faster"][-1]["macs"]
         sheet.add_row(
             Path(row["model"]).name,
             number(row["parameters"] / 1e6, 1),
+            *(number(row["not_zero"] / 1e6, 1) for _ in sparse),
             number(row["bytes"] / 1e6, 1),
             *(number(row["metrics"].get(name), metric_of(name).decimals) for name in metrics),
             number(row["loss"]),

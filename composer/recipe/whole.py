@@ -67,6 +67,8 @@ class Recipe(Options, DataOptions, WishOptions, BaseModel):  # the last for read
     """``choose``: ways of others to spread a budget over the layers, measured beside; a search may begin there."""
     rerank: Annotated[int, Field(ge=0)] = 0
     """``choose``: steps in which the best candidates of all wishes learn together, before one of each is taken."""
+    unstructured: bool = False
+    """``choose``: single weights may go too, where parameters or the loss alone are wished for."""
 
     shrink: bool = False
     """``run``: at the end every model is shrunk, evaluated and timed beside the base model."""

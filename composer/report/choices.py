@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -21,7 +21,7 @@ Told = Mapping[str, Any]
 """The content of ``choice.json``."""
 
 SIZES = {"macs": "Multiplications", "parameters": "Parameters", "bytes": "Bytes"}
-KEPT = "What each layer keeps: bars are parts of its heads or neurons, numbers are counts."
+KEPT = "What each layer keeps: bars are parts of its heads or neurons, numbers are counts, per cents single weights."
 CURVE = "Validation loss without any training against measured speed, or what is left where no wish is about time."
 CLOCK = "How many times as fast the table of seconds said, and the clock. On the line both agree."
 
@@ -93,8 +93,7 @@ def _kept(figure: FigureBase, told: Told) -> None:
     grid = figure.subplots(len(kinds), len(told["choices"]), squeeze=False)
     for row, paths in zip(grid, kinds.values(), strict=True):
         for axes, choice in zip(row, told["choices"], strict=True):
-            counts, whole = [choice["kept"][p] for p in paths], [told["units"][p] for p in paths]
-            _bars(axes, counts, whole, PALETTE[0] if max(whole) < 64 else PALETTE[2])
+            _bars(axes, [_bar(told, choice, path) for path in paths])
         row[0].set_ylabel(_noun(paths, told), fontsize=7.5)
     for axes, choice in zip(grid[0], told["choices"], strict=True):
         axes.set_title(wish_text(choice["wish"]), fontsize=8.5)
@@ -102,13 +101,29 @@ def _kept(figure: FigureBase, told: Told) -> None:
         axes.set_xlabel("layer", fontsize=7.5)
 
 
-def _bars(axes: Axes, counts: Sequence[int], whole: Sequence[int], colour: str) -> None:
-    places = range(len(counts))
-    axes.bar(places, [1.0] * len(counts), color="none", edgecolor=RULE, linewidth=0.7)
-    axes.bar(places, [n / w for n, w in zip(counts, whole, strict=True)], color=colour)
-    size = 6.5 if len(counts) <= 8 else 5
-    for x, n in zip(places, counts, strict=True):
-        axes.text(x, 1.04, f"{n}" if n else "gone", ha="center", va="bottom", fontsize=size, color=FAINT)
+class _Bar(NamedTuple):
+    """The share of a part that is left, its colour, and what is written above it."""
+
+    share: float
+    colour: str
+    text: str
+
+
+def _bar(told: Told, choice: Told, path: str) -> _Bar:
+    """Of units, by their number; of a part that loses single weights (never its units too) by their share."""
+    kept, whole, gone = choice["kept"][path], told["units"][path], choice["weights"].get(path)
+    if gone:
+        return _Bar(1 - gone, PALETTE[1], f"{1 - gone:.0%}")
+    return _Bar(kept / whole, PALETTE[0] if whole < 64 else PALETTE[2], f"{kept}" if kept else "gone")
+
+
+def _bars(axes: Axes, bars: Sequence[_Bar]) -> None:
+    places = range(len(bars))
+    axes.bar(places, [1.0] * len(bars), color="none", edgecolor=RULE, linewidth=0.7)
+    axes.bar(places, [bar.share for bar in bars], color=[bar.colour for bar in bars])
+    size = 6.5 if len(bars) <= 8 else 5
+    for x, bar in zip(places, bars, strict=True):
+        axes.text(x, 1.04, bar.text, ha="center", va="bottom", fontsize=size, color=FAINT)
     axes.set_ylim(0, 1.25)
     axes.set_xticks(list(places))
     axes.tick_params(labelsize=6.5)
@@ -126,19 +141,23 @@ def _noun(paths: Sequence[str], told: Told) -> str:
 
 
 def _curve(figure: FigureBase, told: Told) -> None:
-    """Loss against measured speed; where no wish is about time, and speed is chance, against multiplications."""
+    """Loss against measured speed; where no wish is about time, and speed is chance, against multiplications.
+
+    Where single weights may go, against parameters, of which they are a part.
+    """
     axes, dense = figure.subplots(), told["dense"]["loss"]
-    timed = "seconds" in told["choices"][0]["left"]
+    timed = "seconds" in told["choices"][0]["left"] and not told["unstructured"]
+    size = "parameters" if told["unstructured"] else "macs"
     losses = [dense]
     for i, (name, rows) in enumerate(_sides(told)):
-        places = [row["faster"]["value"] if timed else row["left"]["macs"] for row in rows]
+        places = [row["faster"]["value"] if timed else row["left"][size] for row in rows]
         points = sorted([(1.0, dense), *zip(places, [row["measured"]["loss"] for row in rows], strict=True)])
         look: dict[str, Any] = {"marker": MARKERS[i], "color": PALETTE[i], "linewidth": 1.4, "markersize": 5}
         axes.plot([x for x, _ in points], [y for _, y in points], label=name, **look)
         losses += [y for _, y in points]
     axes.annotate("dense", (1.0, dense), (4, -9), textcoords="offset points", fontsize=7.5, color=FAINT)
     canvas.loss_axis(axes, losses, "validation loss, no training")
-    axes.set_xlabel("times as fast, measured" if timed else "multiplications left, of the base model's")
+    axes.set_xlabel("times as fast, measured" if timed else f"{SIZES[size].lower()} left, of the base model's")
     axes.legend(fontsize=8)
 
 
@@ -192,8 +211,10 @@ def _tiles(told: Told) -> Iterator[Tile]:
     for row in told["choices"] if told["dense"] else ():
         gap = row["measured"]["loss"] - told["dense"]["loss"]
         same = row["uniform"]["measured"]["loss"] - told["dense"]["loss"]
-        value = "≈ 1x" if row["faster"]["noisy"] else f"{row['faster']['value']:.2f}x"
-        text = f"as fast for {gap:+.3f} of loss (uniform {same:+.3f}): {wish_text(row['wish'])}"
+        value, what = "≈ 1x" if row["faster"]["noisy"] else f"{row['faster']['value']:.2f}x", "as fast"
+        if told["unstructured"]:
+            value, what = percent(row["left"]["parameters"]), "of the parameters"
+        text = f"{what} for {gap:+.3f} of loss (uniform {same:+.3f}): {wish_text(row['wish'])}"
         yield Tile(value, text)
 
 

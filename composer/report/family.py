@@ -32,10 +32,13 @@ def draw(rows: Sequence[Mapping[str, Any]], metric: str, output: Path) -> None:
             for cell in faster  # ?: too noisy to say
         ],
     }
+    if "not_zero" in rows[0]:
+        counts = [row["not_zero"] / 1e6 for row in rows]
+        panels["million parameters that are not 0"] = [(value, f"{value:.3g}") for value in counts]
     names = [Path(row["model"]).name for row in rows]
     with canvas.style():
-        figure = Figure(figsize=(9.6, 1.0 + 0.38 * len(rows)), layout="constrained")
-        for axes, (label, values) in zip(figure.subplots(1, 3, sharey=True), panels.items(), strict=True):
+        figure = Figure(figsize=(3.2 * len(panels), 1.0 + 0.38 * len(rows)), layout="constrained")
+        for axes, (label, values) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
             _bars(axes, names, values)
             axes.set_title(label, fontsize=9)
     canvas.save(figure, output)

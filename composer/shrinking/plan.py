@@ -63,6 +63,10 @@ class Plan:
         return tuple(had[i] for i in kept) if had else kept
 
 
+class NothingWholeError(ModelError):
+    """No head, neuron or sublayer of a model is wholly zero."""
+
+
 def make_plan(base: BaseModel, progress: Progress = SILENT, targets: Sequence[str] = ()) -> Plan:
     """Look through the weights of a folder for units that can go.
 
@@ -71,7 +75,8 @@ def make_plan(base: BaseModel, progress: Progress = SILENT, targets: Sequence[st
             (:func:`composer.shrinking.pairs.pairs_of`).
 
     Raises:
-        ModelError: a model whose folder is not Hugging Face's, units that nothing names, or nothing can go.
+        ModelError: a model whose folder is not Hugging Face's, units that nothing names.
+        NothingWholeError: nothing can go.
     """
     check_folder(base)
     layout, weights = base.layout, Weights(base.folder)
@@ -91,7 +96,7 @@ def make_plan(base: BaseModel, progress: Progress = SILENT, targets: Sequence[st
             bar.advance(units.path)
     plan = Plan(base, weights, activation, found)
     if not plan.removed:
-        raise ModelError(f"{base.name}: nothing can be taken out: {_why_nothing(plan)}")
+        raise NothingWholeError(f"{base.name}: nothing can be taken out: {_why_nothing(plan)}")
     return plan
 
 

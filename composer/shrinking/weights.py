@@ -61,6 +61,11 @@ class Weights:
         tensor: Tensor = self._open[file].get_tensor(stored)
         return tensor
 
+    @property
+    def not_zero(self) -> int:
+        """How many numbers of all tensors are not 0."""
+        return sum(nonzeros(self.mapped(name)) for name in self.entries)
+
 
 @dataclass
 class Cut:

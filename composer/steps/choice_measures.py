@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..choosing.choice import CRITERION, Choice, Measured
+from ..choosing.widths import RATES
 from ..choosing.wishes import Wish
 from ..errors import ConfigError
 from ..files.journal import Journal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..calibration.sample import Calibration
+    from ..composing.level_rises import LevelRises
 
 
 class Measures:
@@ -41,8 +43,19 @@ class Measures:
         self._models: Any = None
 
     def parts(self) -> Measured:
-        """What every attention and feed-forward costs the loss at every width."""
-        return Measured(**self.journal.row(("measured",), self._rises))
+        """What every attention and feed-forward costs the loss at every width; if asked, with single weights."""
+        levels = self.levels() if self.space.recipe.unstructured else {}
+        return Measured(**self.journal.row(("measured",), self._rises), levels=levels)
+
+    def levels(self) -> dict[str, list[float]]:
+        """What each of their levels costs the loss, heads and neurons and single weights by one rule; part by part."""
+        known = {}
+        with self.progress.bar("costs of levels", len(self.units)) as bar:
+            for one in self.units:
+                key = ("levels", list(RATES), one.path)
+                known[one.path] = list(self.journal.row(key, partial(self._row_of_levels, one))["rises"])
+                bar.advance(one.path)
+        return known
 
     def fisher(self) -> dict[str, list[float]]:
         """The same costs by the Fisher information of masks."""
@@ -52,9 +65,9 @@ class Measures:
         """By layer, the figure that a published way to spread a budget wants to know."""
         return dict(self.journal.row(("layers", rule), lambda: {"figures": self._layers(rule)})["figures"])
 
-    def fitness(self, assigned: Assignment, widths: Sequence[int], count: int) -> float:
+    def fitness(self, assigned: Assignment, count: int) -> float:
         """How far a candidate's answers are from the base model's on the first ``count`` calibration examples."""
-        key = ("fitness", count, list(widths))
+        key = ("fitness", count, _said(assigned))
         return float(self.journal.row(key, lambda: {"value": self.models.divergence(assigned, count)})["value"])
 
     def faster(self, choices: Sequence[Choice]) -> list[dict[str, Any]]:
@@ -72,7 +85,7 @@ class Measures:
 
     def loss(self, assigned: Assignment) -> dict[str, float]:
         """Loss and metric on the validation split, pruned and repaired in closed form."""
-        key = ("loss", {path: str(said) for path, said in sorted(assigned.items())})
+        key = ("loss", _said(assigned))
         return self.journal.row(key, lambda: self.models.loss(assigned, self.space.examples("valid")))
 
     def limit(self, wish: Wish) -> float | None:
@@ -88,7 +101,7 @@ class Measures:
         from ..training.settings import identity_of
         from .candidates_together import learnt_together, rerank_settings
 
-        said = [canonical({path: str(spec) for path, spec in one.items()}) for one in configurations]
+        said = [canonical(_said(one)) for one in configurations]
         # In an order of their own: which wish a configuration serves does not change what it learns.
         order = sorted(range(len(said)), key=said.__getitem__)
         settings, ordered = rerank_settings(self.space), [configurations[i] for i in order]
@@ -146,6 +159,15 @@ class Measures:
         model = self.space.fresh_model()
         return model, self.space.calibrated(model, self.space.base.layout, progress=self.progress)
 
+    def _row_of_levels(self, units: Units) -> dict[str, Any]:
+        return {"rises": self._level_rises.of(units)}
+
+    @cached_property
+    def _level_rises(self) -> LevelRises:
+        from ..composing.level_rises import LevelRises
+
+        return LevelRises(self.models, self.units, progress=self.progress)
+
     def _rises(self) -> dict[str, Any]:
         from ..calibration.rises import rises_by_width
 
@@ -160,6 +182,10 @@ class Measures:
             "stored": space.base.bytes,
             "written": round(space.base.bytes / space.base.parameters),
         }
+
+
+def _said(assigned: Assignment) -> dict[str, str]:
+    return {path: str(said) for path, said in sorted(assigned.items())}
 
 
 def _units(space: Workspace) -> list[Units]:

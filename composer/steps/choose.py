@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..choosing.wishes import read_wishes
+from ..choosing.wishes import check_weights, read_wishes
 from ..files.jsonfile import write_json
 from ..files.records import record
 from ..progress import SILENT, Progress
@@ -43,6 +43,8 @@ def choose(
     """
     space = Workspace.of(recipe)
     asked = read_wishes(space.recipe)
+    if space.recipe.unstructured:
+        check_weights(asked)
     path = output or space.conf
     chooser = Chooser(space, path.parent, asked, measure=measure, force=force, progress=progress)
     choices = chooser.choose()

@@ -16,7 +16,9 @@ from .choice_measures import Measures
 CORRECTIONS = 2
 """How often the budget of a choice is made stricter that the clock finds slower than was wished."""
 CLOSEST = 0.02
-"""How near to a loss that is wished the fastest model is looked for, in times as fast."""
+"""How near to a loss that is wished the fastest or smallest model is looked for, in times as fast or small."""
+HEADS = "heads and neurons"
+"""The candidate without single weights, where these may go."""
 APART = ", apart"
 """Ends the names of candidates that share parts with other configurations by chance only."""
 NEARLY = 0.01
@@ -45,12 +47,17 @@ class WishCandidates:
 
     def name_of(self, choice: Choice) -> str:
         """Which of the candidates a choice is."""
-        return next(name for name, one in self.known.items() if one.kept == choice.kept)
+        return next(name for name, one in self.known.items() if one.levels == choice.levels)
 
     @cached_property
     def budget(self) -> Wish:
-        """What a choice has to keep within: the wish, or where that is about the loss alone the time that was found."""
-        return self.wish if self.wish.asked else Wish({"speedup": 1 / self.known["program"].left["seconds"]})
+        """What a choice has to keep within: the wish; where that is about the loss alone the time or size found."""
+        return self.wish if self.wish.asked else _times(self._spared, 1 / self.known["program"].left[self._spared])
+
+    @property
+    def _spared(self) -> str:
+        """What a wish about the loss alone wants as little of as can be."""
+        return "parameters" if self.measures.space.recipe.unstructured else "seconds"
 
     # The program ---------------------------------------------------------------------------------------------------
 
@@ -65,7 +72,7 @@ class WishCandidates:
 
     def _programmed(self, limit: float | None, taken: Sequence[Choice]) -> Choice:
         if limit is not None and not self.wish.asked:
-            return self._fastest(limit)
+            return self._least(limit)
         choice = self._as_fast(taken)
         if limit is not None and (loss := self.loss(choice)) > limit:
             raise ConfigError(f"{self.wish}: nobody can meet it: the least loss found is {loss:.4g}, not {limit:.4g}")
@@ -88,18 +95,21 @@ class WishCandidates:
                 break  # it stays as fast as it is, and is told so
         return choice
 
-    def _fastest(self, limit: float) -> Choice:
-        """The fastest model whose measured loss is within the limit, found by halving."""
-        best = self.menu.choose(Wish({"speedup": 1.0}))
-        low, high = 1.0, self.menu.whole["seconds"] / self.menu.rest["seconds"]
+    def _least(self, limit: float) -> Choice:
+        """The fastest model whose measured loss is within the limit, found by halving; where single weights may go,
+        which makes nothing faster, the smallest.
+        """
+        word = "fast" if self._spared == "seconds" else "small"
+        best = self.menu.choose(_times(self._spared, 1.0))
+        low, high = 1.0, self.menu.whole[self._spared] / self.menu.least(self._spared)
         steps = 1 + int((high - low) / CLOSEST).bit_length()
         with self.measures.progress.bar("within the loss", steps) as bar:
             while high - low > CLOSEST:
                 middle = (low + high) / 2
-                choice = self.menu.choose(Wish({"speedup": middle}))
+                choice = self.menu.choose(_times(self._spared, middle))
                 inside = self.loss(choice) <= limit
                 low, high, best = (middle, high, choice) if inside else (low, middle, best)
-                bar.advance(f"{low:.2f} times as fast")
+                bar.advance(f"{low:.2f} times as {word}")
         return best
 
     @property
@@ -120,14 +130,22 @@ class WishCandidates:
             self.known[name] = self.menu.spread(self.budget, RULES[name](self.measures.layers(name)))
         if not self.measure:
             return self.known["program"]
-        self.known["Fisher of masks"] = self._by(self.measures.fisher(), taken)
+        self.known |= {name: self._by(rises, taken) for name, rises in self._costs.items() if name != "program"}
         self.known |= self._apart() if taken else {}
         return self._emptied(self.best({name: self.loss(one) for name, one in self.known.items()}, taken), taken)
 
     @property
     def _costs(self) -> dict[str, Mapping[str, Sequence[float]]]:
-        """Rises of the loss by width, by the name of the candidate that the program takes by them."""
-        return {"program": self.menu.measured.rises, "Fisher of masks": self.measures.fisher()}
+        """Rises of the loss by level, by the name of the candidate that the program takes by them.
+
+        Where single weights may go, what it would be without them is a candidate too, and so is what it is with nothing
+        else: one rule for both kinds is no guarantee.
+        """
+        menu = self.menu
+        costs: dict[str, Mapping[str, Sequence[float]]] = {"program": menu.rises}
+        if menu.measured.levels:
+            costs |= {HEADS: menu.units_alone(menu.measured.rises), "single weights": menu.weights_alone()}
+        return costs | {"Fisher of masks": menu.units_alone(self.measures.fisher())}
 
     def _apart(self) -> dict[str, Choice]:
         """What the program takes where it need not share parts with other configurations, if that is something else.
@@ -135,13 +153,13 @@ class WishCandidates:
         A predicted rise that is nearly the least is not always a measured loss that is.
         """
         alone = {name: self._by(rises, ()) for name, rises in self._costs.items()}
-        return {name + APART: one for name, one in alone.items() if one.kept != self.known[name].kept}
+        return {name + APART: one for name, one in alone.items() if one.levels != self.known[name].levels}
 
     def _emptied(self, choice: Choice, taken: Sequence[Choice]) -> Choice:
         """The choice without the part of which it keeps least, then without the next, as long as the loss falls."""
         own = self._costs.get(self.name_of(choice).removesuffix(APART))
         while own and any(choice.kept.values()):
-            gone = with_least(choice.kept, self.measures.units)
+            gone = with_least(self.menu.shares(choice))
             fewer = self._by(without(own, gone), taken)
             self.known[f"without {len(gone)}"] = fewer
             if self.loss(fewer) >= self.loss(choice) or not self.meets(fewer):
@@ -182,10 +200,15 @@ class WishCandidates:
 
     def field(self, choice: Choice) -> dict[str, Choice]:
         """The best candidates before learning, the choice among them; each once."""
-        order = sorted(self.known, key=lambda n: (self.known[n].kept != choice.kept, self.loss(self.known[n])))
+        order = sorted(self.known, key=lambda n: (self.known[n].levels != choice.levels, self.loss(self.known[n])))
         field: dict[str, Choice] = {}
         for name in order:
-            new = all(self.known[name].kept != one.kept for one in field.values())
+            new = all(self.known[name].levels != one.levels for one in field.values())
             if len(field) < BEST and new and (not field or self.meets(self.known[name])):
                 field[name] = self.known[name]
         return field
+
+
+def _times(resource: str, times: float) -> Wish:
+    """For so many times as fast, or as small."""
+    return Wish({"speedup": times} if resource == "seconds" else {"keep_parameters": 1 / times})

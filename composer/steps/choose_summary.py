@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..choosing.choice import Choice, Menu
+from ..choosing.widths import Level
 from ..shrinking.units import Units
 from .choose_candidates import WishCandidates
 
@@ -50,13 +51,14 @@ def summary(
         "blocks": counts,
         "sharing": sharing(counts),
         "rerank": measures.space.recipe.rerank,
+        "unstructured": measures.space.recipe.unstructured,
     }
 
 
 def blocks(units: Sequence[Units], choices: Sequence[Choice]) -> dict[str, int]:
     """How many pruned parts all configurations have, and how many of them are different ones."""
-    whole = {one.path: one.count for one in units}
-    every = [(path, kept) for choice in choices for path, kept in choice.kept.items() if kept < whole[path]]
+    whole = {one.path: Level(one.count) for one in units}
+    every = [(path, level) for choice in choices for path, level in choice.levels.items() if level != whole[path]]
     return {"all": len(every), "different": len(set(every))}
 
 
@@ -73,4 +75,4 @@ def sharing(counts: Mapping[str, int]) -> str:
 
 def _row(one: WishCandidates, choice: Choice, faster: Mapping[str, Any] | None) -> dict[str, Any]:
     measured = one.measures.loss(one.menu.specs(choice)) if one.measure else None
-    return {**asdict(choice), "measured": measured, "faster": faster}
+    return {**choice.plain, "measured": measured, "faster": faster}

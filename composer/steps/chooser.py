@@ -38,7 +38,7 @@ class Chooser:
         self.measures = Measures(space, folder, force=force, progress=progress)
         for wish in asked:  # before anything that takes long
             self.measures.limit(wish)
-        timed = any(wish.timed or not wish.asked for wish in asked)
+        timed = any(wish.timed or (not wish.asked and not space.recipe.unstructured) for wish in asked)
         times = part_times(space, self.measures.units, force=force, progress=progress) if timed else None
         self.menu = Menu(self.measures.units, self.measures.parts(), times)
         self.wishes = [WishCandidates(wish, self.menu, self.measures, measure=measure) for wish in asked]
@@ -104,7 +104,7 @@ class Chooser:
 
     def _fitness(self, widths: Sequence[int], sample: float, bar: Bar) -> float:
         count = max(1, round(sample * self.recipe.calibration_size))
-        value = self.measures.fitness(self.menu.specs(self.menu.choice(widths)), widths, count)
+        value = self.measures.fitness(self.menu.specs(self.menu.choice(widths)), count)
         bar.advance(f"{value:.4g}")
         return value
 

@@ -51,11 +51,13 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     configurations are chosen, no baselines are trained, and the models are shrunk, evaluated, timed and drawn.
 
     Raises:
-        RecipeError: wishes and rates in one recipe.
+        RecipeError: wishes and rates in one recipe, or single weights to be chosen without a wish.
         ModelError: models that are to be shrunk, and are none of transformers.
     """
     space = Workspace.of(recipe)
     wished = _is_wished(space.recipe)
+    if space.recipe.unstructured and not space.recipe.wishes_anything:
+        raise RecipeError("unstructured: says what may go for a wish, and nothing is wished; give --keep-parameters")
     if wished and (both := sorted(RATE_FIELDS & space.recipe.model_fields_set)):
         raise RecipeError(f"{both[0].replace('_', '-')}: not together with wishes, which say what goes; leave one out")
     if _shrinks(space.recipe):
@@ -100,9 +102,10 @@ def plan(recipe: Given) -> list[dict[str, Any]]:
     space = Workspace.of(recipe)
     n = len(space.scheme().roots) if space.conf_prune.is_file() else "all"
     composed = space.built_model(n - 1 if isinstance(n, int) else 0)
-    wished = _is_wished(space.recipe)
+    wished, what = _is_wished(space.recipe), "heads and neurons"
+    what += ", single weights" if space.recipe.unstructured else ""
     rows = [
-        ("choose", f"heads and neurons for every wish, {space.conf}", space.conf)
+        ("choose", f"{what} for every wish, {space.conf}", space.conf)
         if wished
         else ("generate-config", f"rates to {space.conf}", space.conf),
         ("generate-scheme", f"the graph, {space.conf_prune}", space.conf_prune),

@@ -23,14 +23,25 @@ ROUNDS = 9
 def shrunk_models(space: Workspace, *, force: bool = False, progress: Progress = SILENT) -> list[dict[str, Any]]:
     """Shrink what a run has made, measure all of it, and put the figures into the cards; a row for each model.
 
+    Where single weights were chosen, a model that lost no whole unit stands there as it is.
+
     A row has the configuration, folder and form, the task's metrics of the small model and of the base model, bytes and
-    MACs of both, and for each batch size how many times as fast it is. The first row is the base model's.
+    MACs of both, and for each batch size how many times as fast it is. The first row is the base model's. Where single
+    weights were chosen it also has how many parameters are not zero.
     """
+    from ..shrinking.plan import NothingWholeError
+    from ..shrinking.weights import Weights
+
     folders = []
     for i in range(len(space.scheme().roots)):
         tuned, built = space.model_folder("composed", i), space.built_model(i)
-        folder = built.with_name(built.name + SUFFIX)
-        shrink(tuned if tuned.is_dir() else built, folder, force=force, progress=progress)
+        masked, folder = tuned if tuned.is_dir() else built, built.with_name(built.name + SUFFIX)
+        try:
+            shrink(masked, folder, force=force, progress=progress)
+        except NothingWholeError:
+            if not space.recipe.unstructured:
+                raise
+            folder = masked
         folders.append(folder)
     names = [space.base.name, *map(str, folders)]
     results = evaluate(space, names, force=force, renew=True, progress=progress).summary["results"]
@@ -38,7 +49,10 @@ def shrunk_models(space: Workspace, *, force: bool = False, progress: Progress =
     timed = _timed(space, bases, names, force, progress)
     for base in bases[1:]:
         refresh_card(space, base)
-    return [_row(i, name, result, timed) for i, (name, result) in enumerate(zip(names, results, strict=True))]
+    rows = [_row(i, name, result, timed) for i, (name, result) in enumerate(zip(names, results, strict=True))]
+    if space.recipe.unstructured:
+        rows = [{**row, "not_zero": Weights(base.folder).not_zero} for row, base in zip(rows, bases, strict=True)]
+    return rows
 
 
 def _timed(space: Workspace, bases: list[BaseModel], names: list[str], force: bool, progress: Progress) -> Speed:

@@ -152,6 +152,13 @@ def test_what_is_chosen_beside_other_wishes_need_not_share_parts_with_them(
     assert row["steps"]["Fisher of masks"] > row["steps"]["Fisher of masks, apart"] == 0.1
 
 
+def test_single_weights_are_refused_where_they_bring_nothing(recipe: Recipe) -> None:
+    for option, value in {"speedup": 2.0, "keep_bytes": 0.9, "keep_macs": 0.5}.items():
+        wish = f"--{option.replace('_', '-')} {value:g}"
+        with pytest.raises(ConfigError, match=f"--unstructured: .* bring nothing to {wish}; allowed with --keep-param"):
+            choose(recipe.model_copy(update={"unstructured": True, option: [value]}))
+
+
 def test_a_killed_search_goes_on_and_ends_with_the_same_choice(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 import composer
+from composer.choosing.widths import RATES
 from composer.cli.compared import whole_run
+from composer.composing.candidates import Candidates
 from composer.errors import RecipeError
 from composer.files.jsonfile import read_json
 from composer.models.folder import BaseModel
-from composer.recipe import TimeOptions
+from composer.recipe import ModelOptions, TimeOptions
+from composer.scheme.configurations import Assignment, Spec
 from composer.shrinking import verify
 from composer.shrinking.verify import answers, compared
 from composer.steps import shrunk_models
@@ -85,3 +88,34 @@ def test_wishes_become_a_family_of_small_models_without_baselines(
     )
     assert len(said) == 4  # models, what the figures are, where the rest lies; no table of what was not compared
     assert [step["step"] for step in plan(work)][:1] == ["choose"]
+
+
+def test_single_weights_are_chosen_and_all_models_have_as_few_parameters_as_was_wished(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dear(_: Candidates, assigned: Assignment, __: Any) -> dict[str, float]:
+        """Units are dear, weights are not."""
+        units = [path for path, said in assigned.items() if _units_go(path, said)]
+        return {"loss": 1.0 + len(units), "accuracy": 1.0}
+
+    monkeypatch.setattr(Candidates, "loss", dear)
+    given = {"model": str(distilbert_folder), "data": str(classification_data), "folder": tmp_path / "work"}
+    quick = {"calibration_size": 16, "valid_size": 16, "time": TimeOptions(length=8, repeat=7), "unstructured": True}
+    with pytest.raises(RecipeError, match="unstructured: says what may go for a wish, and nothing is wished"):
+        run(composer.Recipe(**given, **quick))
+    finetune = ModelOptions(steps=2, batch_size=4, evaluations=1)
+    work = with_best(composer.Recipe(**given, **quick, keep_parameters=[0.95, 0.9], finetune=finetune))
+    outcome = run(work)
+    rows, told = outcome.summary["shrunk"], read_json(work.folder / "choice.json")["choices"]
+    for row, choice, wished in zip(rows[1:], told, (0.95, 0.9), strict=True):
+        assert choice["taken"] == "single weights"
+        assert set(choice["weights"].values()) & set(RATES)
+        assert row["not_zero"] / rows[0]["not_zero"] == pytest.approx(choice["left"]["parameters"], abs=0.02)
+        assert choice["left"]["parameters"] <= wished
+        assert Path(row["model"]).name in ("0", "1")
+    assert (work.folder / "family.png").read_bytes().startswith(b"\x89PNG")
+
+
+def _units_go(path: str, said: float | Spec) -> bool:
+    shape = said.granularity if isinstance(said, Spec) else None
+    return shape == "neuron" or (path.endswith("attention") and shape is None)
