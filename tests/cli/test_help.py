@@ -132,6 +132,7 @@ def test_every_option_of_a_recipe_has_a_flag() -> None:
         "search",
         "rerank",
         "beside",
+        "unstructured",
     }
     flags |= {"movement"}  # its steps are those of `prune`
     flags.add("new_head")  # of every command
