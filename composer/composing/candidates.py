@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..calibration.sample import Calibration
+    from ..pruning.cutter import Scores
     from ..tasks.task import Batch, Examples, Task
 
 BATCH = 64
@@ -46,13 +47,14 @@ class Candidates:
         damping: float,
         seed: int,
         dead_columns: bool = True,
+        scores: Scores | None = None,
     ) -> None:
         """Nothing is gathered yet.
 
         Args:
             model: the base model; its weights are what they were after each call.
             criterion: decides which units go.
-            damping, seed, dead_columns: as for :class:`.model_pruner.ModelPruner`.
+            damping, seed, dead_columns, scores: as for :class:`.model_pruner.ModelPruner`.
         """
         self.model, self.task, self.criterion, self.calibration, self.seed = model, task, criterion, calibration, seed
         self._variants: dict[Key, Variant] = {}
@@ -60,9 +62,8 @@ class Candidates:
         self._places = {path: block.path for block in calibration.layout.at("sublayer") for path in block.targets}
         self._bases: dict[int, list[tuple[Batch, Tensor | None]]] = {}
         self.parameters = dict(model.named_parameters())
-        self.pruner = ModelPruner(
-            calibration.layout, self.parameters, calibration, damping=damping, seed=seed, dead_columns=dead_columns
-        )
+        how: dict[str, Any] = {"damping": damping, "seed": seed, "dead_columns": dead_columns, "scores": scores}
+        self.pruner = ModelPruner(calibration.layout, self.parameters, calibration, **how)
 
     def divergence(self, assigned: Assignment, count: int) -> float:
         """How far a configuration's answers are from the base model's on so many examples of the calibration sample.

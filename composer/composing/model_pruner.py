@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..pruning.configuration import prune_configuration
 from ..pruning.criteria import CRITERIA
-from ..pruning.cutter import Cutter, Grams, ScoresInMemory, Selection
+from ..pruning.cutter import Cutter, Grams, Scores, ScoresInMemory, Selection
 from ..scheme.configurations import Assignment
 from ..scheme.layout import Layout
 from .repair import Repair
@@ -35,6 +35,7 @@ class ModelPruner:
         damping: float = 0.01,
         seed: int = 0,
         dead_columns: bool = True,
+        scores: Scores | None = None,
     ) -> None:
         """Nothing is gathered or scored yet.
 
@@ -45,10 +46,11 @@ class ModelPruner:
             damping: of the repair (:class:`.repair.Repair`).
             seed: of criteria that draw.
             dead_columns: as for :class:`composer.pruning.configuration.PrunedTargets`.
+            scores: where they are kept; None keeps them in memory, as long as this lives.
         """
         self.calibration, self.dead_columns = calibration, dead_columns
         given = None if calibration is None else lambda: calibration
-        self.cutter = Cutter(layout, parameters, given, ScoresInMemory(), seed)
+        self.cutter = Cutter(layout, parameters, given, scores or ScoresInMemory(), seed)
         self.repair = Repair(layout, parameters, damping)
 
     def cuts(self, selections: Sequence[Selection], *, repair: bool) -> Iterator[tuple[Selection, Cut, Grams]]:

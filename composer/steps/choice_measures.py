@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..files.journal import Journal
 from ..files.jsonfile import canonical, digest_of
 from ..progress import Progress
+from ..run_folder import RunFolder
 from ..scheme.configurations import Assignment
 from ..shrinking.units import Units, units_of
 from ..workspace import Workspace
@@ -39,6 +40,7 @@ class Measures:
         self.space, self.progress = space, progress
         self.units = _units(space)
         self.setting = setting_of(space)
+        self.pruned = RunFolder(folder).pruned
         self.journal = Journal(folder, "choose", self.inputs, force=force)
         self._models: Any = None
 
@@ -117,13 +119,20 @@ class Measures:
 
     @property
     def models(self) -> Any:
-        """Configurations of the base model; the moments are gathered once, when they are first needed."""
+        """Configurations of the base model; the moments are gathered once, when they are first needed.
+
+        Scores of heads, neurons and weights lie where pruning keeps and finds them, so that they outlive a kill.
+        """
         if self._models is None:
             from ..composing.candidates import Candidates
+            from ..library.store import Library
+            from ..pruning.variants import StoredScores
 
             space, (model, calibration) = self.space, self._sample
             r = space.recipe
             how: dict[str, Any] = {"damping": r.block.damping, "seed": r.seed, "dead_columns": r.dead_columns}
+            sample = {"calibration": space.sample_identity()}
+            how["scores"] = StoredScores(Library(self.pruned), space.base.layout, space.base.fingerprint, sample)
             self._models = Candidates(model, space.task, calibration, CRITERION, **how)
         return self._models
 

@@ -8,20 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 import composer
 from composer.choosing import times
 from composer.composing.candidates import Candidates
 from composer.errors import ConfigError, InputError
 from composer.models.folder import BaseModel
+from composer.pruning.criteria.obs import Obs
 from composer.recipe import ModelOptions, Recipe, TimeOptions
 from composer.scheme.configurations import Assignment, Spec, read_configurations, resolve
+from composer.scheme.layout import Target
 from composer.shrinking import verify
 from composer.shrinking.units import Units
 from composer.shrinking.verify import Answers, answers, compared
 from composer.steps import part_times
 from composer.steps.choose import choose
+from composer.steps.configure import generate_scheme
 from composer.steps.outcome import Outcome
+from composer.steps.prune import prune
 from composer.timing import clock, parts
 from composer.training.joint import JointHooks
 from composer.workspace import Workspace
@@ -185,6 +190,34 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_choice(
     before = choose(wished.model_copy(update={"search": 0}), measure=False, output=tmp_path / "before.json")
     assert [row["kept"] for row in before.summary["choices"]] != [row["kept"] for row in resumed.summary["choices"]]
     assert [row["kept"] for row in whole.summary["choices"]] == [row["kept"] for row in resumed.summary["choices"]]
+
+
+def test_a_killed_choice_goes_on_without_scoring_again_and_pruning_finds_its_scores(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored, measured = list[str](), list[str]()
+    score, divergence = Obs.score, Candidates.divergence
+
+    def counted(self: Obs, target: Target, *given: Any) -> Tensor:
+        scored.append(target.path)
+        return score(self, target, *given)
+
+    def killed(self: Candidates, assigned: Assignment, count: int) -> float:
+        measured.append(str(assigned))
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return divergence(self, assigned, count)
+
+    monkeypatch.setattr(Obs, "score", counted)
+    monkeypatch.setattr(Candidates, "divergence", killed)
+    wished = recipe.model_copy(update={"keep_macs": [0.5], "search": 4})
+    with pytest.raises(KeyboardInterrupt):
+        choose(wished, measure=False)
+    assert not (tmp_path / "conf.json").exists()
+    choose(wished, measure=False)
+    generate_scheme(wished)
+    prune(wished)
+    assert len(scored) == len(set(scored)) > 0
 
 
 def test_the_best_candidates_learn_together_before_one_of_each_is_taken(
