@@ -6,8 +6,8 @@ Only linear targets are pruned, by single weights; losses are on the first `--va
 masks of one learnt run against `l1` and `obs`, masked, repaired in closed form, and after further training, all sides
 with the same number of steps in all. `rates`: one run that serves every rate against a run for each. `recovery`: what
 biases and norms alone, or low-rank updates under the mask, bring back of what everything does, each at the best of its
-rates. `merge`: zeros of a LoRA that was trained without masks. `hybrid`: `learn_hybrid.py`, `start`: `learn_start.py`
-(both DistilBERT). Every row is kept as it comes; a killed run goes on.
+rates. `merge`: zeros of a LoRA that was trained without masks. `hybrid`: `learn_hybrid.py`, `start`: `learn_start.py`,
+`back`: `learn_back.py` (all three DistilBERT). Every row is kept as it comes; a killed run goes on.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ MODELS: Mapping[str, Row] = {
     "t5": {"model": "models/t5-mini-multi30k", "data": "data/multi30k"},
     "distilbert": {"model": "models/distilbert-mini-sst2", "data": "data/sst2", "max_source_length": 64},
 }
-PARTS = ("movement", "rates", "recovery", "merge", "hybrid", "start")
-ENCODER = ("hybrid", "start")
+PARTS = ("movement", "rates", "recovery", "merge", "hybrid", "start", "back")
+ENCODER = ("hybrid", "start", "back")
 """Parts for DistilBERT alone."""
 LEARNT: Mapping[Part, tuple[float, ...]] = {
     "all": (3e-5, 1e-4, 3e-4),
@@ -74,6 +74,7 @@ class Bench:
             named = {k: str(given.shared / v) if k in ("model", "data") else v for k, v in MODELS[given.task].items()}
             run = {"steps": steps, "batch_size": given.batch_size, "learning_rate": given.learning_rate, "rate": rate}
             more = {"calibration_size": given.calibration_size, "seed": self.seed, "folder": str(given.output)}
+            more |= {"calibration_lengths": given.calibration_lengths}
             self.spaces[steps, rate] = Workspace(load_recipe(given={**named, **more, "movement": run}, file=False))
         return self.spaces[steps, rate]
 
@@ -215,6 +216,12 @@ class Bench:
 
         learn_start.part(self)
 
+    def back(self) -> None:
+        """What steps bring after closed forms."""
+        import learn_back
+
+        learn_back.part(self)
+
     def merge(self) -> None:
         """A LoRA trained in anybody's way, merged into a model without half of its weights."""
         row = self.row(("merge",), self._merged)
@@ -280,9 +287,18 @@ def main() -> int:
     parser.add_argument("--start-rates", nargs="+", type=float, default=[1e-4], help="of both sides")
     parser.add_argument("--start-steps", type=int, default=80, help="from repaired blocks")
     parser.add_argument("--dense-steps", type=int, default=240, help="from the dense model")
+    parser.add_argument("--back", nargs="+", choices=["blocks", "heads", "chosen"], default=["chosen"])
+    parser.add_argument("--back-masks", nargs="+", choices=["held", "moved"], default=["held", "moved"])
+    parser.add_argument("--back-steps", type=int, default=300, help="after closed forms")
+    parser.add_argument("--back-rates", nargs="+", type=float, default=[3e-5])
+    parser.add_argument("--hidden-weights", nargs="+", type=float, default=[0.0], help="of the teacher's hidden states")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of answers after closed forms")
+    parser.add_argument("--train-lengths", choices=["train", "valid"], default="train", help="of texts learnt from")
+    parser.add_argument("--no-dropout", dest="dropout", action="store_false", help="while learning back")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--valid", type=int, default=512)
     parser.add_argument("--calibration-size", type=int, default=256)
+    parser.add_argument("--calibration-lengths", choices=["train", "valid"], default="train")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with models/ and data/")
     parser.add_argument("-o", "--output", type=Path, help="folder [.bench/learn-TASK]")

@@ -106,11 +106,11 @@ def train(
     loss: Any,
     rate: float | None = None,
     save: bool = True,
+    features: list[Any] | None = None,
 ) -> float:
     """The Trainer over the training examples, going on from a checkpoint where there is one; seconds of this call."""
     from transformers import Trainer, TrainingArguments
 
-    features = space.examples("train").features
     args = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -130,7 +130,7 @@ def train(
     trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=features,
+        train_dataset=features or space.examples("train").features,
         data_collator=space.task.collate,
         compute_loss_func=loss,
         callbacks=callbacks,

@@ -70,7 +70,7 @@ def learn(bench: Bench, kind: str, repaired: bool, steps: int, rate: float) -> R
 
 
 def repaired_model(bench: Bench, kind: str) -> Any:
-    """The folder of the model that is pruned and repaired in closed form."""
+    """The folder of a model that is pruned and repaired in closed form."""
     folder, space = bench.given.output / "start" / f"{kind}-repaired", bench.space
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

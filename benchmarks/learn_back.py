@@ -1,0 +1,102 @@
+"""What steps bring where 70 % of the linear weights have gone in closed form: the part `back` of `benchmarks/learn.py`.
+
+Heads and neurons as `compose choose --keep-macs 0.3` took them (`chosen`), or one of the rules of `learn_hybrid.py`,
+pruned by `obs` and repaired. From there the model learns the dense model's answers: `held`, shrunk first, its shapes as
+they are; or `moved`, masked, while its masks learn on (`LearnMasks(start=…)`), and shrunk at the end. Figures are of
+all texts that are not trained on, after the last step; nothing is chosen by them within a row.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learn_hybrid import train
+from learn_start import Looks, figures, repaired_model, rules_of
+
+import composer
+from composer.calibration.sample import sample_like
+from composer.models.folder import BaseModel
+from composer.tasks.task import input_lengths
+from composer.tensors.batches import batch_indices
+
+if TYPE_CHECKING:
+    from learn import Bench
+
+Row = dict[str, Any]
+
+
+def part(bench: Bench) -> None:
+    """All rows of one seed."""
+    given = bench.given
+    dense = bench.row(("dense", "figures"), lambda: figures(bench, bench.model))
+    print(f"\n{given.back_steps} steps after closed forms (dense: loss {dense['loss']:.4f}, {dense['metric']:.2%})")
+    print("what  masks  rate  answers  hidden  texts  steps: loss, accuracy; left of the linear weights; seconds a step")
+    for kind in given.back:
+        start = given.output / "back" / f"{kind}-{bench.seed}"
+        for masks in given.back_masks:
+            for rate in given.back_rates:
+                for hidden in given.hidden_weights:
+                    key = ("back", kind, masks, given.back_steps, rate, given.teacher_share, given.temperature, hidden)
+                    texts = (given.calibration_size, given.calibration_lengths, given.train_lengths, given.dropout)
+                    row = bench.row(
+                        (*key, *texts),
+                        lambda k=kind, m=masks, r=rate, h=hidden, s=start: learn(bench, k, m, r, h, s),  # type: ignore[misc]
+                    )
+                    seen = "  ".join(f"{n}: {one['loss']:.4f}, {one['metric']:.2%}" for n, one in row["seen"].items())
+                    told = f"{rate:g}  {given.teacher_share:g}  {hidden:g}  {given.train_lengths}"
+                    print(f"{kind}  {masks}  {told}  {seen}; {row['left']:.1%}; {row['step_seconds']:.2f}", flush=True)
+
+
+def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start: Path) -> Row:
+    """Learn back, and shrink."""
+    given, space = bench.given, bench.space
+    if not (start / "shrunk" / "config.json").is_file():
+        shutil.rmtree(start, ignore_errors=True)
+        start.parent.mkdir(parents=True, exist_ok=True)
+        repaired_model(bench, kind).rename(start)
+        composer.shrink(start, start / "shrunk", force=True)
+    model: Any = BaseModel(start / "shrunk").load() if masks == "held" else space.fresh_model()
+    if not given.dropout:
+        without_dropout(model)
+    teacher = space.fresh_model().eval()
+    loss: Any = composer.distill_loss(
+        teacher, model, share=given.teacher_share, temperature=given.temperature, hidden=hidden
+    )
+    steps, folder = given.back_steps, given.output / "back" / f"work-{bench.seed}"
+    looks = Looks(bench, model, sorted({round(steps * share) for share in (0, 0.25, 0.5, 1)}))
+    learning = [] if masks == "held" else [composer.LearnMasks(rules_of(kind), start=start)]
+    callbacks = [*learning, looks]
+    seconds = train(
+        space, model, folder, steps, given, bench.seed, callbacks, loss, rate, save=False, features=texts(bench)
+    )
+    layout = BaseModel(start / "shrunk").layout
+    if masks == "moved":
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "masked").mkdir(parents=True)
+        space.base.save(model, folder / "masked")
+        composer.shrink(folder / "masked", folder / "shrunk", force=True)
+        layout = BaseModel(folder / "shrunk").layout
+    left, weights = (sum(target.parameters for target in one.targets) for one in (layout, space.base.layout))
+    return {"seen": looks.seen, "left": left / weights, "step_seconds": seconds / steps}
+
+
+def without_dropout(model: Any) -> None:
+    """What is left of a small model is not thinned further while it learns."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
+def texts(bench: Bench) -> list[Any]:
+    """What is learnt from, in a seeded order: training texts as they come, or as long as those of the validation split."""
+    given, features = bench.given, bench.space.examples("train").features
+    if given.train_lengths == "train":
+        return list(features)
+    lengths = input_lengths(features), input_lengths(bench.space.examples("valid").features)
+    chosen = sample_like(*lengths, given.back_steps * given.batch_size, seed=bench.seed)
+    order = batch_indices(len(chosen), len(chosen), seed=bench.seed, step=0)
+    return [features[chosen[i]] for i in order]
