@@ -32,7 +32,7 @@ def part(bench: Bench) -> None:
     given = bench.given
     dense = bench.row(("dense", "figures"), lambda: figures(bench, bench.model))
     print(f"\n{given.back_steps} steps after closed forms (dense: loss {dense['loss']:.4f}, {dense['metric']:.2%})")
-    print("what  masks  rate  answers  hidden  texts  steps: loss, accuracy; left of the linear weights; seconds a step")
+    print("what  masks  rate  answers  hidden  texts  steps: loss, accuracy; linear weights left; seconds a step")
     for kind in given.back:
         start = given.output / "back" / f"{kind}-{bench.seed}"
         for masks in given.back_masks:
@@ -92,7 +92,7 @@ def without_dropout(model: Any) -> None:
 
 
 def texts(bench: Bench) -> list[Any]:
-    """What is learnt from, in a seeded order: training texts as they come, or as long as those of the validation split."""
+    """What is learnt from: training texts as they come, or, in a seeded order, as long as the validation split's."""
     given, features = bench.given, bench.space.examples("train").features
     if given.train_lengths == "train":
         return list(features)
