@@ -64,13 +64,17 @@ def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start
     loss: Any = composer.distill_loss(
         teacher, model, share=given.teacher_share, temperature=given.temperature, hidden=hidden
     )
-    steps, folder = given.back_steps, given.output / "back" / f"work-{bench.seed}"
-    looks = Looks(bench, model, sorted({round(steps * share) for share in (0, 0.25, 0.5, 1)}))
+    steps, name = given.back_steps, f"{kind}-{masks}-{given.back_steps}-{rate:g}-{hidden:g}-{given.train_lengths}"
+    folder = given.output / "back" / f"work-{bench.seed}-{name}-{given.dropout:d}-{given.temperature:g}"
+    looks = Looks(
+        bench,
+        model,
+        sorted({round(steps * share) for share in (0, 0.25, 0.5, 1)}),
+        folder.parent / f"{folder.name}.json",
+    )
     learning = [] if masks == "held" else [composer.LearnMasks(rules_of(kind), start=start)]
     callbacks = [*learning, looks]
-    seconds = train(
-        space, model, folder, steps, given, bench.seed, callbacks, loss, rate, save=False, features=texts(bench)
-    )
+    seconds = train(space, model, folder, steps, given, bench.seed, callbacks, loss, rate, features=texts(bench))
     layout = BaseModel(start / "shrunk").layout
     if masks == "moved":
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,8 +8,10 @@ teacher. Loss and accuracy are of all texts that are not trained on; nothing is 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learn_hybrid import RULES, train
@@ -89,9 +91,10 @@ def repaired_model(bench: Bench, kind: str) -> Any:
 class Looks(TrainerCallback):
     """Figures before the first step and after some; it stands behind the callback that masks."""
 
-    def __init__(self, bench: Bench, model: Any, marks: list[int]) -> None:
-        self.bench, self.model, self.marks = bench, model, marks
-        self.seen: dict[str, Row] = {}
+    def __init__(self, bench: Bench, model: Any, marks: list[int], keep: Path | None = None) -> None:
+        """Figures go into ``keep`` as they come, where a training that goes on finds those of before."""
+        self.bench, self.model, self.marks, self.keep = bench, model, marks, keep
+        self.seen: dict[str, Row] = json.loads(keep.read_text()) if keep and keep.is_file() else {}
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 0 and 0 in self.marks:
@@ -104,6 +107,9 @@ class Looks(TrainerCallback):
     def _look(self, step: int) -> None:
         self.seen[str(step)] = figures(self.bench, self.model.eval())
         self.model.train()
+        if self.keep:
+            self.keep.parent.mkdir(parents=True, exist_ok=True)
+            self.keep.write_text(json.dumps(self.seen))
 
 
 def figures(bench: Bench, model: Any) -> Row:

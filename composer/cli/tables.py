@@ -161,6 +161,8 @@ def tuned_model(outcome: Outcome) -> Shown:
             f"{part['train']}: {part['parameters']:,} of {part['of']:,} parameters learnt, "
             f"{size(part['optimizer_bytes'])} in the optimiser, {took:.0f} ms a step"
         )
+    if made["steps"] and made.get("best_step") == 0:
+        yield "no step lowered the validation loss, so the start is kept; try a lower --learning-rate"
 
 
 def built(outcome: Outcome) -> Shown:

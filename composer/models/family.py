@@ -91,6 +91,8 @@ class Stated:
         heads: of the number of query heads, where the width of a head is stated apart; None where it follows from it.
         groups: of the number of key and value heads.
         head_width: of the width of a head, which is written with the heads.
+        decoder_no_deeper: a decoder with more layers than the encoder does not generate: transformers (5.23) makes the
+            cache with as many layers as the encoder has.
     """
 
     neurons: Mapping[Stream, str]
@@ -98,6 +100,7 @@ class Stated:
     heads: str | None = None
     groups: str | None = None
     head_width: str | None = None
+    decoder_no_deeper: bool = False
 
 
 @dataclass(frozen=True)

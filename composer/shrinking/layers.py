@@ -30,20 +30,22 @@ def drop_layers(plan: Plan) -> Plan:
         return plan  # GPT-2 may divide scores by the number of the layer
     dropped: list[str] = []
     shifts = dict(plan.shifts)
-    for stack in _stacks(plan).values():
+    least = 1
+    for stack in reversed(_stacks(plan).values()):  # the decoder's first
         before: Units | None = None
         left = len(stack)
         for layer in stack:
             own = [pair for pair in plan.found.values() if pair[0].layer == layer.path]
             constant = _constant(plan, layer, own)
             name = before.last.bias_name if before else None
-            if constant is None or left == 1 or (bool(constant.any()) and name is None):
+            if constant is None or left == least or (bool(constant.any()) and name is None):
                 before = own[-1][0] if len(own) == _sublayers(plan, layer) else None
                 continue
             if name and bool(constant.any()):
                 shifts[name] = shifts[name] + constant if name in shifts else constant
             dropped.append(layer.path)
             left -= 1
+        least = left if family.stated.decoder_no_deeper else 1
     return replace(plan, dropped=tuple(dropped), shifts=shifts)
 
 

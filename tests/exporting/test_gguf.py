@@ -153,6 +153,10 @@ def test_what_llama_cpp_cannot_be_told_is_refused(llama: Path, model_folder: Fol
     yarn.save_pretrained(tmp_path / "yarn")
     with pytest.raises(ModelError, match=r"positions of .*yarn are 'yarn'; allowed: default, linear, llama3"):
         check_gguf(BaseModel(tmp_path / "yarn"))
+    yarn.hidden_act = "relu"  # as `compose simplify` leaves it
+    yarn.save_pretrained(tmp_path / "relu")
+    with pytest.raises(ModelError, match=r"in which no llama has the activation relu, as .*relu has; use onnx"):
+        check_gguf(BaseModel(tmp_path / "relu"))
 
 
 def test_a_constant_of_an_attention_without_heads_is_refused(model_folder: Folder, tmp_path: Path) -> None:

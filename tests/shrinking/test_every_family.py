@@ -53,7 +53,12 @@ def a_layer(i: int, units: Units) -> Sequence[int]:
     return range(units.count) if units.layer.endswith(".0") and (decodes or i < 2) else ()
 
 
-CHOICES: dict[str, Choose] = {f.__name__: f for f in (some, wholes, alike, neurons, a_layer)}
+def an_encoder_layer(i: int, units: Units) -> Sequence[int]:
+    """All of the encoder's first layer, and nothing of the decoder."""
+    return range(units.count) if i < 2 else ()
+
+
+CHOICES: dict[str, Choose] = {f.__name__: f for f in (some, wholes, alike, neurons, a_layer, an_encoder_layer)}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,7 @@ def masked(model_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> Ma
 def _few_tokens(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Beam search, which reorders the cache too, where attentions are gone or heads differ; else logits alone."""
     case = getattr(request.node, "callspec", None)
-    searched = case is None or case.params["choice"] in ("some", "wholes", "a_layer")
+    searched = case is None or case.params["choice"] in ("some", "wholes", "a_layer", "an_encoder_layer")
     monkeypatch.setattr(verify, "NEW", 4)
     monkeypatch.setattr(verify, "TEXTS", 2)
     monkeypatch.setattr(verify, "SEARCHES", {"beam": 2} if searched else {})
@@ -126,6 +131,15 @@ def test_a_whole_layer_goes_where_nothing_is_left_of_it(masked: Masked, tmp_path
     assert layers == len(list(BaseModel(masked(name, choice)[0].folder).layout.at("layer"))) - len(
         {row.layer for row in report.rows if not row.units.after}
     )
+
+
+@pytest.mark.parametrize("choice", ["an_encoder_layer"])
+def test_an_encoder_that_would_be_shallower_than_its_decoder_keeps_an_empty_layer(
+    masked: Masked, tmp_path: Path, choice: str
+) -> None:
+    """Else transformers makes too small a cache for a T5, and nothing can be generated."""
+    report, _ = shrunk(masked, tmp_path, "t5", choice, "auto")
+    assert (report.form, report.dropped) == ("exact", ())
 
 
 def test_a_llama_whose_heads_do_not_divide_its_width_is_saved_as_a_mistral(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from safetensors.torch import load_file
 import composer
 from composer.cli.app import call
 from composer.models.folder import BaseModel
+from composer.progress import Bar, Progress
+from composer.shrinking.units import Units
+from tests.reference.zeroed import masked_folder
 
 Simplify = Callable[..., dict[str, Any]]
 
@@ -47,9 +51,9 @@ def simplify(masked: Path, classification_data: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(verify, "verify", here)
     monkeypatch.setattr(step, "time_on_texts", lambda *_, **__: SPEED)
 
-    def run(*flags: str, status: int = 0) -> dict[str, Any]:
-        data = ("--data", str(classification_data), "--device", "cpu")
-        assert call(["simplify", str(masked), "-o", "out", *data, *flags]) == status
+    def run(*flags: str, status: int = 0, model: Path = masked, data: Path = classification_data) -> dict[str, Any]:
+        words = ["simplify", str(model), "-o", "out", "--data", str(data), "--device", "cpu"]
+        assert call([*words, *flags]) == status
         return {} if status else json.loads((tmp_path / "out" / "composer.json").read_text())["result"]
 
     return run
@@ -114,6 +118,65 @@ def test_an_activation_alone_is_an_ordinary_folder(simplify: Simplify, masked: P
     assert type(plain.distilbert.transformer.layer[0].ffn.activation).__name__ == "ReLU"
     ids = torch.tensor([[3, 9, 12, 4]])
     assert torch.equal(plain(ids).logits, composer.load(tmp_path / "out")(ids).logits)
+
+
+def test_zeros_stay_where_norms_are_folded_and_an_empty_layer_goes_with_its_norms(
+    simplify: Simplify, model_folder: Any, running_text: Path, tmp_path: Path
+) -> None:
+    def some(_: int, units: Units) -> Sequence[int]:
+        whole = units.layer.endswith(".0")
+        return range(units.count) if whole else range(0, units.count, 2) if units.kind == "feed_forward" else ()
+
+    masked = masked_folder(model_folder("qwen3"), tmp_path / "masked", some)
+    result = simplify("--norm", "no-norm", "--steps", "0", model=masked.folder, data=running_text)
+    assert len(result["folded"]) == 4
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("masked", "out"))
+    for projection in (p for target in masked.layout.targets for p in target.projections):
+        assert torch.equal(before[projection.weight] == 0, after[projection.weight] == 0), projection.weight
+    assert call(["shrink", "out", "-o", "small"]) == 0  # and holds the small one against it
+    small = BaseModel(tmp_path / "small")
+    assert small.config["num_hidden_layers"] == 1
+    norms = ("input_layernorm", "post_attention_layernorm")
+    assert small.config["simplified"]["norms"] == {f"model.layers.0.{n}": 0 for n in norms} | {"model.norm": 1}
+
+
+class CtrlC(Progress):
+    """Pressed once a checkpoint of the training is there, or where ``during`` begins."""
+
+    def __init__(self, folder: Path, during: str = "") -> None:
+        self.folder, self.during, self.said = folder, during, list[str]()
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Bar]:
+        if label == self.during:
+            raise KeyboardInterrupt
+        progress = self
+
+        class Watching(Bar):
+            def advance(self, detail: str = "") -> None:
+                progress.said.append(detail)
+                if not progress.during and any(progress.folder.glob(".work/*/checkpoint-*/composer.json")):
+                    raise KeyboardInterrupt
+
+        yield Watching()
+
+
+def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(
+    simplify: Simplify, masked: Path, classification_data: Path, tmp_path: Path
+) -> None:
+    simplify("--norm", "no-norm", "--steps", "3", "--batch-size", "8")
+    given = {"data": str(classification_data), "device": "cpu", "finetune": {"steps": 3, "batch_size": 8}}
+    again = tmp_path / "again"
+    recipe = composer.load_recipe(given={**given, "folder": str(again)}, file=False)
+    kills = CtrlC(again), CtrlC(again, "measure")
+    for progress in kills:
+        with pytest.raises(KeyboardInterrupt):
+            composer.simplify(recipe, masked, norm="no-norm", output=again / "out", progress=progress)
+    assert "resumed" in kills[1].said
+    made = composer.simplify(recipe, masked, norm="no-norm", output=again / "out")
+    assert {"before", "after", "speed"} <= made.summary.keys()
+    assert not (again / ".work").exists() or not any((again / ".work").iterdir())
+    assert (again / "out" / "model.safetensors").read_bytes() == (tmp_path / "out" / "model.safetensors").read_bytes()
 
 
 def test_what_cannot_be_simplified_is_said_in_one_line(

@@ -74,5 +74,6 @@ FAMILY = Family(
         neurons={"encoder": "d_ff", "decoder": "d_ff"},
         layers={"encoder": "num_layers", "decoder": "num_decoder_layers"},
         heads="num_heads",
+        decoder_no_deeper=True,
     ),
 )
