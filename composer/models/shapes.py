@@ -109,7 +109,7 @@ def shaped_layout(layout: Layout, shapes: Shapes, where: str = "config.json") ->
     left = {target.path: target for target in targets if target}
     found = (_without(block, left, layout) for block in layout.blocks)
     blocks = tuple(block for block in found if block)
-    return replace(layout, targets=tuple(left.values()), blocks=blocks, kept_heads=shapes.heads)
+    return replace(layout, targets=tuple(left.values()), blocks=blocks, kept_heads=shapes.heads, before=layout)
 
 
 def _shaped(target: Target, shapes: Shapes, where: str) -> Target | None:

@@ -173,7 +173,7 @@ class Layout:
 
     ``listed`` is False for a model of no known family: every ``nn.Linear`` is a target then, and the user
     says which of them are meant. ``kept_heads`` has, of attentions that lost heads when the model was shrunk, which of
-    all that they had are left.
+    all that they had are left; ``before`` is the layout before it was, by its configuration's sizes alone.
     """
 
     family: str
@@ -181,6 +181,7 @@ class Layout:
     blocks: tuple[Block, ...]
     listed: bool = True
     kept_heads: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    before: Layout | None = field(default=None, compare=False, repr=False)
     _by_path: dict[str, Target] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -192,6 +193,11 @@ class Layout:
     def target(self, path: str) -> Target:
         """The target at ``path``; ``KeyError`` when there is none."""
         return self._by_path[path]
+
+    @property
+    def whole(self) -> Layout:
+        """Of a shrunk model the layout before, which has also the layers that have lost a sublayer; else this one."""
+        return self.before or self
 
     @cached_property
     def _blocks(self) -> dict[tuple[Level, str], Block]:

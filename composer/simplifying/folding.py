@@ -86,7 +86,7 @@ def _readers(model: nn.Module, layout: Layout, task: Task, batch: Batch) -> dict
                 readers[path][id(module.weight)] = _Reader.of(module)
 
     def hooks() -> Iterator[Any]:
-        for layer in (f"{block.path}." for block in layout.at("layer")):
+        for layer in (f"{block.path}." for block in layout.whole.at("layer")):
             for path, module in model.named_modules():
                 if path.startswith(layer) and isinstance(module, NoNorm):
                     readers[path] = {}

@@ -51,7 +51,7 @@ def norms_of(model: nn.Module, layout: Layout, name: str) -> dict[str, int]:
     Raises:
         ModelError: there is none.
     """
-    inside = tuple(f"{target.path}." for target in layout.targets if target.kind == "attention")
+    inside = tuple(f"{target.path}." for target in layout.whole.targets if target.kind == "attention")
     tables = ("encoder.LayerNorm",)  # DeBERTa's, of relative positions
     found = {
         path: 2 if isinstance(module, nn.LayerNorm) or getattr(module, "bias", None) is not None else 1
@@ -159,4 +159,4 @@ def _stream(path: str, layout: Layout) -> Stream:
         both = zip(layer.path.split("."), path.split("."), strict=False)
         return sum(1 for _ in takewhile(lambda parts: parts[0] == parts[1], both))
 
-    return max(layout.at("layer"), key=shared).stream
+    return max(layout.whole.at("layer"), key=shared).stream

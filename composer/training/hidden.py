@@ -61,6 +61,8 @@ class Pair:
 def layer_pairs(ours: Layout, theirs: Layout) -> tuple[Pair, ...]:
     """Which layer learns from which: of each stack as many as the shallower one has, at equal distances in both.
 
+    A layer that has lost a sublayer, or both, is one all the same.
+
     Raises:
         ModelError: the layers of one of the models are not known.
     """
@@ -72,7 +74,7 @@ def layer_pairs(ours: Layout, theirs: Layout) -> tuple[Pair, ...]:
             (path, width), (their_path, their_width) = our[i - 1], their[j - 1]
             found.append(Pair(stream, path, their_path, (width, their_width), (i, j), (n, m)))
     if not found:
-        unknown = ours if not any(ours.at("layer")) else theirs
+        unknown = ours if not any(ours.whole.at("layer")) else theirs
         raise ModelError(
             f"--hidden: {unknown.family}: which modules are its layers no table says; leave hidden states out"
         )
@@ -80,6 +82,7 @@ def layer_pairs(ours: Layout, theirs: Layout) -> tuple[Pair, ...]:
 
 
 def _stack(layout: Layout, stream: str) -> tuple[int, list[tuple[str, int]]]:
+    layout = layout.whole
     layers = [block for block in layout.at("layer") if block.stream == stream]
     return len(layers), [(block.chain[-1], layout.ends(block)[-1].last.out_features) for block in layers]
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from composer.models.folder import BaseModel
+from composer.shrinking.shrink import shrink_into
 from composer.simplifying.folding import fold_norms
 from composer.simplifying.simpler import simpler
 from composer.tasks import DataOptions, open_task
 from composer.tasks.task import Batch, Examples, Task
 from tests.conftest import Folder
+from tests.reference.zeroed import masked_folder
 
 FAMILIES = {
     "bert": (5, []),
@@ -73,6 +75,23 @@ def test_norms_are_fitted_and_what_is_folded_answers_the_same(request: Any, subj
     assert set(foldable) <= set(folded)
     assert bool(foldable) == bool(folded)
     assert all(isinstance(subject.model.get_submodule(path), nn.Identity) for path in folded)
+    assert torch.allclose(before, subject.logits(), atol=1e-5 * float(before.abs().max()))
+
+
+def test_norms_of_a_shrunk_model_are_those_of_all_its_layers(
+    model_folder: Folder, running_text: Path, tmp_path: Path
+) -> None:
+    """Layers without neurons are layers: their norms are fitted, and folded into what is left to read them."""
+    masked = masked_folder(
+        model_folder("gpt2"), tmp_path / "m", lambda _, u: range(u.count if u.kind == "feed_forward" else 0)
+    )
+    (tmp_path / "small").mkdir()
+    shrink_into(tmp_path / "small", masked, "exact")
+    subject = Subject(tmp_path / "small", running_text)
+    assert len(subject.fitted) == 5
+    before = subject.logits()
+    folded = fold_norms(subject.model, subject.base.layout, subject.task, subject.batch)
+    assert folded == ["transformer.h.0.ln_1", "transformer.h.1.ln_1"]
     assert torch.allclose(before, subject.logits(), atol=1e-5 * float(before.abs().max()))
 
 

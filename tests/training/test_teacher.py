@@ -51,8 +51,8 @@ def large(distilbert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_layers_are_paired_at_equal_distances_in_both() -> None:
-    def layout(layers: int) -> Any:
-        sizes = {"dim": 8, "hidden_dim": 8, "n_heads": 2, "n_layers": layers}
+    def layout(layers: int, **shrunk: Any) -> Any:
+        sizes = {"dim": 8, "hidden_dim": 8, "n_heads": 2, "n_layers": layers, **shrunk}
         return layout_of({"model_type": "distilbert", "architectures": ["DistilBertModel"], **sizes}, "x")
 
     def numbers(ours: int, theirs: int) -> list[tuple[int, int]]:
@@ -61,6 +61,9 @@ def test_layers_are_paired_at_equal_distances_in_both() -> None:
     assert numbers(6, 12) == [(1, 2), (2, 4), (3, 6), (4, 8), (5, 10), (6, 12)]
     assert numbers(6, 3) == [(2, 1), (4, 2), (6, 3)]
     assert numbers(2, 2) == [(1, 1), (2, 2)]
+    gone = {f"transformer.layer.0.ffn.lin{i}": size for i, size in ((1, [0, 8]), (2, [8, 0]))}
+    small = layout(3, shrunk={"linear": gone, "heads": {}})
+    assert [pair.numbers for pair in layer_pairs(small, layout(3))] == [(1, 1), (2, 2), (3, 3)]
     said = str(HiddenStates(layout(2), layout(4)))
     assert said == "hidden states: layer 1 of 2 from 2 of 4, layer 2 of 2 from 4 of 4"
 
