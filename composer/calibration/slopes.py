@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..scheme.layout import Projection
 from ..tasks.loss import loss_and_logits
+from ..tensors.finite import is_finite
 from ..tensors.forward import answering, hooked, real_rows, to_device_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def passes(
         seed: of the labels that are drawn; the same for the same batches, whatever the projections.
 
     Raises:
-        ModelError: a projection that the model never runs, a loss without a gradient.
+        ModelError: a projection that the model never runs, a loss without a gradient, answers that are not finite.
     """
     draw = torch.Generator().manual_seed(seed)
     for batch in batches:
@@ -152,5 +153,7 @@ def _differentiated(
         return loss, torch.full_like(loss, count)
     rows = logits[asked] if asked is not None else logits.flatten(0, -2)
     chances = rows.detach().float().softmax(-1)
+    if not is_finite(chances):
+        raise ModelError("moments that know the loss: the model's answers on the calibration sample are not finite")
     labels = torch.multinomial(chances.cpu(), 1, generator=draw).to(chances.device)
     return rows, (chances - torch.zeros_like(chances).scatter_(1, labels, 1.0)).to(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from ..errors import ConfigError
 from ..scheme.configurations import Spec
@@ -16,7 +16,7 @@ from .program import Part, sharing_widths
 from .rules import Rule, uniform
 from .times import Times
 from .whole import never_taken
-from .widths import Level, levels, parameters
+from .widths import Level, levels, parameters, widths
 from .wishes import WORDS, Wish
 
 CRITERION = "obs"
@@ -45,6 +45,13 @@ class Measured:
     stored: int
     written: int
     levels: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    def unseen(cls, units: Sequence[Units], *, parameters: int, stored: int, written: int) -> Self:
+        """Before any pass: sizes alone are known, and that no unit takes nothing."""
+        rises = {one.path: [0.0] * len(widths(one)) for one in units}
+        lengths = {p.stream: 1.0 for one in units for p in one.projections}
+        return cls(rises, lengths, parameters, stored, written)
 
 
 @dataclass(frozen=True)
@@ -135,14 +142,23 @@ class Menu:
         Raises:
             ConfigError: no widths keep within it.
         """
-        budgets = self.budgets(wish, slower)
-        for name, budget in budgets.items():
-            if budget < sum(min(part.costs[name]) for part in self.parts):
-                raise ConfigError(f"{wish}: nobody can meet it: {self._least(name)}")
+        budgets = self.check(wish, slower)
         chosen = sharing_widths(self.parts, budgets, [self.indices(one) for one in taken], NEARLY)
         if chosen is None:
             raise ConfigError(f"{wish}: nobody can meet all of it at once; each by itself can be met")
         return self.choice(chosen)
+
+    def check(self, wish: Wish, slower: float = 1.0) -> dict[str, float]:
+        """The budgets of a wish, each of which can be met by itself.
+
+        Raises:
+            ConfigError: one of them cannot.
+        """
+        budgets = self.budgets(wish, slower)
+        for name, budget in budgets.items():
+            if budget < sum(min(part.costs[name]) for part in self.parts):
+                raise ConfigError(f"{wish}: nobody can meet it: {self._least(name)}")
+        return budgets
 
     def uniform(self, wish: Wish) -> Choice:
         """The same part of every attention and feed-forward, as large as the wish allows."""

@@ -93,6 +93,11 @@ class Wish:
         """Whether it is about time."""
         return any(RESOURCES[name] == "seconds" for name in self.asked)
 
+    @property
+    def untimed(self) -> Wish:
+        """What of it is not about time."""
+        return Wish({name: value for name, value in self.asked.items() if RESOURCES[name] != "seconds"}, self.loss)
+
     def parts(self, seconds: float | None = None) -> dict[str, float]:
         """Resource -> which part of the base model's may be left; ``seconds`` are those that the base model takes."""
         found: dict[str, float] = {}

@@ -24,8 +24,9 @@ EXACT = 2**24
 class Footprint:
     """Sizes of one base model and the blocks of a scheme."""
 
-    def __init__(self, base: BaseModel, scheme: Scheme) -> None:
-        self.layout, self.scheme = base.layout, scheme
+    def __init__(self, base: BaseModel, scheme: Scheme, metric: str = "plain") -> None:
+        """``metric`` says what moments know (:class:`composer.calibration.sample.Calibration`)."""
+        self.layout, self.scheme, self.metric = base.layout, scheme, metric
         entries = tensor_entries(base.folder)
         self.sizes = {entry.name: entry.size for entry in entries}
         self.vectors = sum(entry.size for entry in entries if len(entry.shape) == 1)
@@ -63,8 +64,15 @@ class Footprint:
 
     @cached_property
     def moments(self) -> int:
-        """Moments of all inputs that the scheme's projections read, those counted once that surely are one."""
-        return sum(DOUBLE * width**2 for width in self._inputs().values())
+        """Moments of all inputs that the scheme's projections read, those counted once that surely are one.
+
+        Those that know the loss are one for each module that reads, each with a metric of its outputs.
+        """
+        if self.metric == "plain":
+            return sum(DOUBLE * width**2 for width in self._inputs().values())
+        layout = self.layout.only(self.scheme.modules)
+        readers = {p.path: p for target in layout.targets for p in target.projections}
+        return sum(DOUBLE * ((p.in_features + p.bias) ** 2 + p.rows**2) for p in readers.values())
 
     def own_moments(self, node: Node, k: int, *, solving: bool = False) -> int:
         """Moments of what the last projection of the block's ``k``-th sublayer reads in the pruned block.

@@ -66,7 +66,7 @@ class Forecast:
         valid = min(r.block.valid_size, r.valid_size or r.block.valid_size)
         valid = min(valid, len(space.examples("valid"))) if read else valid
         self.steps = self._steps()
-        sizes, kept = Footprint(space.base, scheme), self._kept_answers()
+        sizes, kept = Footprint(space.base, scheme, r.metric), self._kept_answers()
         self.setting = Setting(scheme, layout, r, sizes, frozenset(needs), valid, self.steps, kept)
         self.together = self.setting.together.steps if TRAINERS.get(r.trainer).in_context else 0
         compared = space.folder / "results" / "comparison.json"

@@ -44,6 +44,10 @@ class Measures:
         self.journal = Journal(folder, "choose", self.inputs, force=force)
         self._models: Any = None
 
+    def sizes(self) -> dict[str, int]:
+        """Parameters and bytes of the base model, as :class:`Measured` has them; no pass is needed."""
+        return dict(self.journal.row(("sizes",), self._sizes))
+
     def parts(self) -> Measured:
         """What every attention and feed-forward costs the loss at every width; if asked, with single weights."""
         levels = self.levels() if self.space.recipe.unstructured else {}
@@ -165,8 +169,17 @@ class Measures:
     @cached_property
     def _sample(self) -> tuple[nn.Module, Calibration]:
         """The base model, and it on the calibration sample."""
-        model = self.space.fresh_model()
+        model = self._model
         return model, self.space.calibrated(model, self.space.base.layout, progress=self.progress)
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        return self.space.fresh_model()
+
+    def _sizes(self) -> dict[str, int]:
+        base = self.space.base
+        parameters = sum(p.numel() for p in self._model.parameters())
+        return {"parameters": parameters, "stored": base.bytes, "written": round(base.bytes / base.parameters)}
 
     def _row_of_levels(self, units: Units) -> dict[str, Any]:
         return {"rises": self._level_rises.of(units)}
@@ -184,13 +197,7 @@ class Measures:
         rises, lengths = rises_by_width(
             model, space.task, calibration, self.units, damping=space.recipe.block.damping, progress=self.progress
         )
-        return {
-            "rises": rises,
-            "lengths": lengths,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "stored": space.base.bytes,
-            "written": round(space.base.bytes / space.base.parameters),
-        }
+        return {"rises": rises, "lengths": lengths, **self.sizes()}
 
 
 def _said(assigned: Assignment) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..choosing.choice import Choice, Menu
+from ..choosing.choice import Choice, Measured, Menu
 from ..choosing.search import prefer_shared, search
 from ..choosing.wishes import Wish
 from ..errors import ConfigError
@@ -36,7 +36,11 @@ class Chooser:
             raise ConfigError("--rerank: the validation split decides, so not together with --no-measure")
         self.recipe, self.progress = space.recipe, progress
         self.measures = Measures(space, folder, force=force, progress=progress)
-        for wish in asked:  # before anything that takes long
+        # Before anything that takes long.
+        unseen = Menu(self.measures.units, Measured.unseen(self.measures.units, **self.measures.sizes()))
+        for wish in asked:
+            unseen.check(wish.untimed)
+        for wish in asked:
             self.measures.limit(wish)
         timed = any(wish.timed or (not wish.asked and not space.recipe.unstructured) for wish in asked)
         times = part_times(space, self.measures.units, force=force, progress=progress) if timed else None

@@ -13,7 +13,7 @@ from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED
 from ..workspace import Given, Workspace
 from .outcome import Outcome
-from .settings import block_settings, joint_rates, joint_settings
+from .settings import block_settings, joint_rates, joint_settings, wave_settings
 
 if TYPE_CHECKING:
     from .block_phase import BlockPhase
@@ -49,6 +49,7 @@ def finetune_blocks(
     current = current_manifest(library, graph, inputs, force=force)
     if current and table.is_file() and curves.is_file() == in_context:
         return Outcome(library.folder, False, {**current["summary"], "stats": str(table)})
+    _say_what_metric(space, progress)
     with new_manifest(library, graph, inputs) as manifest:
         done = tune(phase, scheme or space.conf_prune, progress)
         addresses, joint = done.addresses, dict[str, Any]()
@@ -71,6 +72,18 @@ def finetune_blocks(
         if in_context:  # named, so that nobody tidies them away: what is added later starts from them
             manifest["start"] = done.addresses
     return Outcome(library.folder, True, {**summary, "stats": str(table)})
+
+
+def _say_what_metric(space: Workspace, progress: Progress) -> None:
+    """Where moments are to know the loss and blocks look at none, say so: it is no error, as masks may know it."""
+    from ..training.blocks import TRAINERS
+
+    waves = wave_settings(space.recipe)
+    if space.recipe.metric != "plain" and not (waves and "calibration_size" in TRAINERS.get(waves.trainer).fields):
+        progress.note(
+            f"--metric {space.recipe.metric}: --trainer {space.recipe.trainer} looks at no moments here, so it shapes "
+            "masks and sweeps alone"
+        )
 
 
 def _inputs(phase: BlockPhase) -> dict[str, Any]:

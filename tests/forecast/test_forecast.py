@@ -23,6 +23,7 @@ from composer.forecast.verdict import ASSUMED
 from composer.forecast.workload import Blocks, Setting
 from composer.library.store import Library
 from composer.models.folder import BaseModel
+from composer.progress import SILENT
 from composer.recipe import Recipe
 from composer.scheme.stored import load_scheme
 from composer.steps.outcome import Outcome
@@ -42,7 +43,7 @@ RECIPES = {
     "t5, layers too": ("t5", CLOSED | {"block_levels": ["module", "sublayer", "layer"], "criterion": "l1"}),
     "t5, gradients": ("t5", CLASSIC),
     "gated, in passes": ("gated", CLOSED | {"memory": 12_000}),
-    "distilbert, closed forms": ("distilbert", CLOSED | {"dead_columns": False}),
+    "distilbert, closed forms": ("distilbert", CLOSED | {"dead_columns": False, "metric": "loss"}),
     "gated, by chance": ("gated", CLOSED | {"criterion": "random", "granularity": "neuron"}),
     "distilbert, gradients": ("distilbert", CLASSIC | {"block_levels": ["layer"]}),
 }
@@ -137,7 +138,8 @@ def test_pieces_are_those_that_the_trainer_then_needs(case: Case) -> None:
     assert work["solve"] >= case.tuned.summary["tuned"]
     assert (work["solve"] == case.tuned.summary["tuned"]) == (ends == 1)
     if recipe.memory is None:  # one batch is the whole sample; a command of its own gathers for itself
-        own = work["show"] + work.get("gather", 1)
+        back = int(recipe.metric == "loss")  # for the weights of tokens
+        own = work["show"] + (work.get("gather", 0) - back or 1) + back
         assert own == case.tuned.summary["teacher_passes"]
 
 
@@ -225,6 +227,17 @@ def test_a_scheme_without_its_configurations_is_planned_for(cases: dict[str, Cas
     scheme = (case.folder / "conf_prune.json").read_text()
     (tmp_path / "conf_prune.json").write_text(scheme)
     assert forecast(case.recipe(folder=str(tmp_path)))["blocks"] == case.before["blocks"]
+
+
+def test_moments_that_know_the_loss_are_one_for_each_reader_and_counted_so(
+    cases: dict[str, Case], tmp_path: Path
+) -> None:
+    case, told, real = cases["distilbert, closed forms"], dict[str, int](), dict[str, int]()
+    for name in ("plain", "loss"):
+        told[name] = forecast(case.recipe(metric=name, folder=str(tmp_path), **RATES))["memory"]["prune"]
+        with composer.open(case.recipe(metric=name)) as space:
+            real[name] = sum(source.bytes for source in space.calibration(space.scheme(), SILENT).inputs)
+    assert told["loss"] - told["plain"] == real["loss"] - real["plain"] > 0
 
 
 def test_a_trainer_that_there_is_not(t5_folder: Path) -> None:

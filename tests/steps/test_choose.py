@@ -133,7 +133,13 @@ def test_what_cannot_be_timed_is_refused_before_anything_is_read(recipe: Recipe)
             choose(recipe.model_copy(update={"speedup": [2.0], "time": TimeOptions(**time_options)}))
 
 
-def test_a_wish_below_what_no_unit_holds_is_refused(recipe: Recipe) -> None:
+def test_a_wish_below_what_no_unit_holds_is_refused_before_any_pass(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "calibrated", lambda *_, **__: pytest.fail("it was calibrated"))
+    monkeypatch.setattr(part_times, "timer", lambda *_: pytest.fail("it was timed"))
+    with pytest.raises(ConfigError, match=r"--keep-bytes 0\.1: nobody can meet it: .* bytes .* are in no head"):
+        choose(recipe.model_copy(update={"keep_bytes": [0.9, 0.1], "speedup": [1.1]}))
     with pytest.raises(ConfigError, match=r"--keep-parameters 0\.1: nobody can meet it: .* are in no head"):
         choose(recipe.model_copy(update={"keep_parameters": [0.1]}), measure=False)
 

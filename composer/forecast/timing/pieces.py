@@ -238,4 +238,5 @@ class Pieces(ClosedForms):
         model, keep, r = self.space.fresh_model(), self.masks(self._middle), self.space.recipe
         masks.apply(dict(model.named_parameters()), keep)
         masked, data, damping = (model, self.model), (self.space.task, self.train), r.block.damping
-        return sweep(*masked, self.layout, keep, *data, size=size, seed=r.seed, damping=damping).seconds
+        how: dict[str, Any] = {"size": size, "seed": r.seed, "damping": damping, "metric": r.metric}
+        return sweep(*masked, self.layout, keep, *data, **how).seconds

@@ -49,6 +49,8 @@ class TimedModel:
             seed=r.seed,
             like=space.lengths_like,
             memory=r.memory,
+            metric=r.metric,
+            label_seed=r.seed,
         )
         # Batches are sorted by length: a few at equal distances, from the middle of each part, stand for all.
         chosen = whole.indices[len(whole.indices) // (2 * SAMPLE) :: -(-len(whole.indices) // SAMPLE)]
@@ -63,8 +65,9 @@ class TimedModel:
 
     def few(self) -> Calibration:
         """A few batches of the calibration sample, with none of their moments gathered yet."""
-        task, memory = self.space.task, self.space.recipe.memory
-        return Calibration(self.model, task, self.train, self._looked_at, indices=self._drawn, memory=memory)
+        r = self.space.recipe
+        how: dict[str, Any] = {"memory": r.memory, "metric": r.metric, "label_seed": r.seed}
+        return Calibration(self.model, self.space.task, self.train, self._looked_at, indices=self._drawn, **how)
 
     def batch(self, step: int) -> list[int]:
         """Training examples of a batch of blocks."""

@@ -63,7 +63,7 @@ class LeastSquares(BlockTrainer):
     @classmethod
     def work(cls, blocks: BlockWaves, settings: BlockSettings) -> Iterator[Work]:
         """Solves, and passes over the calibration sample."""
-        return work_of(blocks)
+        return work_of(blocks, weighted=settings.metric != "plain")
 
     @classmethod
     def memory(cls, blocks: BlockWaves, settings: BlockSettings) -> int:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...scheme.graph import Node
+from ...scheme.layout import End
 from ..work import BlockWaves, Work, most, parts
 
 
-def work_of(blocks: BlockWaves) -> Iterator[Work]:
-    """A solve for each sublayer's end; passes for the blocks that do not read what the base model reads."""
+def work_of(blocks: BlockWaves, *, weighted: bool = False) -> Iterator[Work]:
+    """A solve for each sublayer's end; passes for the blocks that do not read what the base model reads.
+
+    Args:
+        weighted: sums over these blocks' own inputs weigh tokens, by a pass back that is taken for a pass of moments.
+    """
+    known = set[str]()
     gathered = blocks.gathered and blocks.passes == 1  # moments of several passes are not kept
     for wave in blocks.waves:
         base_inputs = [node for node in wave if _reads_base_inputs(node, blocks)]
@@ -22,6 +28,10 @@ def work_of(blocks: BlockWaves) -> Iterator[Work]:
                 yield Work("solve", 1, (blocks.like(node), k), _operations(node, k, blocks))
         for node in {_inputs(node, blocks)[1:]: node for node in base_inputs}.values():
             yield Work("prepare", 1, (blocks.like(node), 0), _operations(node, 0, blocks))
+        read = {end.last.path for node in own_inputs for end in _ends(node, blocks)}
+        if weighted and read - known:
+            yield Work("gather", 1)
+            known |= read
         for k, first_ones in enumerate(_rounds(own_inputs, blocks)):
             yield Work("show", parts([blocks.sizes.own_moments(node, k) for node in first_ones], blocks.memory))
             for node in first_ones:
@@ -49,7 +59,7 @@ def _rounds(nodes: Sequence[Node], blocks: BlockWaves) -> Iterator[list[Node]]:
         yield list({_inputs(node, blocks) if ends[node.hash] == 1 else node.hash: node for node in here}.values())
 
 
-def _ends(node: Node, blocks: BlockWaves) -> Sequence[object]:
+def _ends(node: Node, blocks: BlockWaves) -> Sequence[End]:
     return blocks.layout.ends(node.block(blocks.layout))
 
 
