@@ -7,14 +7,14 @@ by the projection that reads them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..pruning.cutter import Grams, Selection
 from ..scheme.layout import Layout, Projection, Target
 from ..tensors import masks
-from ..training.blocks.moments import RegressionSums, kept, matrix
+from ..training.blocks.moments import BaseMoments, RegressionSums, kept, matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,22 @@ worth."""
 SOLVED = 1 << 30
 """Most bytes of refitted matrices that are kept: curves and proposals prune targets as sensitivities do."""
 
-Memory = dict[tuple[Any, ...], RegressionSums]
-"""Moments with their factor, by projection and dead columns, shared by calls for the same target."""
+
+class Memory:
+    """Moments with their factor, by projection and dead columns, shared by calls for the same target."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], BaseMoments] = {}
+        self._cut: dict[tuple[Any, ...], RegressionSums] = {}
+
+    def cut(self, problem: tuple[Any, ...], live: Tensor, make: Callable[[], BaseMoments]) -> RegressionSums:
+        """Those of a projection's inputs in the columns ``live``; ``problem`` names both, the columns last."""
+        if problem not in self._cut:
+            last = problem[:2]
+            if last not in self._known:
+                self._known[last] = make()
+            self._cut[problem] = self._known[last].cut(live)
+        return self._cut[problem]
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class Repair:
             grams: the moments of :meth:`inputs`.
         """
         refitted = {name: value.clone() for name, value in weights.items()}
-        memory = {} if memory is None else memory
+        memory = memory or Memory()
         for refit in self._refits(selections):
             last = refit.last
             for name in last.parameters:
@@ -99,9 +113,8 @@ class Repair:
         same = *problem, _digest(start), _digest(keep)
         if same in self._solved:
             return self._solved[same]
-        if problem not in memory:
-            memory[problem] = RegressionSums.of(grams[last.path], last, self.parameters, live)
-        solved = memory[problem].solve(start, keep, self.damping, tolerance=TOLERANCE)
+        moments = memory.cut(problem, live, lambda: BaseMoments(grams[last.path], last, self.parameters))
+        solved = moments.solve(start, keep, self.damping, tolerance=TOLERANCE)
         if sum(solution.nbytes for solution in self._solved.values()) + solved.nbytes <= SOLVED:
             self._solved[same] = solved
         return solved

@@ -69,6 +69,24 @@ class Node:
         fits = [target.kind for target in targets] == ["attention", "linear"] and self.shape(targets[0]).by_heads
         return targets[0] if fits else None
 
+    def units_before(self, layout: Layout) -> tuple[Target, ...] | None:
+        """What loses heads or neurons before the last projection of a block; None where other weights go there.
+
+        What is kept of heads and neurons reads and gives what it does in the base model, so on the base model's inputs
+        the last projection reads the base model's own, without the columns of those that are gone.
+        """
+        *before, last = self.block(layout).targets
+        if self.level == "layer":
+            return None
+        found: list[Target] = []
+        for target in (layout.target(path) for path in before if path in self.rates):
+            shape = self.shape(target)
+            whole = target if shape.by_heads else layout.feed_forward(target.path) if shape.kind == "neuron" else None
+            if whole is None or (whole is not target and whole.projections[-1].path != last):
+                return None
+            found.append(whole)
+        return tuple(found)
+
     def removed_weights(self, layout: Layout) -> dict[str, int]:
         """How many weights go, by the target that asks for it (a neuron's in all projections)."""
         return {

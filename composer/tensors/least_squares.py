@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-SOLVER = 3
+SOLVER = 4
 """Goes up when the same inputs give other bytes: part of the address of everything that is solved for here."""
 NARROW = 0.9
 """Share of the columns that may still be kept if leaving out the others is to pay for gathering them."""

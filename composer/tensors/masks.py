@@ -42,20 +42,21 @@ def expand(target: Target, keep: Tensor) -> dict[str, Tensor]:
     return masks
 
 
-def live_columns(attention: Target | None, out: Target, masks: Masks) -> Tensor:
-    """Which input columns of the projection ``out`` can be other than 0: (in,) bool.
+def live_columns(units: Target | None, out: Target, masks: Masks) -> Tensor:
+    """Which input columns of the projection ``out`` are there still: (in,) bool.
 
-    The columns of a removed head are dead: what they would read is the head's output, which is 0.
+    The columns of a removed head or neuron are dead: what they would read is its output, which is 0, or nothing to a
+    column that goes with its neuron.
 
     Args:
-        attention: the heads that ``out`` reads; None where it reads something else.
+        units: the heads or neurons that ``out`` reads; None where it reads something else.
     """
     width = out.projections[-1].in_features
-    query = attention.projections[0] if attention else None
-    mask = masks.get(query.weight) if query else None
-    if query is None or mask is None:
+    first = units.projections[0] if units else None
+    mask = masks.get(first.weight) if first else None
+    if first is None or mask is None:
         return torch.ones(width, dtype=torch.bool)
-    return query.of(mask).any(1)
+    return first.of(mask).any(1)
 
 
 @torch.no_grad()

@@ -92,6 +92,7 @@ class _Sensitivity:
         return self.subject.settings.heads and target.kind == "attention"
 
     def _measure(self, missing: list[str]) -> None:
+        from ...composing.repair import Memory
         from ...pruning.cutter import Selection
 
         selections = []
@@ -103,7 +104,7 @@ class _Sensitivity:
         pruner, repair = self.subject.pruner, self.subject.settings.repair
         with self.subject.progress.bar("sensitivity", len(todo)) as bar:
             for selection, cut, grams in pruner.cuts(selections, repair=repair):
-                shared: Memory = {}
+                shared = Memory()
                 for key in self._keys(selection.path):
                     if not self.journal.holds(*key):
                         self.journal.row(key, partial(self._losses, key, selection, cut, grams, shared))

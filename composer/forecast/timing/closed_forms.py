@@ -17,7 +17,7 @@ from ...pruning.cut import Cut
 from ...pruning.statistics import inputs_of, statistics_of
 from ...scheme.layout import Block, End, Target
 from ...scheme.shapes import Shape
-from ...training.blocks.moments import RegressionSums, kept, matrix
+from ...training.blocks.moments import BaseMoments, RegressionSums, kept, matrix
 from .timed_model import TimedModel
 
 LEAST = 2
@@ -127,7 +127,7 @@ class ClosedForms(TimedModel):
             prepared: list[RegressionSums] = []  # for these inputs: what the first solve leaves to the second
 
             def solve() -> None:
-                moments = prepared.pop() if prepared else RegressionSums.of(gram, last, self.parameters, live)
+                moments = prepared.pop() if prepared else BaseMoments(gram, last, self.parameters).cut(live)
                 solved = moments.solve(start, keep, self.space.recipe.block.damping)
                 moments.error(start), moments.error(solved)
                 prepared.append(moments)

@@ -7,9 +7,10 @@ there and ``h_base`` the base model's, both on the base model's inputs. The repa
     ``|X̂ W'ᵀ - (X̂ Wᵀ + h_base - h_now)|² + λ |W' - W|²``   over ``W'`` that are zero where ``W`` is masked.
 
 Only ``X̂ᵀX̂`` and ``YᵀX̂`` are needed. Where pruning changes nothing before the projection (a linear target by itself),
-or only removes heads (an out-projection: their columns are zero), both follow from the base model's own moments, and
-no further pass is made. A feed-forward's second projection takes one pass in which all variants of the first one are
-run. A layer refits one sublayer after the other, a pass for each.
+or only removes heads or neurons (their columns are zero, or go with them), both follow from the base model's own
+moments, and no further pass is made. A feed-forward's second projection behind a first one that loses other weights
+takes one pass in which all variants of the first one are run. A layer refits one sublayer after the other, a pass for
+each.
 
 Where the calibration sample's moments know the loss (``--metric loss``), every sum weighs a token by how much the loss
 depends on what the projection makes of it. On which of its *outputs* the loss depends, the metric ``M`` of
@@ -32,7 +33,7 @@ from ...progress import Bar, Progress
 from ...scheme.layout import Block, End
 from ..work import BlockWaves, Work
 from .least_squares_work import memory_of, work_of
-from .moments import RegressionSums, kept, matrix, separated
+from .moments import BaseMoments, RegressionSums, kept, matrix, separated
 from .trainer import BlockSettings, BlockTrainer, Job, Look, Tuned
 
 if TYPE_CHECKING:
@@ -82,20 +83,27 @@ def _on_base_inputs(
     moments = teacher.calibration.moments({path: [path] for path in readers})
     began = time.perf_counter()
     for path, grams in moments:
-        made: dict[tuple[bool, ...], RegressionSums] = {}
+        known = BaseMoments(grams[path], readers[path][0].ends[0].last, base)
         common = (time.perf_counter() - began) / len(readers[path])
-        for pupil in readers[path]:
+        for group in _with_equal_inputs(readers[path]):
             began = time.perf_counter()
-            live = pupil.job.live
-            assert live is not None  # that is what makes it one of these
-            key = tuple(live.tolist())
-            if key not in made:
-                made[key] = RegressionSums.of(grams[path], pupil.ends[0].last, base, live)
-            pupil.solve(0, made[key], settings)
-            pupil.seconds += common + time.perf_counter() - began
-            yield pupil.job, pupil.finished(teacher, settings)
-            bar.advance(path)
+            cut = known.cut(group[0].live)
+            own = (time.perf_counter() - began) / len(group)
+            for pupil in group:
+                began = time.perf_counter()
+                pupil.solve(0, cut, settings)
+                pupil.seconds += common + own + time.perf_counter() - began
+                yield pupil.job, pupil.finished(teacher, settings)
+                bar.advance(path)
         began = time.perf_counter()
+
+
+def _with_equal_inputs(pupils: Sequence[_Pupil]) -> Iterable[list[_Pupil]]:
+    """Those that read the same columns of the base model's inputs: one of the moments at a time is held."""
+    groups: dict[tuple[bool, ...], list[_Pupil]] = {}
+    for pupil in pupils:
+        groups.setdefault(tuple(pupil.live.tolist()), []).append(pupil)
+    return groups.values()
 
 
 def _on_own_inputs(
@@ -231,6 +239,12 @@ class _Pupil:
 
     def __post_init__(self) -> None:
         self.weights: dict[str, Tensor] = {name: p.detach() for name, p in self.job.start.items()}
+
+    @property
+    def live(self) -> Tensor:
+        """Which columns of the base model's own inputs it reads, (in,) bool: a job on those says it."""
+        assert self.job.live is not None
+        return self.job.live
 
     def solve(self, k: int, moments: RegressionSums, settings: BlockSettings) -> None:
         """Refit the last projection of the ``k``-th sublayer."""

@@ -73,9 +73,8 @@ def _operations(node: Node, k: int, blocks: BlockWaves) -> float:
 
 
 def _reads_base_inputs(node: Node, blocks: BlockWaves) -> bool:
-    """Whether nothing but heads is pruned before its last projection."""
-    before = node.block(blocks.layout).targets[:-1]
-    return node.level != "layer" and {blocks.layout.target(path).kind for path in before} <= {"attention"}
+    """Whether nothing but heads or neurons is pruned before its last projection."""
+    return node.units_before(blocks.layout) is not None
 
 
 def _inputs(node: Node, blocks: BlockWaves) -> tuple[str, ...]:

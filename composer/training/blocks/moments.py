@@ -25,37 +25,22 @@ class RegressionSums:
     ``D = h_base - h_now``, (tokens, out), is what the stream lacks while the projection has the ``reference`` weights
     (out, in): the outputs wanted are ``Y = X̂ W_refᵀ + D``. With a bias ``X̂`` has a last column of ones. Sums over
     hundreds of thousands of tokens: float64, where the device has it.
+
+    Where ``columns`` are named, ``X̂`` has these alone: all sums are as narrow, and other weights stay as they start.
     """
+
+    columns: Tensor | None = None
 
     def __init__(self, last: Projection, reference: Tensor) -> None:
         self.last, self.reference = last, reference
         device = reference.device
-        self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.dtype = exact(device)
         width = last.in_features + last.bias
         self.gram = torch.zeros(width, width, dtype=self.dtype, device=device)
         self.cross = torch.zeros(last.out_features, width, dtype=self.dtype, device=device)
         self.squares = torch.zeros(last.out_features, dtype=self.dtype, device=device)  # of each output
         self.scale = 0.0
         self._shared: System | None = None
-
-    @classmethod
-    def of(cls, gram: Gram, last: Projection, base: Mapping[str, Tensor], live: Tensor) -> RegressionSums:
-        """The base model's own inputs with all columns but ``live`` (in,) set to zero, and its own outputs.
-
-        Args:
-            base: the base model's parameters, by name.
-        """
-        weight = matrix(base, last)
-        made = cls(last, weight)
-        made.gram = gram.matrix.to(made.gram)
-        made.scale = float(((weight.to(made.dtype) @ made.gram) * weight).sum())
-        if not bool(live.all()):
-            dead = (~live).nonzero().flatten().to(weight.device)
-            lost = weight[:, dead].to(made.dtype)
-            made.cross = (lost @ made.gram[dead]).index_fill(1, dead, 0.0)
-            made.squares = ((lost @ made.gram[dead][:, dead]) * lost).sum(1)
-            made.gram = made.gram.index_fill(0, dead, 0.0).index_fill(1, dead, 0.0)
-        return made
 
     def add(self, inputs: Tensor, gap: Tensor, wanted: Tensor, weights: Tensor | None = None) -> None:
         """Add a batch: what the projection reads, (tokens, in), and what the stream lacks, (tokens, out).
@@ -92,7 +77,7 @@ class RegressionSums:
 
     def error(self, weight: Tensor) -> float:
         """``|Y - X̂Wᵀ|²`` for ``weight`` (out, in), relative to the block's output."""
-        step = (weight - self.reference).to(self.dtype)
+        step = (self._own(weight) - self._own(self.reference)).to(self.dtype)
         left = self.square - 2 * float((self.cross * step).sum()) + float(((step @ self.gram) * step).sum())
         return self._relative(left)
 
@@ -106,8 +91,9 @@ class RegressionSums:
         ``start`` is 0 outside the mask. ``tolerance`` is the residual of a row, as a share of its right side, at which
         the solver stops [:data:`TOLERANCE`].
         """
+        whole, start, keep = start, self._own(start), self._own(keep)
         shared = self._system(damping, start)
-        moved = start - self.reference
+        moved = start - self._own(self.reference)
         # (Y - X̂Wᵀ)ᵀX̂: the damping term has no slope at ``start``.
         gap = self.cross.to(start) - moved @ shared.A + shared.strength * moved
         errors = self.squares - ((self.cross + gap) * moved).sum(1)
@@ -120,20 +106,57 @@ class RegressionSums:
             inverse=lambda: shared.inverse,
         )
         after = errors - solved.gain - shared.strength * solved.step.to(self.dtype).square().sum(1)
-        weight = start + solved.step
+        weight = whole + solved.step if self.columns is None else whole.index_add(1, self.columns, solved.step)
         return Refitted(weight, self._relative(float(errors.sum())), self._relative(float(after.sum())))
+
+    def _own(self, matrix: Tensor) -> Tensor:
+        """The columns of a matrix (out, in) that there are sums of."""
+        return matrix if self.columns is None else matrix[:, self.columns]
 
     def _system(self, damping: float, like: Tensor) -> System:
         if self._shared is None or self._shared.damping != damping:
             strength = damping_of(self.gram, damping)
             A = self.gram.clone()
             A.diagonal().add_(strength)
-            wanted = self.reference.to(self.dtype) @ self.gram + self.cross
+            wanted = self._own(self.reference).to(self.dtype) @ self.gram + self.cross
             self._shared = System(damping, strength, A.to(like), wanted)
         return self._shared
 
     def _relative(self, error: float) -> float:
         return max(error, 0.0) / (self.scale or 1.0)
+
+
+class BaseMoments:
+    """What is known of a projection in the base model: ``G = XᵀX`` (in, in) of its inputs, and its outputs ``X Wᵀ``."""
+
+    def __init__(self, gram: Gram, last: Projection, base: Mapping[str, Tensor]) -> None:
+        """Products that all cuts share are made now.
+
+        Args:
+            base: the base model's parameters, by name.
+        """
+        self.last, self.weight = last, matrix(base, last)
+        self.gram = gram.matrix.to(self.weight.device, exact(self.weight.device))
+        self.outputs = self.weight.to(self.gram) @ self.gram  # (X Wᵀ)ᵀX
+        self.scale = float((self.outputs * self.weight).sum())
+
+    def cut(self, live: Tensor) -> RegressionSums:
+        """The same outputs wanted of the inputs in the columns ``live`` alone, (in,) or without the column of ones."""
+        if self.last.bias and len(live) == self.last.in_features:
+            live = torch.cat([live, torch.ones_like(live[:1])])
+        made = RegressionSums(self.last, self.weight)
+        made.scale = self.scale
+        if bool(live.all()):
+            made.gram = self.gram
+            return made
+        here, gone = (some.nonzero().flatten().to(self.weight.device) for some in (live, ~live))
+        made.columns, made.gram = here, self.gram[here][:, here]
+        kept, lost = self.weight[:, here].to(self.gram), self.weight[:, gone].to(self.gram)
+        # What is lost, X_gone W_goneᵀ, seen by what is there; either product is the difference of the other.
+        few = len(gone) < len(here)
+        made.cross = lost @ self.gram[gone][:, here] if few else self.outputs[:, here] - kept @ made.gram
+        made.squares = (self.outputs[:, gone] * lost).sum(1) - (made.cross * kept).sum(1)
+        return made
 
 
 @dataclass(eq=False)
@@ -148,8 +171,7 @@ class System:
     @cached_property
     def inverse(self) -> Tensor:
         """Of ``A``, from a float64 factor: float32's would be one of another matrix."""
-        dtype = torch.float32 if self.A.device.type == "mps" else torch.float64
-        return preconditioner(self.A.to(dtype)).to(self.A)
+        return preconditioner(self.A.to(exact(self.A.device))).to(self.A)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +181,11 @@ class Refitted:
     weight: Tensor
     before: float
     after: float
+
+
+def exact(device: torch.device) -> torch.dtype:
+    """float64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:

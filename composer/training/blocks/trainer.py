@@ -59,7 +59,8 @@ class Job:
         upstream: what the inputs of the last projection depend on inside the block. Jobs of one wave with equal
             block and ``upstream`` have equal inputs there.
         live: which columns of the base model's own input of the last projection it reads, (in,) bool, where that is
-            all that pruning changes there: nothing before a single projection, heads before an out-projection.
+            all that pruning changes there: nothing before a single projection, heads before an out-projection, neurons
+            of a feed-forward.
     """
 
     name: str

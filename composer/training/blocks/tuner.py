@@ -73,14 +73,10 @@ class BlockTuner:
 
     def _live(self, node: Node, block: Block, masks: Mapping[str, Tensor]) -> Tensor | None:
         """What :attr:`Job.live` says of a block: None where other weights are pruned before its last projection."""
-        if block.level == "layer":
+        units = node.units_before(self.layout)
+        if units is None:
             return None
-        before = [self.layout.target(path) for path in block.targets[:-1]]
-        if any(target.kind != "attention" for target in before):
-            return None
-        if any(t.path in node.rates and not node.shape(t).by_heads for t in before):
-            return None  # kept heads would not be what they were
-        return live_columns(before[0] if before else None, self.layout.target(block.targets[-1]), masks)
+        return live_columns(units[0] if units else None, self.layout.target(block.targets[-1]), masks)
 
 
 def _rows(node: Node, tuned: Tuned) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from composer.calibration.gram import Gram
 from composer.scheme.layout import Projection
-from composer.training.blocks.moments import RegressionSums, kept, matrix, separated
+from composer.training.blocks.moments import BaseMoments, RegressionSums, kept, matrix, separated
 from composer.training.blocks.trainer import relative_error
 from tests.reference.closed_form import masked_rows
 
@@ -118,14 +118,18 @@ def test_moments_of_the_base_model_are_those_of_its_outputs_on_what_is_left_of_i
     read = torch.cat([inputs, column], 1) if bias else inputs
     gram = Gram((read.T @ read).double(), TOKENS, bias)
 
-    known = RegressionSums.of(gram, last, base, live)
+    known = BaseMoments(gram, last, base).cut(live)
 
     outputs = inputs @ base["w.weight"].T + (base["w.bias"] if bias else 0)
     seen = moments(last, inputs * live, outputs, reference=matrix(base, last))
-    torch.testing.assert_close(known.gram, seen.gram, rtol=1e-4, atol=1e-2)
-    torch.testing.assert_close(known.cross, seen.cross, rtol=1e-4, atol=1e-2)
     assert known.square == pytest.approx(seen.square, rel=1e-4, abs=1e-2)
     assert known.scale == pytest.approx(seen.scale, rel=1e-4)
+    keep = normal(3, OUT, IN + bias) > -0.5
+    start = matrix(base, last) * keep + 0.1 * keep
+    own, other = (some.refit(start, keep, DAMPING, tolerance=1e-6) for some in (known, seen))
+    torch.testing.assert_close(own.weight, other.weight, rtol=1e-4, atol=1e-4)
+    assert (own.before, own.after) == pytest.approx((other.before, other.after), rel=1e-3)
+    assert known.error(own.weight) == pytest.approx(seen.error(own.weight), rel=1e-3)
 
 
 def test_weighted_tokens_are_rows_as_much_longer() -> None:

@@ -73,7 +73,7 @@ class Place:
     train: Examples
     valid: Examples
 
-    def scheme(self, *configurations: dict[str, float], levels: tuple[Level, ...] = LEVELS) -> Scheme:
+    def scheme(self, *configurations: dict[str, Any], levels: tuple[Level, ...] = LEVELS) -> Scheme:
         rates = resolve(Configurations(configurations=list(configurations)), self.base.layout)
         base = self.base
         return build_scheme(rates, base.layout, model=base.name, fingerprint=base.fingerprint, block_levels=levels)
@@ -367,6 +367,50 @@ def test_closed_forms_bring_every_block_nearer_to_the_base(
         artefact = tuned.get(result.addresses[node.hash])
         assert place.error(node, artefact.weights) < before, node.label
         assert not violations(artefact.weights, artefact.masks)
+
+
+@pytest.mark.parametrize("name", ["t5", "distilbert"])
+def test_behind_neurons_closed_forms_need_no_pass_of_their_own_and_are_exact(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str
+) -> None:
+    place: Place = request.getfixturevalue(name)
+    layout = place.base.layout
+    first = next(t.path for t in layout.targets if layout.feed_forward(t.path))
+    scheme = place.scheme({first: {"rate": 0.5, "granularity": "neuron"}}, levels=("sublayer",))
+    settings = replace(SETTINGS, trainer="least_squares", calibration_size=len(place.train))
+    result, tuned, addresses = place.tune(scheme, tmp_path, settings=settings, trainer=LeastSquares)
+    (node,) = scheme.at("sublayer")
+    block, artefact = node.block(layout), tuned.get(result.addresses[node.hash])
+    (end,) = layout.ends(block)
+    kept = artefact.masks[end.last.weight].any(0).nonzero().flatten()
+    start = place.start_of(node, Library(tmp_path / "pruned"), addresses, scheme)
+    read, missing = [], []
+    modules = dict(place.model.named_modules())
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        read.append(given[0].flatten(0, -2))
+
+    with recording(place.model, [block]) as record, torch.no_grad():
+        for feature in place.train.features:  # one by one, so that all tokens are real
+            with record.listening():
+                place.task.loss(place.model, place.task.collate([feature]))
+            arguments, wanted = record.of(block)
+            hook = modules[end.last.path].register_forward_pre_hook(keep)
+            missing.append((wanted - run_block(modules, block, start, arguments)).flatten(0, -2))
+            hook.remove()
+    X, D = torch.cat(read).double()[:, kept], torch.cat(missing).double()
+    if end.last.bias:
+        X = torch.cat([X, torch.ones(len(X), 1)], 1)
+    A, diagonal = X.T @ X, (X * X).sum(0)
+    A += settings.damping * diagonal[diagonal > 0].mean() * torch.eye(len(A))
+    step = torch.linalg.solve(A, X.T @ D).T
+    moved = artefact.weights[end.last.weight] - start[end.last.weight]
+    torch.testing.assert_close(moved[:, kept].double(), step[:, : len(kept)], rtol=1e-3, atol=1e-5)
+    if end.last.bias_name:
+        bias = artefact.weights[end.last.bias_name] - start[end.last.bias_name]
+        torch.testing.assert_close(bias.double(), step[:, -1], rtol=1e-3, atol=1e-5)
+    sample = Calibration(place.model, place.task, place.train, layout, size=len(place.train), seed=settings.seed)
+    assert result.teacher_passes == len(sample.indices)
 
 
 def test_a_factor_on_what_sublayers_add_is_as_good_as_one_in_their_last_projections(
