@@ -139,7 +139,8 @@ def test_pieces_are_those_that_the_trainer_then_needs(case: Case) -> None:
     assert (work["solve"] == case.tuned.summary["tuned"]) == (ends == 1)
     if recipe.memory is None:  # one batch is the whole sample; a command of its own gathers for itself
         back = int(recipe.metric == "loss")  # for the weights of tokens
-        own = work["show"] + (work.get("gather", 0) - back or 1) + back
+        # Behind neurons alone nothing is shown.
+        own = work.get("show", 0) + (work.get("gather", 0) - back or 1) + back
         assert own == case.tuned.summary["teacher_passes"]
 
 

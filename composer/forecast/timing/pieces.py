@@ -27,7 +27,7 @@ from ...tensors.mask_holder import MaskHolder
 from ...tensors.parameters import parameters_of
 from ...training.blocks import TRAINERS
 from ...training.blocks.stepping import Stepping
-from ...training.blocks.trainer import BlockSettings, Job
+from ...training.blocks.trainer import BlockSettings, Job, Start
 from ...training.joint import Variant
 from ...training.loop import train_whole
 from ...training.settings import ModelSettings
@@ -146,7 +146,7 @@ class Pieces(ClosedForms):
     def whole_block(self, name: str) -> Sequence[float]:
         """All that the trainer does to one block by itself, on the whole calibration sample where it looks at that."""
         node = self.scheme.nodes[name]
-        job = Job(name, self.block(node), self.weights(node), self.masks(node), upstream=name)
+        job = Job(name, self.block(node), lambda: Start(self.weights(node), self.masks(node)), upstream=name)
         trainer, settings = TRAINERS.get(self.wave_settings.trainer), self.wave_settings
         tuned = partial(trainer.tune, [job], self.whole_teacher, settings, label=settings.trainer, progress=SILENT)
         return [self.took(lambda: list(tuned()))]

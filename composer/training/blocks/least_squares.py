@@ -24,6 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from ...progress import Bar, Progress
 from ...scheme.layout import Block, End
+from ...tensors.masks import live_columns
 from ..work import BlockWaves, Work
 from .least_squares_work import memory_of, work_of
 from .moments import BaseMoments, RegressionSums, kept, matrix, separated
@@ -58,8 +60,8 @@ class LeastSquares(BlockTrainer):
     ) -> Iterator[tuple[Job, Tuned]]:
         """Solve every block; blocks that read the same share its moments."""
         with progress.bar(label, len(jobs)) as bar, torch.no_grad():
-            yield from _on_base_inputs([job for job in jobs if job.live is not None], teacher, settings, bar)
-            yield from _on_own_inputs([job for job in jobs if job.live is None], teacher, settings, bar)
+            yield from _on_base_inputs([job for job in jobs if job.units is not None], teacher, settings, bar)
+            yield from _on_own_inputs([job for job in jobs if job.units is None], teacher, settings, bar)
 
     @classmethod
     def work(cls, blocks: BlockWaves, settings: BlockSettings) -> Iterator[Work]:
@@ -87,7 +89,7 @@ def _on_base_inputs(
         common = (time.perf_counter() - began) / len(readers[path])
         for group in _with_equal_inputs(readers[path]):
             began = time.perf_counter()
-            cut = known.cut(group[0].live)
+            cut = known.cut(group[0].live(teacher))
             own = (time.perf_counter() - began) / len(group)
             for pupil in group:
                 began = time.perf_counter()
@@ -100,9 +102,9 @@ def _on_base_inputs(
 
 def _with_equal_inputs(pupils: Sequence[_Pupil]) -> Iterable[list[_Pupil]]:
     """Those that read the same columns of the base model's inputs: one of the moments at a time is held."""
-    groups: dict[tuple[bool, ...], list[_Pupil]] = {}
+    groups: dict[str, list[_Pupil]] = {}
     for pupil in pupils:
-        groups.setdefault(tuple(pupil.live.tolist()), []).append(pupil)
+        groups.setdefault(pupil.job.upstream, []).append(pupil)
     return groups.values()
 
 
@@ -229,7 +231,7 @@ def _fitting(things: Iterable[Thing], size: Callable[[Thing], int], most: int | 
 
 @dataclass
 class _Pupil:
-    """A block that is being repaired."""
+    """A block that is being repaired; its weights are there from the first look at them until it is finished."""
 
     job: Job
     ends: tuple[End, ...]
@@ -237,21 +239,24 @@ class _Pupil:
     before: float = 0.0
     after: float = 0.0
 
-    def __post_init__(self) -> None:
-        self.weights: dict[str, Tensor] = {name: p.detach() for name, p in self.job.start.items()}
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """All parameters of the block as they are now."""
+        return {name: p.detach() for name, p in self.job.start.items()}
 
-    @property
-    def live(self) -> Tensor:
-        """Which columns of the base model's own inputs it reads, (in,) bool: a job on those says it."""
-        assert self.job.live is not None
-        return self.job.live
+    def live(self, teacher: Teacher) -> Tensor:
+        """Which columns of the base model's own inputs it reads, (in,) bool."""
+        units = self.job.units
+        return live_columns(
+            units[0] if units else None, teacher.layout.target(self.job.block.targets[-1]), self.job.masks
+        )
 
     def solve(self, k: int, moments: RegressionSums, settings: BlockSettings) -> None:
         """Refit the last projection of the ``k``-th sublayer."""
         last = self.ends[k].last
         start = matrix(self.weights, last)
         made = moments.refit(start, kept(self.job.masks, last, start.device), settings.damping)
-        self.weights |= separated(made.weight, last)
+        self.weights.update(separated(made.weight, last))
         self.before, self.after = made.before, made.after
 
     def finished(self, teacher: Teacher, settings: BlockSettings) -> Tuned:
@@ -261,4 +266,5 @@ class _Pupil:
             Look(step, step * epoch, error, None, step * self.seconds, 0.0)
             for step, error in enumerate((self.before, self.after))
         ]
-        return Tuned({name: value.clone() for name, value in self.weights.items()}, looks)
+        weights = self.__dict__.pop("weights")
+        return Tuned({name: value.clone() for name, value in weights.items()}, looks)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from ...progress import Progress
-from ...scheme.layout import Block
+from ...scheme.layout import Block, Target
 from ...tensors.least_squares import SOLVER
 from ..work import LEARNING, BlockWaves, Work, most
 
@@ -49,26 +50,49 @@ class BlockSettings:
         return told | {name: value for name, (value, unsaid) in chosen.items() if value != unsaid}
 
 
-@dataclass(frozen=True, eq=False)
+class Start(NamedTuple):
+    """Where a block starts: all parameters that it owns, by name, and the masks of its pruned ones (True: kept)."""
+
+    weights: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+
+
+@dataclass(eq=False)
 class Job:
-    """A block to tune.
+    """A block to tune. What it starts from is loaded when it is first asked for, and until :meth:`close` is kept.
 
     Attributes:
         name: the node's hash.
-        start: all parameters that the block owns, by name; ``masks`` those of its pruned ones (True: kept).
+        load: loads what the block starts from.
         upstream: what the inputs of the last projection depend on inside the block. Jobs of one wave with equal
             block and ``upstream`` have equal inputs there.
-        live: which columns of the base model's own input of the last projection it reads, (in,) bool, where that is
-            all that pruning changes there: nothing before a single projection, heads before an out-projection, neurons
-            of a feed-forward.
+        units: the heads or neurons that are pruned before the last projection, where nothing else is: it then reads
+            the base model's own inputs, without their columns. None where other weights are pruned there.
     """
 
     name: str
     block: Block
-    start: Mapping[str, Tensor]
-    masks: Mapping[str, Tensor]
+    load: Callable[[], Start]
     upstream: str
-    live: Tensor | None = None
+    units: tuple[Target, ...] | None = None
+
+    @cached_property
+    def _start(self) -> Start:
+        return self.load()
+
+    @property
+    def start(self) -> Mapping[str, Tensor]:
+        """All parameters that the block owns, by name."""
+        return self._start.weights
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """Those of its pruned parameters (True: kept)."""
+        return self._start.masks
+
+    def close(self) -> None:
+        """Let go of what was loaded."""
+        self.__dict__.pop("_start", None)
 
 
 @dataclass(frozen=True)

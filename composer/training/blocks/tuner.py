@@ -7,8 +7,9 @@ depend on its address alone, whatever runs beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...calibration.teacher import Teacher
@@ -16,8 +17,7 @@ from ...progress import SILENT, Progress
 from ...scheme.graph import Node
 from ...scheme.layout import Block
 from ...tensors.capture import owned
-from ...tensors.masks import live_columns
-from .trainer import BlockSettings, BlockTrainer, Job, Tuned
+from .trainer import BlockSettings, BlockTrainer, Job, Start, Tuned
 from .waves import BlockTuning, Missing, Waves, run_waves
 
 if TYPE_CHECKING:
@@ -58,10 +58,14 @@ class BlockTuner:
             block = by_name[job.name]
             stats = {"seconds": tuned.seconds, "rows": _rows(block.node, tuned)}
             self.waves.tuned.put(block.lineage, tuned.weights, job.masks, stats=stats)
+            job.close()
         return self.teacher.passes - before
 
     def _job(self, node: Node) -> Job:
-        block = node.block(self.layout)
+        block, upstream = node.block(self.layout), self.waves.upstream(node)
+        return Job(node.hash, block, partial(self._start, node, block), upstream, node.units_before(self.layout))
+
+    def _start(self, node: Node, block: Block) -> Start:
         parameters = dict(self.model.named_parameters())
         weights: dict[str, Tensor] = {name: parameters[name] for name in owned(self.model, block)}
         masks: dict[str, Tensor] = {}
@@ -69,14 +73,7 @@ class BlockTuner:
             artefact = library.get(address)
             weights |= {name: value.to(self.device) for name, value in artefact.weights.items()}
             masks |= artefact.masks
-        return Job(node.hash, block, weights, masks, self.waves.upstream(node), self._live(node, block, masks))
-
-    def _live(self, node: Node, block: Block, masks: Mapping[str, Tensor]) -> Tensor | None:
-        """What :attr:`Job.live` says of a block: None where other weights are pruned before its last projection."""
-        units = node.units_before(self.layout)
-        if units is None:
-            return None
-        return live_columns(units[0] if units else None, self.layout.target(block.targets[-1]), masks)
+        return Start(weights, masks)
 
 
 def _rows(node: Node, tuned: Tuned) -> list[dict[str, Any]]:
