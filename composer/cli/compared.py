@@ -9,6 +9,7 @@ from typing import Any
 from composer.models.no_targets import said
 from composer.report.records import SIDES, Comparison, Ledger, Measured, Row, Run, Search, Trial
 from composer.steps.outcome import Outcome
+from composer.steps.shrink import SUFFIX
 from composer.tasks.metrics.table import metric_of
 
 from .format import NONE, duration, fraction, number, percent, plural
@@ -53,13 +54,20 @@ def _family(rows: Sequence[Mapping[str, Any]], metric: str | None, picture: str)
     known = metric_of(metric)
 
     def said(row: Mapping[str, Any]) -> str:
-        return f"{row['bytes'] / 1e6:.2g} MB with {known.label} {number(row['metrics'][known.name], known.decimals)}"
+        # Single weights that are gone leave a file as large as it was.
+        size = (
+            f"{row['not_zero'] / 1e6:.3g} million parameters" if "not_zero" in row else f"{row['bytes'] / 1e6:.2g} MB"
+        )
+        return f"{size} with {known.label} {number(row['metrics'][known.name], known.decimals)}"
 
     base, *made = rows
-    folders = Path(made[0]["model"]).parent
+    models = [Path(row["model"]) for row in made]
+    shrunk = all(model.name.endswith(SUFFIX) for model in models)
+    where = f"{models[0].parent}/*{SUFFIX}" if shrunk else ", ".join(map(str, models))
     return (
-        f"From {Path(base['model']).name} ({said(base)}) came {plural(len(made), 'smaller model')}: "
-        f"{', '.join(map(said, made))}; picture: {picture}, models: {folders}/*-shrunk"
+        f"From {Path(base['model']).name} ({said(base)}) came "
+        f"{plural(len(made), 'smaller model' if shrunk else 'model')}: "
+        f"{', '.join(map(said, made))}; picture: {picture}, models: {where}"
     )
 
 

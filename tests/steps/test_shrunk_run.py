@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from composer.composing.candidates import Candidates
 from composer.errors import RecipeError
 from composer.files.jsonfile import read_json
 from composer.models.folder import BaseModel
-from composer.recipe import ModelOptions, TimeOptions
+from composer.recipe import TimeOptions
 from composer.scheme.configurations import Assignment, Spec
 from composer.shrinking import verify
 from composer.shrinking.verify import answers, compared
@@ -61,59 +62,54 @@ def test_rates_become_small_models_with_their_metric_speed_and_size(
     assert again.summary["shrunk"][1:] == [first, second]
 
 
-def test_wishes_become_a_family_of_small_models_without_baselines(
+def test_wishes_become_a_family_of_small_models_without_baselines_and_single_weights_may_go_too(
     distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where little is to go only single weights go, and the model stays as large; else it shrinks."""
     monkeypatch.setattr(
         verify, "verify", lambda masked, small: compared(*(answers(BaseModel(one).load()) for one in (masked, small)))
     )
+
+    def loss(_: Candidates, assigned: Assignment, __: Any) -> dict[str, float]:
+        weights = [said.rate for path, said in assigned.items() if not _units_go(path, said)]
+        units = [said.rate for path, said in assigned.items() if _units_go(path, said)]
+        return {"loss": 1.0 + sum(units) + sum(max(0.0, 10 * rate - 5) for rate in weights), "accuracy": 1.0}
+
+    monkeypatch.setattr(Candidates, "loss", loss)
     rates = recipe(distilbert_folder, classification_data, tmp_path / "work")
     with pytest.raises(RecipeError, match="attention: not together with wishes"):
         run(rates.model_copy(update={"keep_macs": [0.5]}))
+    with pytest.raises(RecipeError, match="unstructured: says what may go for a wish, and nothing is wished"):
+        run(rates.model_copy(update={"unstructured": True}))
     given: dict[str, Any] = {name: getattr(rates, name) for name in ("model", "data", "folder", "finetune")}
-    given |= {"keep-macs": [0.6, 0.3], "calibration_size": 16, "valid_size": 16}
+    given |= {"keep-parameters": [0.95, 0.7], "unstructured": True, "calibration_size": 16, "valid_size": 16}
     work = with_best(composer.Recipe(**given, time=TimeOptions(length=8, repeat=7)))
     outcome = run(work)
-    base, first, second = outcome.summary["shrunk"]
-    assert base["parameters"] > first["parameters"] > second["parameters"]
-    assert [row["keep_macs"] for row in (one["wish"] for one in read_json(work.folder / "choice.json")["choices"])] == [
-        0.6,
-        0.3,
-    ]
+    base, *made = outcome.summary["shrunk"]
+    assert [Path(row["model"]).name for row in made] == ["0", "1-shrunk"]
+    assert base["parameters"] == made[0]["parameters"] > made[1]["parameters"]
+    choice = read_json(work.folder / "choice.json")
+    told, units = choice["choices"], choice["units"]
+    assert [row["wish"]["keep_parameters"] for row in told] == [0.95, 0.7]
+    for row, one in zip(made, told, strict=True):
+        assert row["not_zero"] / base["not_zero"] == pytest.approx(one["left"]["parameters"], abs=0.02)
+        assert one["left"]["parameters"] <= one["wish"]["keep_parameters"]
+        assert one["weights"]
+        assert {*one["weights"].values()} <= {*RATES}
+    assert [one["kept"] == units for one in told] == [True, False]  # the second loses both
     assert not list((work.folder / "models").glob("baseline*"))
     assert (work.folder / "family.png").read_bytes().startswith(b"\x89PNG")
     said = list(whole_run(outcome))
     assert re.fullmatch(
-        r"From \S+ \(.* MB with accuracy [\d.]+\) came 2 smaller models: .* models: .*-shrunk", said[-1]
+        r"From \S+ \(.* million parameters with accuracy [\d.]+\) came 2 models: .* models: \S+/0, \S+-shrunk", said[-1]
+    )
+    small = [{k: v for k, v in row.items() if k != "not_zero"} for row in (base, made[1], made[1])]
+    *_, last = whole_run(dataclasses.replace(outcome, summary={**outcome.summary, "shrunk": small}))
+    assert re.fullmatch(
+        r"From \S+ \(.* MB with accuracy [\d.]+\) came 2 smaller models: .* models: \S+/\*-shrunk", str(last)
     )
     assert len(said) == 4  # models, what the figures are, where the rest lies; no table of what was not compared
     assert [step["step"] for step in plan(work)][:1] == ["choose"]
-
-
-def test_single_weights_are_chosen_and_all_models_have_as_few_parameters_as_was_wished(
-    distilbert_folder: Path, classification_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def dear(_: Candidates, assigned: Assignment, __: Any) -> dict[str, float]:
-        """Units are dear, weights are not."""
-        units = [path for path, said in assigned.items() if _units_go(path, said)]
-        return {"loss": 1.0 + len(units), "accuracy": 1.0}
-
-    monkeypatch.setattr(Candidates, "loss", dear)
-    given = {"model": str(distilbert_folder), "data": str(classification_data), "folder": tmp_path / "work"}
-    quick = {"calibration_size": 16, "valid_size": 16, "time": TimeOptions(length=8, repeat=7), "unstructured": True}
-    with pytest.raises(RecipeError, match="unstructured: says what may go for a wish, and nothing is wished"):
-        run(composer.Recipe(**given, **quick))
-    finetune = ModelOptions(steps=2, batch_size=4, evaluations=1)
-    work = with_best(composer.Recipe(**given, **quick, keep_parameters=[0.95, 0.9], finetune=finetune))
-    outcome = run(work)
-    rows, told = outcome.summary["shrunk"], read_json(work.folder / "choice.json")["choices"]
-    for row, choice, wished in zip(rows[1:], told, (0.95, 0.9), strict=True):
-        assert choice["taken"] == "single weights"
-        assert set(choice["weights"].values()) & set(RATES)
-        assert row["not_zero"] / rows[0]["not_zero"] == pytest.approx(choice["left"]["parameters"], abs=0.02)
-        assert choice["left"]["parameters"] <= wished
-        assert Path(row["model"]).name in ("0", "1")
-    assert (work.folder / "family.png").read_bytes().startswith(b"\x89PNG")
 
 
 def _units_go(path: str, said: float | Spec) -> bool:
