@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -439,6 +440,36 @@ def test_a_factor_on_what_sublayers_add_is_as_good_as_one_in_their_last_projecti
     for name, value in scaled.items():
         torch.testing.assert_close(value, plain[name], rtol=1e-2, atol=1e-3)
     assert errors == pytest.approx(others, rel=1e-3)
+
+
+def test_closed_forms_hold_as_many_blocks_at_a_time_however_many_configurations_there_are(
+    t5: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, most, get = 0, 0, Library.get
+
+    def let_go(size: int) -> None:
+        nonlocal held
+        held -= size
+
+    def watched(library: Library, address: str) -> Any:
+        nonlocal held, most
+        artefact = get(library, address)
+        for value in artefact.weights.values():
+            held += value.nbytes
+            weakref.finalize(value, let_go, value.nbytes)
+        most = max(most, held)
+        return artefact
+
+    monkeypatch.setattr(Library, "get", watched)
+    settings = replace(SETTINGS, trainer="least_squares", calibration_size=4)
+    peaks = []
+    for rates in ((0.25, 0.5), (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)):
+        scheme = t5.scheme(*({"encoder.*": rate} for rate in rates), levels=("module", "sublayer"))
+        held = most = 0
+        result, _, _ = t5.tune(scheme, tmp_path / f"{len(rates)}", settings=settings, trainer=LeastSquares)
+        assert result.tuned > 4 * len(rates)
+        peaks.append(most)
+    assert 0 < peaks[1] <= peaks[0]
 
 
 def test_a_repaired_block_has_the_same_bytes_in_any_company(t5: Place, tmp_path: Path) -> None:
