@@ -138,9 +138,9 @@ def run_block(
     return result - first_input(arguments) if block.residual else result
 
 
-def owned(model: nn.Module, block: Block) -> list[str]:
-    """Names of the parameters that ``block`` tunes: all inside it but those that other blocks read."""
-    return [name for name, _ in model.named_parameters() if block.tunes(name)]
+def owned(parameters: Iterable[str], block: Block) -> list[str]:
+    """Of the names of a model's parameters those that ``block`` tunes: all inside it that no other block reads."""
+    return [name for name in parameters if block.tunes(name)]
 
 
 def first_input(arguments: Arguments) -> Tensor:

@@ -85,7 +85,7 @@ def test_every_block_run_by_itself_gives_what_was_recorded(
             model(**batch)
         for block in runnable(base):
             arguments, wanted = record.of(block)
-            own = {name: parameters[name].clone() for name in owned(model, block)}
+            own = {name: parameters[name].clone() for name in owned(parameters, block)}
             got = run_block(modules, block, own, arguments)
             assert got.shape == wanted.shape
             got, wanted = (real_rows(states, real(batch, block), block.path) for states in (got, wanted))
@@ -141,7 +141,7 @@ def test_running_a_block_disturbs_neither_record_nor_model(
         inputs = {path: residual.flat(arguments) for path, arguments in record.arguments.items()}
         copies = {path: [t.clone() for t in tensors] for path, tensors in inputs.items()}
         for block in runnable(base):
-            zeros = {name: torch.zeros_like(parameters[name]) for name in owned(model, block)}
+            zeros = {name: torch.zeros_like(parameters[name]) for name in owned(parameters, block)}
             run_block(modules, block, zeros, record.of(block)[0])
         for block in runnable(base):
             assert torch.equal(record.of(block)[1], kept[block.level, block.path]), block.path
@@ -157,7 +157,7 @@ def test_gradients_reach_every_parameter_that_can_change_the_output(
     with recording(model, runnable(base)) as record, record.listening():
         model(**batch)
     for block in runnable(base):
-        own = {name: parameters[name].clone().requires_grad_(True) for name in owned(model, block)}
+        own = {name: parameters[name].clone().requires_grad_(True) for name in owned(parameters, block)}
         got = run_block(modules, block, own, record.of(block)[0])
         real_rows(got, real(batch, block), block.path).pow(2).sum().backward()
         without = {name for name, p in own.items() if p.grad is None or not p.grad.any()}
@@ -172,11 +172,11 @@ def test_a_block_owns_the_parameters_below_it_but_no_shared_ones(base: BaseModel
     names = [name for name, _ in model.named_parameters()]
     for block in base.layout.at("layer"):
         below = {n for n in names if n.startswith(f"{block.path}.") and "relative_attention_bias" not in n}
-        assert set(owned(model, block)) == below
+        assert set(owned(names, block)) == below
     for block in base.layout.blocks:
         targets = {p.weight for t in block.targets for p in base.layout.target(t).projections}
-        assert targets <= set(owned(model, block))
-    layers = [set(owned(model, block)) for block in base.layout.at("layer")]
+        assert targets <= set(owned(names, block))
+    layers = [set(owned(names, block)) for block in base.layout.at("layer")]
     assert sum(map(len, layers)) == len(set().union(*layers))
 
 

@@ -81,7 +81,7 @@ class TimedModel:
     def weights(self, node: Node) -> dict[str, Tensor]:
         """All parameters of the node's block, pruned."""
         keep = self.masks(node)
-        weights = {name: self.parameters[name].detach().clone() for name in owned(self.model, self.block(node))}
+        weights = {name: self.parameters[name].detach().clone() for name in owned(self.parameters, self.block(node))}
         masks.apply(weights, keep)
         return weights
 

@@ -42,9 +42,9 @@ class BlockTuner:
         progress: Progress = SILENT,
     ) -> None:
         self.teacher, self.waves, self.progress = teacher, waves, progress
-        self.model, self.layout = teacher.model, teacher.layout
+        self.parameters, self.layout = dict(teacher.model.named_parameters()), teacher.layout
         self.trainer, self.settings = trainer, settings
-        self.device = next(teacher.model.parameters()).device
+        self.device = next(iter(self.parameters.values())).device
 
     def run(self) -> BlockTuning:
         """Tune all that the library lacks, wave by wave; each block's history is kept beside it."""
@@ -66,8 +66,7 @@ class BlockTuner:
         return Job(node.hash, block, partial(self._start, node, block), upstream, node.units_before(self.layout))
 
     def _start(self, node: Node, block: Block) -> Start:
-        parameters = dict(self.model.named_parameters())
-        weights: dict[str, Tensor] = {name: parameters[name] for name in owned(self.model, block)}
+        weights: dict[str, Tensor] = {name: self.parameters[name] for name in owned(self.parameters, block)}
         masks: dict[str, Tensor] = {}
         for library, address in self.waves.below(node):
             artefact = library.get(address)
