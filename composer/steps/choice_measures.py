@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..choosing.choice import CRITERION, Choice, Measured
-from ..choosing.widths import RATES
+from ..choosing.choice import CRITERION, Choice, Measured, specs_of
+from ..choosing.widths import at_levels, looked_at
 from ..choosing.wishes import Wish
 from ..errors import ConfigError
 from ..files.journal import Journal
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..calibration.sample import Calibration
-    from ..composing.level_rises import LevelRises
+
+
+FAR = 64
+"""Calibration examples on which models are compared that differ from the base model in one part."""
 
 
 class Measures:
@@ -54,14 +57,19 @@ class Measures:
         return Measured(**self.journal.row(("measured",), self._rises), levels=levels)
 
     def levels(self) -> dict[str, list[float]]:
-        """What each of their levels costs the loss, heads and neurons and single weights by one rule; part by part."""
-        known = {}
-        with self.progress.bar("costs of levels", len(self.units)) as bar:
+        """What each of their levels costs: how far the answers of a model are from the base model's in which a part has
+        that level and all else is whole, on the first :data:`FAR` calibration examples.
+        """
+        every = {one.path: looked_at(one) for one in self.units}
+        found, whole = {}, self.fitness({}, FAR)
+        with self.progress.bar("costs of levels", sum(map(len, every.values()))) as bar:
             for one in self.units:
-                key = ("levels", list(RATES), one.path)
-                known[one.path] = list(self.journal.row(key, partial(self._row_of_levels, one))["rises"])
-                bar.advance(one.path)
-        return known
+                known = {}
+                for level in every[one.path]:
+                    known[level] = max(0.0, self.fitness(specs_of(one, level), FAR) - whole)
+                    bar.advance(one.path)
+                found[one.path] = at_levels(one, known)
+        return found
 
     def fisher(self) -> dict[str, list[float]]:
         """The same costs by the Fisher information of masks."""
@@ -180,15 +188,6 @@ class Measures:
         base = self.space.base
         parameters = sum(p.numel() for p in self._model.parameters())
         return {"parameters": parameters, "stored": base.bytes, "written": round(base.bytes / base.parameters)}
-
-    def _row_of_levels(self, units: Units) -> dict[str, Any]:
-        return {"rises": self._level_rises.of(units)}
-
-    @cached_property
-    def _level_rises(self) -> LevelRises:
-        from ..composing.level_rises import LevelRises
-
-        return LevelRises(self.models, self.units, progress=self.progress)
 
     def _rises(self) -> dict[str, Any]:
         from ..calibration.rises import rises_by_width
