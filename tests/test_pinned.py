@@ -31,7 +31,7 @@ GIVEN: dict[str, Any] = {
     "train_size": 32,
     "valid_size": 8,
     "block": {"steps": 2, "batch_size": 4},
-    "finetune": {"steps": 2, "batch_size": 4},
+    "finetune": {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},
 }
 PINS: dict[tuple[str, str], tuple[str, str]] = {
     ("l1", "distill"): ("01f8d724cae97306", "593530bbd5c21307"),

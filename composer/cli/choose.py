@@ -87,7 +87,7 @@ def choose(
         Whole | None,
         Parameter(metavar="STEPS", help="Steps in which the best candidates learn together, before one is taken [0]."),
     ] = None,
-    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate of these steps [0.001].")] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate of these steps [0.0001].")] = None,
     calibration_size: Annotated[Whole | None, Parameter(help="Training examples that are looked at [512].")] = None,
     calibration_lengths: CalibrationLengths = None,
     device: Device = None,

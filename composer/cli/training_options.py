@@ -41,7 +41,9 @@ class Training(Teaching):
     steps: Annotated[Whole | None, Parameter(help="Optimiser steps (blocks: at most [100]).")] = None
     epochs: Annotated[float | None, Parameter(help="Passes over the training examples, instead of steps [1].")] = None
     batch_size: Annotated[Whole | None, Parameter(help="Examples per step [32].")] = None
-    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate [0.001].")] = None
+    learning_rate: Annotated[
+        float | None, Parameter(help="Peak learning rate (of blocks by themselves 0.001) [0.0001].")
+    ] = None
     train: Annotated[
         Literal["all", "biases-norms", "lora"] | None,
         Parameter(help="What learns; lora: low-rank updates under the masks (extra peft) [all]."),

@@ -44,8 +44,9 @@ class ModelOptions(Options):
     """Passes over the training examples, when no steps are given."""
     batch_size: Size = 32
     """Examples per step (and process)."""
-    learning_rate: Positive = 1e-3
-    """Peak learning rate of both sides, where no search replaces it."""
+    learning_rate: Positive = 1e-4
+    """Peak learning rate of both sides, where no search replaces it. Low enough not to spoil a model that has learnt
+    its task already; one that has much to learn wants more."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the rate rises; then it falls linearly to 0."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

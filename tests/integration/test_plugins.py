@@ -119,7 +119,10 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def given(package: None, distilbert_folder: Path, classification_data: Path, tmp_path: Path) -> dict[str, Any]:
     options = {"model": str(distilbert_folder), "data": str(classification_data), "folder": str(tmp_path / "run")}
     sizes = {"train_size": 8, "valid_size": 4, "test_size": 4, "calibration_size": 4}
-    steps = {"block": {"steps": 2, "batch_size": 4}, "finetune": {"steps": 2, "batch_size": 4, "evaluations": 1}}
+    steps = {
+        "block": {"steps": 2, "batch_size": 4},
+        "finetune": {"steps": 2, "batch_size": 4, "evaluations": 1, "learning_rate": 1e-3},
+    }
     rates = {"targets": [TARGET], "attention": [0.0, 0.0], "linear": [0.25, 0.5]}
     more = {"criterion": "distant", "block_levels": ["module"], "learning_rates": [0.001], "budgets": [0.5, 1.0]}
     return {**options, **sizes, **steps, **rates, **more}

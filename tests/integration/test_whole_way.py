@@ -62,7 +62,7 @@ def made(
             "attention": [0.25, 0.5],
             "linear": [0.3, 0.7],
             "block": {"steps": 3, "batch_size": 4},
-            "finetune": {"steps": 3, "batch_size": 4, "evaluations": 1},
+            "finetune": {"steps": 3, "batch_size": 4, "evaluations": 1, "learning_rate": 1e-3},
             "max_source_length": 32,
             "max_target_length": 12,
         }

@@ -25,7 +25,7 @@ GIVEN: dict[str, Any] = {
     "attention": [0.25, 0.5],
     "linear": [0.3, 0.5],
     "block": {"steps": 2, "batch_size": 4},
-    "finetune": {"steps": 4, "batch_size": 4, "evaluations": 2},
+    "finetune": {"steps": 4, "batch_size": 4, "evaluations": 2, "learning_rate": 1e-3},
     "learning_rates": [0.001, 0.01],
     "budgets": [0.5, 0.25],
     "max_source_length": 32,

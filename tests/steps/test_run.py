@@ -25,7 +25,7 @@ def content(model: str, data: str) -> dict[str, Any]:
         "attention": [0.25, 0.5],
         "linear": [0.3, 0.5],
         "block": {"steps": 2, "batch-size": 4},
-        "finetune": {"steps": 2, "batch-size": 4, "evaluations": 1},
+        "finetune": {"steps": 2, "batch-size": 4, "evaluations": 1, "learning-rate": 0.001},
         "budgets": [1.0],
         "max-source-length": 32,
         "max-target-length": 12,

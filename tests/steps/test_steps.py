@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "attention": [0.25, 0.5],
     "linear": [0.3, 0.5],
     "block": {"steps": 2, "batch_size": 4},
-    "finetune": {"steps": 2, "batch_size": 4, "evaluations": 1},
+    "finetune": {"steps": 2, "batch_size": 4, "evaluations": 1, "learning_rate": 1e-3},
     "max_source_length": 32,
     "max_target_length": 12,
 }

@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
     "linear": [0.3, 0.5],
     "trainer": "joint",
     "block": BLOCK,
-    "finetune": {"steps": 2, "batch_size": 4, "evaluations": 1},
+    "finetune": {"steps": 2, "batch_size": 4, "evaluations": 1, "learning_rate": 1e-3},
     "max_source_length": 32,
     "max_target_length": 12,
 }

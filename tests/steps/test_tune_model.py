@@ -138,7 +138,7 @@ def test_a_run_leaves_a_model_its_rows_and_a_record(
         assert record["device"] == here.space().device
         assert (record["recipe"]["seed"], record["recipe"]["finetune"]["steps"]) == (0, 4)
         assert record["inputs"]["data"]["train"] == here.space().examples("train").digest
-        assert record["inputs"]["settings"]["learning_rate"] == 0.001
+        assert record["inputs"]["settings"]["learning_rate"] == 0.0001
         assert record["result"] == done.summary
 
 
@@ -196,7 +196,7 @@ def test_a_rate_that_is_given_wins_over_the_recipes(here: Here) -> None:
     runs.finetune_model(here.space(), "dense", None, learning_rate=0.02)
     record = json.loads((here.folder / "stats" / "dense.json").read_text())
     assert record["inputs"]["settings"]["learning_rate"] == 0.02
-    with pytest.raises(OutputError, match=r"dense: .*learning_rate: 0\.02 then, 0\.001 now"):
+    with pytest.raises(OutputError, match=r"dense: .*learning_rate: 0\.02 then, 0\.0001 now"):
         runs.finetune_model(here.space(), "dense", None)
 
 
