@@ -22,7 +22,7 @@ from composer.scheme.layout import Target
 from composer.shrinking import verify
 from composer.shrinking.units import Units
 from composer.shrinking.verify import Answers, answers, compared
-from composer.steps import part_times
+from composer.steps import chooser, part_times
 from composer.steps.choose import choose
 from composer.steps.configure import generate_scheme
 from composer.steps.outcome import Outcome
@@ -168,6 +168,32 @@ def test_single_weights_are_refused_where_they_bring_nothing(recipe: Recipe) -> 
         wish = f"--{option.replace('_', '-')} {value:g}"
         with pytest.raises(ConfigError, match=f"--unstructured: .* bring nothing to {wish}; allowed with --keep-param"):
             choose(recipe.model_copy(update={"unstructured": True, option: [value]}))
+
+
+def test_a_loss_alone_asks_for_the_fewest_parameters_where_single_weights_may_go(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def far(_: Candidates, assigned: Assignment, __: Any) -> float:
+        """Heads and neurons are dear."""
+        said = {path: Spec.model_validate(one) for path, one in assigned.items()}
+        dear = {"neuron": 9, None: 1, "unstructured": 1}
+        return sum(
+            one.rate * (9 if path.endswith("attention") and not one.granularity else dear[one.granularity])
+            for path, one in said.items()
+        )
+
+    monkeypatch.setattr(Candidates, "divergence", far)
+    monkeypatch.setattr(Candidates, "loss", lambda *given: {"loss": 1 + far(*given), "accuracy": 1.0})
+    monkeypatch.setattr(chooser, "part_times", lambda *_, **__: pytest.fail("it was timed"))
+    wished = recipe.model_copy(update={"unstructured": True})
+    done = choose(wished.model_copy(update={"loss_at_most": ["+1.2"]}), measure=False)
+    (row,) = done.summary["choices"]
+    assert row["weights"]
+    named = read_configurations(done.output).configurations[0]
+    assert far(None, named, None) <= 1.2  # type: ignore[arg-type]
+    smaller = {"keep_parameters": [row["left"]["parameters"] - 0.02], "folder": recipe.folder / "smaller"}
+    less = choose(wished.model_copy(update=smaller), measure=False)
+    assert far(None, read_configurations(less.output).configurations[0], None) > 1.2  # type: ignore[arg-type]
 
 
 def test_a_killed_search_goes_on_and_ends_with_the_same_choice(
