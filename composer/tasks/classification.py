@@ -83,7 +83,7 @@ class ClassificationTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Mean cross entropy over the examples in nats; and how many they are."""
-        return F.cross_entropy(self._logits(model, batch), batch["labels"]), len(batch["labels"])
+        return self._entropy(self._logits(model, batch), batch["labels"]), len(batch["labels"])
 
     def real_tokens(self, batch: Batch) -> dict[str, Tensor]:
         """Bool mask (batch, length), the same for encoder and decoder: either may be what reads the text."""
@@ -101,9 +101,11 @@ class ClassificationTask:
         from sklearn.metrics import accuracy_score, f1_score
 
         start = time.perf_counter()
-        answers = self._probabilities(model, data.features, batch_size).argmax(dim=1).tolist()
+        logits = self._all_logits(model, data.features, batch_size)
+        answers = logits.argmax(dim=1).tolist()
         seconds = time.perf_counter() - start
         truth = [self.labels.ids[name] for name in data.references]
+        loss = self._entropy(logits, torch.tensor(truth)).item()
         average = "binary" if len(self.labels) == 2 else "macro"
         metrics = {
             "accuracy": float(accuracy_score(truth, answers)),
@@ -119,7 +121,7 @@ class ClassificationTask:
         classes = len(self.labels)
         pairs = zip(truth, answers, strict=True)
         samples = [{"gold": gold, "answer": a, "right": gold == a, "classes": classes} for gold, a in pairs]
-        return Score(metrics, details, samples=samples)
+        return Score(metrics, details, loss, samples)
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """The likeliest label of each text with its probability: ``positive (0.98)``; a tab parts a pair."""
@@ -141,14 +143,22 @@ class ClassificationTask:
         firsts, *seconds = ([row[i] for row in texts] for i in range(len(texts[0]) if texts else 1))
         return tokenise(self._tokenizer, firsts, self._length, self._inputs, *seconds)
 
-    def _probabilities(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> Tensor:
+    def _all_logits(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> Tensor:
+        """Of all these examples, (examples, labels), on the CPU."""
         out = torch.zeros(len(features), len(self.labels))
         lengths = input_lengths(features)
         with answering(model):
             for chosen in by_length(lengths, batch_size):
                 batch = to_device_of(model, self.collate([features[i] for i in chosen]))
-                out[chosen] = self._shares(self._logits(model, batch)).cpu()
+                out[chosen] = self._logits(model, batch).cpu()
         return out
+
+    def _probabilities(self, model: nn.Module, features: Sequence[Feature], batch_size: int) -> Tensor:
+        return self._shares(self._all_logits(model, features, batch_size))
+
+    def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss, in nats."""
+        return F.cross_entropy(logits, labels)
 
     def _shares(self, logits: Tensor) -> Tensor:
         """Probabilities (batch, labels)."""

@@ -46,7 +46,7 @@ class MultiLabelTask(ClassificationTask):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Mean binary cross entropy over examples and labels in nats; and how many examples there are."""
         labels = batch["labels"]
-        return F.binary_cross_entropy_with_logits(self._logits(model, batch), labels), len(labels)
+        return self._entropy(self._logits(model, batch), labels), len(labels)
 
     def score(self, model: nn.Module, data: Examples, *, batch_size: int = 64) -> Score:
         """F1 over all decisions (micro), its mean over the labels (macro), and the share of texts that are all right.
@@ -56,9 +56,11 @@ class MultiLabelTask(ClassificationTask):
         from sklearn.metrics import accuracy_score, f1_score
 
         start = time.perf_counter()
-        answers = (self._probabilities(model, data.features, batch_size) >= THRESHOLD).int().numpy()
+        logits = self._all_logits(model, data.features, batch_size)
+        answers = (self._shares(logits) >= THRESHOLD).int().numpy()
         seconds = time.perf_counter() - start
-        truth = torch.tensor([feature["labels"] for feature in data.features]).numpy()
+        wanted = torch.tensor([feature["labels"] for feature in data.features])
+        loss, truth = self._entropy(logits, wanted.float()).item(), wanted.numpy()
         options: dict[str, Any] = {"zero_division": 0}
         metrics = {
             "f1_micro": float(f1_score(truth, answers, average="micro", **options)),
@@ -74,7 +76,7 @@ class MultiLabelTask(ClassificationTask):
             "f1_per_label": dict(zip(self.labels.names, map(float, each), strict=True)),
             "texts_per_label": dict(zip(self.labels.names, map(int, truth.sum(0)), strict=True)),
         }
-        return Score(metrics, details)
+        return Score(metrics, details, loss)
 
     def predict(self, model: nn.Module, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
         """The labels of each text with their probabilities, the likeliest first: ``joy (0.98), love (0.61)``."""
@@ -96,6 +98,9 @@ class MultiLabelTask(ClassificationTask):
 
     def _shares(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
+
+    def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, labels)
 
     def _resolve(self, table: Table, column: str) -> tuple[list[str], list[str]]:
         return self.labels.resolve_several(table, column)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from composer.errors import DataError, ModelError
 from composer.tasks import DataOptions
@@ -77,6 +77,7 @@ def test_score_agrees_with_sklearn_on_single_texts(folder: Path, bert_tokenizer:
     assert score.metrics["accuracy"] == accuracy_score(truth, answers)
     assert score.metrics["f1"] == f1_score(truth, answers, pos_label=1, zero_division=0)
     assert score.details["majority_accuracy"] == 0.6
+    assert score.loss == pytest.approx(log_loss(truth, logits.double().softmax(-1)), rel=1e-5)
     best = logits.softmax(-1).max(-1)
     expected = [f"{('negative', 'positive')[i]} ({p:.2f})" for i, p in zip(best.indices, best.values, strict=True)]
     assert task.predict(distilbert, TEXTS, batch_size=2) == expected

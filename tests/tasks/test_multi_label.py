@@ -48,6 +48,7 @@ def test_loss_figures_and_answers_are_those_of_single_passes(write: Write, bert_
     loss = torch.nn.BCEWithLogitsLoss()(logits, truth.float())
     assert mean_loss(model, task, data, batch_size=3) == pytest.approx(loss.item(), rel=1e-5)
     score = task.score(model, data, batch_size=3)
+    assert score.loss == pytest.approx(loss.item(), rel=1e-5)
     answers = (logits > 0).int().numpy()
     for average in ("micro", "macro"):
         expected = f1_score(TRUTH, answers, average=average, zero_division=0)
