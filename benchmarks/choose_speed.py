@@ -88,6 +88,7 @@ class SpeedBench:
         block = {"steps": steps, "evaluations": 3, "valid_size": 436}
         folder = self.folder / f"tuned-{steps}-{self.distill:g}"
         how = {"folder": str(folder), "block": block, "criterion": "obs", "trainer": "joint", "train_size": 10000}
+        how["calibration_lengths"] = "valid"  # as `compose run` has it where it chooses
         with Workspace(load_recipe(given={**self.given, **how}, file=False)) as space:
             pairs = [row[name] for row in rows for name in ("kept", "near")]
             whole = {units.path: units.count for units in self.measures.units}
