@@ -144,6 +144,13 @@ def test_a_wish_below_what_no_unit_holds_is_refused_before_any_pass(
         choose(recipe.model_copy(update={"keep_parameters": [0.1]}), measure=False)
 
 
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All models are equally fast, where no wish is about time."""
+    monkeypatch.setattr(parts.PartTimer, "measure", lambda _, models, *__: [[1.0] * 7 for _ in models])
+
+
+@pytest.mark.usefixtures("untimed")
 def test_what_is_chosen_beside_other_wishes_need_not_share_parts_with_them(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +259,7 @@ def test_a_killed_choice_goes_on_without_scoring_again_and_pruning_finds_its_sco
     assert len(scored) == len(set(scored)) > 0
 
 
+@pytest.mark.usefixtures("untimed")
 def test_the_best_candidates_learn_together_before_one_of_each_is_taken(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
