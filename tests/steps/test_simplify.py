@@ -75,12 +75,12 @@ BOTH = ("--norm", "no-norm", "--activation", "relu")
 def test_both_parts_learn_back_and_every_command_takes_the_result(
     simplify: Simplify, masked: Path, classification_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    result = simplify(*BOTH, "--steps", "6", "--batch-size", "8")
+    result = simplify(*BOTH, "--steps", "2", "--batch-size", "8")
     assert result["final_loss"] <= result["first_loss"]
     assert len(result["norms"]) == 5
     assert result["folded"] == []
     said = capfd.readouterr().out
-    for words in ("before", "replaced, no step", "6 steps", "5 norms are a scale and a shift, 0 of them folded"):
+    for words in ("before", "replaced, no step", "2 steps", "5 norms are a scale and a shift, 0 of them folded"):
         assert words in said
     out = tmp_path / "out"
     config, weights = json.loads((out / "config.json").read_text()), load_file(out / "model.safetensors")
@@ -94,12 +94,12 @@ def test_both_parts_learn_back_and_every_command_takes_the_result(
     assert torch.equal(theirs(ids).logits, composer.load(out)(ids).logits)
     with pytest.raises(RuntimeError, match="mismatch"):
         transformers.DistilBertForSequenceClassification.from_pretrained(out)
-    simplify(*BOTH, "--steps", "6", "--batch-size", "8")
+    simplify(*BOTH, "--steps", "2", "--batch-size", "8")
     assert "is up to date" in capfd.readouterr().out
     # What is shrunk and learns on stays what it is: verified against the masked one by the command itself.
     data = ("--data", str(classification_data), "--device", "cpu")
     assert call(["shrink", str(out), "-o", "small"]) == 0
-    assert call(["finetune", "small", "-o", "on", *data, "--steps", "2", "--train", "biases-norms"]) == 0
+    assert call(["finetune", "small", "-o", "on", *data, "--steps", "1", "--train", "biases-norms"]) == 0
     vectors = [
         v for name, v in load_file(tmp_path / "small" / "model.safetensors").items() if v.dim() == 1 or "orm." in name
     ]

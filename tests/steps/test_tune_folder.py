@@ -41,7 +41,7 @@ def tune(masked: Path, classification_data: Path, tmp_path: Path, monkeypatch: p
 
     def run(*flags: str) -> tuple[Path, dict[str, Any]]:
         words = ["finetune", str(masked), "-o", "out", "--data", str(classification_data), "--learning-rate", "0.005"]
-        assert call([*words, "--steps", "12", "--batch-size", "8", "--device", "cpu", *flags]) == 0
+        assert call([*words, "--steps", "6", "--batch-size", "8", "--device", "cpu", *flags]) == 0
         return tmp_path / "out", json.loads((tmp_path / "out" / "composer.json").read_text())["result"]
 
     return run
