@@ -188,9 +188,9 @@ def draw(results: dict[str, Any], output: Path) -> None:
 
 
 def seconds_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis of seconds, with plain numbers."""
+    """A logarithmic axis of seconds, with plain numbers, thousands as k."""
     axes.set_xscale("log")
     ticks = [x * 10**k for k in range(1, 6) for x in (1, 2, 5) if low / 2 <= x * 10**k <= high * 2]
-    axes.set_xticks(ticks, [str(x) for x in ticks])
+    axes.set_xticks(ticks, [f"{x // 1000}k" if x >= 1000 else str(x) for x in ticks])
     axes.minorticks_off()
     axes.margins(x=0.15, y=0.12)

@@ -130,11 +130,17 @@ def _metric_gap(made: Row, row: Row, i: int) -> float | None:
 def draw(
     joint: dict[tuple[int, int], tuple[Row, float]], baselines: dict[tuple[int, int], Side], n: int, output: Path
 ) -> None:
-    """What N models can become for a given total of work: both sides' mean loss against it, of the same models."""
+    """What N models can become for a given total of work: both sides' mean loss against it, of the same models.
+
+    Of the first seed; others stand in the tables.
+    """
     from matplotlib.figure import Figure
 
     from composer.report.kit import canvas
 
+    first = min(seed for _, seed in joint)
+    joint = {at: made for at, made in joint.items() if at[1] == first}
+    baselines = {at: side for at, side in baselines.items() if at[1] == first}
     chosen = sorted(set.intersection(*(set(side.runs) for side in baselines.values()))) if baselines else range(n)
     ways = {
         "each one alone": [
