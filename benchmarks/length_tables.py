@@ -164,7 +164,7 @@ def draw(
             axes.plot([x for x, *_ in at], [y for _, y, _ in at], look[0], color=look[1], label=label)
             for x, y, steps in at:
                 axes.annotate(f"{steps} steps", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8)
-        which = f"mean validation loss of configurations {', '.join(map(str, chosen))}"
+        which = f"mean validation loss of configuration{'s' * (len(chosen) > 1)} {', '.join(map(str, chosen))}"
         axes.set(xlabel=f"processor seconds for {n} models, searches too", ylabel=which)
         work = [x for points in ways.values() for x, *_ in points]
         seconds_axis(axes, min(work), max(work))
