@@ -24,7 +24,7 @@ from typing import Any
 
 from choose_family import Family, Translation, show_family, show_translation
 from choose_speed import SpeedBench, show_speed
-from common import quality, timed_row
+from common import timed_row
 from corrected_costs import corrected, measured_at
 from mask_search import MaskSearch
 from scipy.stats import spearmanr
@@ -34,7 +34,7 @@ from composer.choosing.search import search
 from composer.choosing.whole import with_least, without
 from composer.choosing.widths import widths
 from composer.choosing.wishes import Wish
-from composer.composing.candidates import Candidates
+from composer.composing.candidates import Candidates, scored
 from composer.files.environment import machine, versions
 from composer.files.journal import Journal
 from composer.recipe import load_recipe
@@ -110,7 +110,7 @@ class Bench:
 
     def score(self) -> Row:
         """Accuracy and loss of the model as it is now, on the validation split."""
-        return quality(self.space, self.model)
+        return scored(self.model, self.space.task, self.space.examples("valid"))
 
     def ours(self, choice: Choice) -> Row:
         """A choice, pruned and repaired."""

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import composed, plan, quality
+from common import composed, plan
 
 from composer.choosing.choice import Choice, Menu
 from composer.choosing.widths import Level
 from composer.choosing.wishes import Wish
+from composer.composing.candidates import scored
 from composer.files.journal import Journal
 from composer.progress import SILENT
 from composer.recipe import load_recipe
@@ -97,7 +98,8 @@ class SpeedBench:
             plan(space, different, force=True)
             prune(space)
             finetune_blocks(space)
-            own = [quality(space, model) for model in composed(space, space.finetuned)]
+            valid = space.examples("valid")
+            own = [scored(model, space.task, valid) for model in composed(space, space.finetuned)]
         made = []
         for i, row in enumerate(rows):
             pair = {"wish": row["wish"], "chosen": own[2 * i], "uniform": own[2 * i + 1]}

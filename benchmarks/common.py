@@ -45,13 +45,6 @@ def losses(space: Workspace, modules: Path) -> list[float]:
     return [mean_loss(model, space.task, space.examples("valid")) for model in composed(space, modules)]
 
 
-def quality(space: Workspace, model: nn.Module) -> dict[str, Any]:
-    """Loss and metrics of a model on the validation split."""
-    found = space.task.score(model, space.examples("valid"))
-    loss = mean_loss(model, space.task, space.examples("valid")) if found.loss is None else found.loss
-    return {"loss": loss, **found.metrics}
-
-
 def timed_row(journal: Journal, key: tuple[Any, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """A row of a journal with the processor seconds that it took, ``cpu``; made where it is not there."""
 

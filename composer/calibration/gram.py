@@ -20,6 +20,7 @@ from ..progress import Bar
 from ..scheme.layout import Layout, Projection
 from ..tensors.finite import is_finite
 from ..tensors.forward import answering, hooked, real_rows, to_device_of
+from ..tensors.precision import exact
 
 if TYPE_CHECKING:
     from ..tasks.task import Batch, Task
@@ -119,7 +120,7 @@ class _Sums:
     """The running sums of one pass; ``real`` holds the current batch's masks of real tokens."""
 
     def __init__(self, inputs: Sequence[Input], device: torch.device) -> None:
-        dtype = torch.float32 if device.type == "mps" else torch.float64
+        dtype = exact(device)
         self.inputs = inputs
         self.matrices = [torch.zeros(i.width, i.width, dtype=dtype, device=device) for i in inputs]
         self.tokens = [0] * len(inputs)

@@ -22,6 +22,7 @@ from ..errors import ModelError
 from ..progress import SILENT, Progress
 from ..scheme.layout import Projection
 from ..tensors.finite import is_finite
+from ..tensors.precision import exact
 from .gram import Gram, root_of
 from .slopes import EVEN, BatchSlopes, passes
 
@@ -98,8 +99,7 @@ class _Sums:
         self.examples = self.answers = 0
 
     def _zeros(self, width: int) -> Tensor:
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.zeros(width, width, dtype=dtype, device=self.device)
+        return torch.zeros(width, width, dtype=exact(self.device), device=self.device)
 
     def add(self, one: BatchSlopes) -> None:
         """Add one batch."""

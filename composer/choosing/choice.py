@@ -156,7 +156,7 @@ class Menu:
         """
         budgets = self.budgets(wish, slower)
         for name, budget in budgets.items():
-            if budget < sum(min(part.costs[name]) for part in self.parts):
+            if budget < self._floor(name):
                 raise ConfigError(f"{wish}: nobody can meet it: {self._least(name)}")
         return budgets
 
@@ -228,7 +228,11 @@ class Menu:
 
     def least(self, name: str) -> float:
         """What a model takes of a resource in which no head and no neuron is left."""
-        return self.rest[name] + sum(min(part.costs[name]) for part in self.parts)
+        return self.rest[name] + self._floor(name)
+
+    def _floor(self, name: str) -> float:
+        """What all parts together take of it at the least."""
+        return sum(min(part.costs[name]) for part in self.parts)
 
     def _least(self, name: str) -> str:
         """The same in words."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..scheme.configurations import Assignment
-from ..tasks.loss import loss_and_logits, mean_loss
+from ..tasks.loss import loss_and_logits, scored_loss
 from ..tasks.task import input_lengths
 from ..tensors.batches import by_length
 from ..tensors.forward import answering, to_device_of
@@ -153,5 +153,5 @@ def _key(said: Iterable[tuple[str, str]]) -> Key:
 def scored(model: nn.Module, task: Task, examples: Examples) -> dict[str, float]:
     """Loss and main metric of a model."""
     score = task.score(model, examples)
-    loss = score.loss if score.loss is not None else mean_loss(model, task, examples)
+    loss = scored_loss(score, model, task, examples)
     return {"loss": loss, task.main_metric: score.metrics[task.main_metric]}

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import ModelError
 from ..scheme.layout import Layout
-from ..tasks.loss import mean_loss
+from ..tasks.loss import scored_loss
 from ..tasks.task import Examples, Task
 from ..tensors.finite import first_module_not_finite
 from ..tensors.forward import answering, to_device_of
@@ -41,7 +41,7 @@ def measure(
         "split": data.split,
         "source": data.source,
         "examples": len(data),
-        "loss": mean_loss(model, task, data, batch_size=batch_size) if score.loss is None else score.loss,
+        "loss": scored_loss(score, model, task, data, batch_size=batch_size),
         "metrics": score.metrics,
         "intervals": intervals_of(score, task),
         "details": score.details,

@@ -11,7 +11,7 @@ import torch
 from ..errors import ModelError
 from ..models.exports import RUNTIMES, Form
 from ..models.folder import BaseModel
-from ..tasks.loss import mean_loss
+from ..tasks.loss import scored_loss
 from ..tasks.task import Examples, Task
 from ..timing.clock import in_turn
 from ..timing.loaded import Loaded
@@ -137,4 +137,4 @@ def _measured(model: nn.Module, task: Task | None, data: Examples | None) -> tup
     if task is None or data is None:
         return {}, None
     score = task.score(model, data)
-    return dict(score.metrics), mean_loss(model, task, data) if score.loss is None else score.loss
+    return dict(score.metrics), scored_loss(score, model, task, data)

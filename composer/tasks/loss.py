@@ -15,12 +15,17 @@ from .task import Examples, Task, input_lengths
 if TYPE_CHECKING:
     from torch import nn
 
-    from .task import Batch
+    from .task import Batch, Score
 
 
 def mean_loss(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> float:
     """Mean loss per real token (or example) over ``data``."""
     return loss_and_count(model, task, data, batch_size=batch_size)[0]
+
+
+def scored_loss(score: Score, model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> float:
+    """The mean loss that a metric run has told, or else measured now."""
+    return mean_loss(model, task, data, batch_size=batch_size) if score.loss is None else score.loss
 
 
 def loss_and_count(model: nn.Module, task: Task, data: Examples, *, batch_size: int = 64) -> tuple[float, int]:

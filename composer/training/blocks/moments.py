@@ -12,6 +12,7 @@ from torch import Tensor
 from ...calibration.gram import Gram
 from ...scheme.layout import Projection
 from ...tensors.least_squares import damping_of, masked_step, preconditioner
+from ...tensors.precision import exact
 
 TOLERANCE = 2e-3
 """Residual of a row, relative to its right side, at which it is solved."""
@@ -181,11 +182,6 @@ class Refitted:
     weight: Tensor
     before: float
     after: float
-
-
-def exact(device: torch.device) -> torch.dtype:
-    """float64, where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def matrix(parameters: Mapping[str, Tensor], last: Projection) -> Tensor:
