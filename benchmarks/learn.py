@@ -6,8 +6,9 @@ Only linear targets are pruned, by single weights; losses are on the first `--va
 masks of one learnt run against `l1` and `obs`, masked, repaired in closed form, and after further training, all sides
 with the same number of steps in all. `rates`: one run that serves every rate against a run for each. `recovery`: what
 biases and norms alone, or low-rank updates under the mask, bring back of what everything does, each at the best of its
-rates. `merge`: zeros of a LoRA that was trained without masks. `hybrid`: `learn_hybrid.py`, `start`: `learn_start.py`,
-`back`: `learn_back.py` (all three DistilBERT). Every row is kept as it comes; a killed run goes on.
+rates. `merge`: zeros of a LoRA that was trained without masks. `bleu`: `learn_bleu.py` (T5). `hybrid`:
+`learn_hybrid.py`, `start`: `learn_start.py`, `back`: `learn_back.py` (all three DistilBERT). Every row is kept as it
+comes; a killed run goes on.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ MODELS: Mapping[str, Row] = {
     "t5": {"model": "models/t5-mini-multi30k", "data": "data/multi30k"},
     "distilbert": {"model": "models/distilbert-mini-sst2", "data": "data/sst2", "max_source_length": 64},
 }
-PARTS = ("movement", "rates", "recovery", "merge", "hybrid", "start", "back")
-ENCODER = ("hybrid", "start", "back")
-"""Parts for DistilBERT alone."""
+PARTS = ("movement", "rates", "recovery", "merge", "bleu", "hybrid", "start", "back")
+OF_TASK = {"distilbert": ("hybrid", "start", "back"), "t5": ("bleu",)}
+"""Parts for one model alone."""
 LEARNT: Mapping[Part, tuple[float, ...]] = {
-    "all": (3e-5, 1e-4, 3e-4),
-    "biases-norms": (1e-3, 1e-2),
+    "all": (1e-5, 3e-5, 1e-4, 3e-4),
+    "biases-norms": (3e-3, 1e-2, 3e-2),
     "lora": (1e-3, 3e-3),
 }
 """What learns -> the peak rates that are tried."""
@@ -103,11 +104,19 @@ class Bench:
         with replaced(self.parameters, weights):
             return {"loss": mean_loss(self.model, self.space.task, self.valid)}
 
-    def tuned(self, pruned: Any, steps: int, rate: float, train: Part = "all") -> Row:
-        """A pruned model after so many steps, its masks held; best of start, middle and end."""
+    def tuned(
+        self,
+        pruned: Any,
+        steps: int,
+        rate: float,
+        train: Part = "all",
+        distill: float = 0.0,
+        then: Callable[[Any], Row] = lambda _: {},
+    ) -> Row:
+        """A pruned model after so many steps, its masks held; best of start, middle, end; ``then`` adds to the row."""
         weights, masks = pruned
         space, given = self.space, self.given
-        settings = ModelSettings(steps, given.batch_size, rate, 0.1, 0.0, 1.0, 2, self.seed, "fp32", 0.0, train)
+        settings = ModelSettings(steps, given.batch_size, rate, 0.1, 0.0, 1.0, 2, self.seed, "fp32", distill, train)
         modules = [p.path for t in space.base.layout.targets if t.kind == "linear" for p in t.projections]
         model, work = space.fresh_model(), given.output / "work"
         shutil.rmtree(work, ignore_errors=True)  # of a killed row: it is made again
@@ -115,10 +124,17 @@ class Bench:
         set_values(dict(model.named_parameters()), weights)
         data = space.examples("train"), self.valid
         began = time.process_time()
-        found = tune_model(model, masks, space.task, *data, settings, work=work, modules=modules, progress=SILENT)
+        how: Row = {"work": work, "modules": modules, "answers": space.answers(settings), "progress": SILENT}
+        found = tune_model(model, masks, space.task, *data, settings, **how)
         shutil.rmtree(work)
         per_step = found.train_seconds / steps
-        row = {"start": found.first_loss, "loss": found.best_loss, "step_seconds": per_step, **found.part}
+        row = {
+            "start": found.first_loss,
+            "loss": found.best_loss,
+            "step_seconds": per_step,
+            **found.part,
+            **then(model),
+        }
         return row | {"processor_share": (time.process_time() - began) / max(1e-9, found.train_seconds)}
 
     # Parts -------------------------------------------------------------------------------------------------
@@ -222,6 +238,12 @@ class Bench:
 
         learn_back.part(self)
 
+    def bleu(self) -> None:
+        """Translations of T5 with most of its weights gone."""
+        import learn_bleu
+
+        learn_bleu.part(self)
+
     def merge(self) -> None:
         """A LoRA trained in anybody's way, merged into a model without half of its weights."""
         row = self.row(("merge",), self._merged)
@@ -288,13 +310,19 @@ def main() -> int:
     parser.add_argument("--start-steps", type=int, default=80, help="from repaired blocks")
     parser.add_argument("--dense-steps", type=int, default=240, help="from the dense model")
     parser.add_argument("--back", nargs="+", choices=["blocks", "heads", "chosen"], default=["chosen"])
-    parser.add_argument("--back-masks", nargs="+", choices=["held", "moved"], default=["held", "moved"])
+    parser.add_argument("--back-masks", nargs="*", choices=["held", "moved"], default=["held", "moved"])
     parser.add_argument("--back-steps", type=int, default=300, help="after closed forms")
     parser.add_argument("--back-rates", nargs="+", type=float, default=[3e-5])
     parser.add_argument("--hidden-weights", nargs="+", type=float, default=[0.0], help="of the teacher's hidden states")
     parser.add_argument("--temperature", type=float, default=1.0, help="of answers after closed forms")
     parser.add_argument("--train-lengths", choices=["train", "valid"], default="train", help="of texts learnt from")
     parser.add_argument("--no-dropout", dest="dropout", action="store_false", help="while learning back")
+    parser.add_argument(
+        "--bleu", nargs="+", choices=["single", "hybrid", "units", "chosen"], default=["single", "hybrid"]
+    )
+    parser.add_argument("--bleu-steps", type=int, default=300)
+    parser.add_argument("--bleu-rates", nargs="+", type=float, default=[3e-4], help="peak rates")
+    parser.add_argument("--bleu-test", type=int, default=500, help="test sentences")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--valid", type=int, default=512)
     parser.add_argument("--calibration-size", type=int, default=256)
@@ -303,7 +331,8 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with models/ and data/")
     parser.add_argument("-o", "--output", type=Path, help="folder [.bench/learn-TASK]")
     given = parser.parse_args()
-    given.parts = given.parts or [name for name in PARTS if name not in ENCODER or given.task == "distilbert"]
+    others = [name for task, names in OF_TASK.items() if task != given.task for name in names]
+    given.parts = given.parts or [name for name in PARTS if name not in others]
     given.output = given.output or Path(f".bench/learn-{given.task}")
     import torch  # noqa: F401  (machine() tells its number of threads)
 

@@ -34,14 +34,17 @@ def part(bench: Bench) -> None:
     print(f"\n{given.back_steps} steps after closed forms (dense: loss {dense['loss']:.4f}, {dense['metric']:.2%})")
     print("what  masks  rate  answers  hidden  texts  steps: loss, accuracy; linear weights left; seconds a step")
     for kind in given.back:
-        start = given.output / "back" / f"{kind}-{bench.seed}"
+        texts = (given.calibration_size, given.calibration_lengths)
+        start = given.output / "back" / "-".join(map(str, (kind, bench.seed, *texts)))
+        closed = bench.row(("closed", kind, *texts), lambda k=kind, s=start: closed_forms(bench, k, s))  # type: ignore[misc]
+        told = f"{closed['loss']:.4f}, {closed['metric']:.2%}; {closed['left']:.1%}; {closed['cpu']:.0f} s"
+        print(f"{kind}  closed forms, {texts[0]} texts of {texts[1]} lengths, shrunk: {told}", flush=True)
         for masks in given.back_masks:
             for rate in given.back_rates:
                 for hidden in given.hidden_weights:
                     key = ("back", kind, masks, given.back_steps, rate, given.teacher_share, given.temperature, hidden)
-                    texts = (given.calibration_size, given.calibration_lengths, given.train_lengths, given.dropout)
                     row = bench.row(
-                        (*key, *texts),
+                        (*key, *texts, given.train_lengths, given.dropout),
                         lambda k=kind, m=masks, r=rate, h=hidden, s=start: learn(bench, k, m, r, h, s),  # type: ignore[misc]
                     )
                     seen = "  ".join(f"{n}: {one['loss']:.4f}, {one['metric']:.2%}" for n, one in row["seen"].items())
@@ -49,14 +52,27 @@ def part(bench: Bench) -> None:
                     print(f"{kind}  {masks}  {told}  {seen}; {row['left']:.1%}; {row['step_seconds']:.2f}", flush=True)
 
 
+def closed_forms(bench: Bench, kind: str, start: Path) -> Row:
+    """Prune, repair and shrink, without a step."""
+    shutil.rmtree(start, ignore_errors=True)
+    start.parent.mkdir(parents=True, exist_ok=True)
+    repaired_model(bench, kind).rename(start)
+    composer.shrink(start, start / "shrunk", force=True)
+    small = BaseModel(start / "shrunk")
+    return {**figures(bench, small.load()), "left": left_of(small.layout, bench)}
+
+
+def left_of(layout: Any, bench: Bench) -> float:
+    """Share of the base model's linear weights that a layout has."""
+    left, weights = (sum(target.parameters for target in one.targets) for one in (layout, bench.space.base.layout))
+    return left / weights
+
+
 def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start: Path) -> Row:
     """Learn back, and shrink."""
     given, space = bench.given, bench.space
     if not (start / "shrunk" / "config.json").is_file():
-        shutil.rmtree(start, ignore_errors=True)
-        start.parent.mkdir(parents=True, exist_ok=True)
-        repaired_model(bench, kind).rename(start)
-        composer.shrink(start, start / "shrunk", force=True)
+        closed_forms(bench, kind, start)
     model: Any = BaseModel(start / "shrunk").load() if masks == "held" else space.fresh_model()
     if not given.dropout:
         without_dropout(model)
@@ -82,8 +98,7 @@ def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start
         space.base.save(model, folder / "masked")
         composer.shrink(folder / "masked", folder / "shrunk", force=True)
         layout = BaseModel(folder / "shrunk").layout
-    left, weights = (sum(target.parameters for target in one.targets) for one in (layout, space.base.layout))
-    return {"seen": looks.seen, "left": left / weights, "step_seconds": seconds / steps}
+    return {"seen": looks.seen, "left": left_of(layout, bench), "step_seconds": seconds / steps}
 
 
 def without_dropout(model: Any) -> None:

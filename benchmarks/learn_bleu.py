@@ -1,0 +1,117 @@
+"""Translations with 70 % of the linear weights gone: the part `bleu` of `benchmarks/learn.py` (T5 on Multi30K).
+
+`single`: 70 % of every linear target. `units`: heads and neurons, `hybrid`: 32x32 blocks in attentions and neurons, the
+same share of every layer. `chosen`: heads and neurons by `compose choose --keep-macs 0.3`. All by `obs` and repaired in
+closed form, then `--bleu-steps` with the masks held and the dense model's answers as half of the loss. BLEU is of the
+first `--bleu-test` test sentences, greedy; nothing is chosen by it (what learnt is best by validation loss).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import composer
+from composer.composing.model_pruner import ModelPruner
+from composer.models.folder import BaseModel
+from composer.progress import SILENT
+from composer.scheme.configurations import Spec, read_configurations, resolve
+from composer.steps.choose import choose
+from composer.tasks.loss import mean_loss
+from composer.tensors.masks import zeros_per_target
+from composer.tensors.parameters import replaced
+
+if TYPE_CHECKING:
+    from learn import Bench
+
+Row = dict[str, Any]
+GONE, HEADS, NEURONS = 0.7, 0.75, 0.663
+"""Of all; of heads and of neurons where single weights stay: six of eight heads, and what is left to reach 70 %."""
+
+
+def part(bench: Bench) -> None:
+    """All rows of one seed."""
+    given = bench.given
+    dense = bench.row(("bleu", "dense", given.bleu_test), lambda: figures(bench, bench.model))
+    shown = f"loss {dense['loss']:.4f}, BLEU {dense['bleu']:.2f}"
+    print(f"\n{GONE:.0%} gone, {given.bleu_test} test sentences; dense: {shown}")
+    print("what  gone  closed forms: loss, BLEU  steps at rate: loss, BLEU, below dense")
+    for kind in given.bleu:
+        key = (kind, given.calibration_size, given.calibration_lengths, given.bleu_test)
+        made: list[Any] = []
+
+        def pruned(kind: str = kind, made: list[Any] = made) -> Any:
+            made.extend([] if made else [_pruned(bench, kind)])
+            return made[0]
+
+        closed = bench.row(("bleu", "closed", *key), lambda k=kind, p=pruned: _closed(bench, k, *p()))  # type: ignore[misc]
+        shown = f"{closed['loss']:.4f}, {closed['bleu']:.2f}"
+        print(f"{kind}  {closed['gone']:.1%}, {closed['left']:.1%} left in shapes  {shown}", flush=True)
+        for rate in given.bleu_rates:
+            row = bench.row(
+                ("bleu", "tuned", given.bleu_steps, rate, *key),
+                lambda p=pruned, r=rate: bench.tuned(  # type: ignore[misc]
+                    p(), given.bleu_steps, r, distill=0.5, then=lambda model: {"bleu": figures(bench, model)["bleu"]}
+                ),
+            )
+            told = f"{row['loss']:.4f}, {row['bleu']:.2f}, {dense['bleu'] - row['bleu']:.2f}"
+            print(f"    {given.bleu_steps} at {rate:g}: {told}; {row['step_seconds']:.2f} s a step", flush=True)
+
+
+def _assigned(bench: Bench, kind: str) -> Mapping[str, float | Spec]:
+    layout = bench.space.base.layout
+    if kind == "chosen":
+        folder = bench.given.output / f"choice-{bench.seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        wish = {"keep_macs": [1 - GONE], "calibration_lengths": "valid", "folder": str(folder)}
+        path = folder / "conf.json"
+        choose(bench.space.recipe.model_copy(update=wish), output=path, force=True)
+        return resolve(read_configurations(path), layout)[0]
+    if kind == "single":
+        return {target.path: Spec(rate=GONE, granularity="unstructured") for target in layout.targets}
+    attention = Spec(rate=GONE, granularity="32x32")
+    heads = {target.path: Spec(rate=HEADS) for target in layout.targets if target.kind == "attention"}
+    neurons = {
+        target.path: Spec(rate=GONE if kind == "hybrid" else NEURONS, granularity="neuron")
+        for target in layout.targets
+        if layout.feed_forward(target.path)
+    }
+    feeding = layout.in_feed_forwards(target.path for target in layout.targets)
+    blocks = {target.path: attention for target in layout.targets if target.path not in feeding}
+    return {**(blocks if kind == "hybrid" else heads), **neurons}
+
+
+def _pruned(bench: Bench, kind: str) -> Any:
+    space = bench.space
+    calibration = space.calibrated(bench.model, space.base.layout, progress=SILENT)
+    pruner = ModelPruner(space.base.layout, bench.parameters, calibration, seed=bench.seed)
+    return pruner.prune(_assigned(bench, kind), "obs", repair=True)
+
+
+def _closed(bench: Bench, kind: str, weights: Any, masks: Any) -> Row:
+    space, left = bench.space, 1.0
+    with replaced(bench.parameters, weights):
+        found = figures(bench, bench.model)
+        zeros = sum(zeros for zeros, _ in zeros_per_target(bench.model, space.base.layout).values())
+        if kind != "single":
+            folder = bench.given.output / "bleu" / kind
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            space.base.save(bench.model, folder)
+            composer.shrink(folder, folder / "shrunk", force=True)
+            left = weights_of(BaseModel(folder / "shrunk").layout)
+    whole = weights_of(space.base.layout)
+    return {**found, "gone": zeros / whole, "left": left if left == 1.0 else left / whole}
+
+
+def weights_of(layout: Any) -> int:
+    """Weights of all targets."""
+    return sum(target.parameters for target in layout.targets)
+
+
+def figures(bench: Bench, model: Any) -> Row:
+    """Validation loss and BLEU."""
+    space = bench.space
+    scored = space.task.score(model.eval(), space.examples("test").first(bench.given.bleu_test))
+    return {"loss": mean_loss(model, space.task, bench.valid), "bleu": scored.metrics["bleu"]}
