@@ -21,10 +21,12 @@ from __future__ import annotations
 import gc
 import os
 import random
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +42,11 @@ settings.register_profile(
 settings.load_profile("composer")
 # The hub's client waits 10 seconds for an answer, which a busy machine may need; it reads these when it is imported.
 os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = os.environ["HF_HUB_ETAG_TIMEOUT"] = f"{HANGING:.0f}"
+
+MEMORY = Path("/dev/shm")
+"""Folder in memory, where there is one: the tests write and remove some hundred thousand small files."""
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 LONGEST = ("integration", "steps", "forecast", "test_docs.py", "training", "report", "assess")
 """What takes longest, in this order: the rest is short enough to fill whatever core is free."""
@@ -163,13 +170,19 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_search_for_garbage() -> Iterator[None]:
+    """Accelerate ends every training with one, which looks through all of torch and takes a third of a second."""
+    from accelerate.utils import memory
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "gc", SimpleNamespace(collect=lambda: 0))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _what_is_imported_is_no_garbage() -> None:
-    """Every training ends with a search for garbage, which takes half a second where all of torch is looked through.
-
-    What is there before a file's tests, modules above all, lives on: it is looked at no more.
-    """
-    gc.collect()
+    """What is there before a file's tests, modules above all, lives on: searches for garbage look at it no more."""
     gc.freeze()
 
 

@@ -32,12 +32,17 @@ if TYPE_CHECKING:
     from .block_phase import BlockPhase
 
 
-def nothing_learnt_text(steps: int, loss: float) -> str:
-    """What a user should know of a joint phase that kept what it began with."""
+def nothing_learnt_text(steps: int, loss: float, *, taught: bool) -> str:
+    """What a user should know of a joint phase that kept what it began with.
+
+    Args:
+        taught: a teacher's answers were learnt.
+    """
+    answers = "" if taught else " or --distill 1, the base model's answers instead of labels,"
     return (
         f"joint tuning: none of {steps:,} steps lowered the validation loss of any configuration (mean {loss:.4g}), so "
-        "all blocks stay as they were; where a lower --learning-rate changes nothing, --trainer least_squares ends "
-        "there without a step"
+        f"all blocks stay as they were; where a lower --learning-rate{answers} changes nothing, --trainer "
+        "least_squares ends there without a step"
     )
 
 
@@ -128,7 +133,7 @@ class Joint:
         if tuned.broke is not None:
             self.progress.note(broke_text("joint tuning", tuned.broke))
         elif not tuned.best_step:
-            self.progress.note(nothing_learnt_text(steps, tuned.best_loss))
+            self.progress.note(nothing_learnt_text(steps, tuned.best_loss, taught=self.network.settings.has_teacher))
         if is_main_process():
             stats = {"seconds": tuned.train_seconds, "steps": steps, "joint": each, "mean": tuned.rows, "rows": []}
             stats["configurations"] = self.network.roots

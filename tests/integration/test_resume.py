@@ -93,7 +93,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(
     while True:
         kept = place.weights()
         try:
-            outcome = place.run(Impatient(place, 30))
+            outcome = place.run(Impatient(place, 50))
             break
         except KeyboardInterrupt:
             kills += 1

@@ -452,6 +452,7 @@ def test_a_phase_that_lowers_no_loss_keeps_its_start_and_says_so(here: Place) ->
     here.tune(force=True, progress=Noted(), block={**BLOCK, "learning_rate": 30.0})
     (note,) = notes
     assert note.startswith("joint tuning: none of 4 steps lowered the validation loss of any configuration")
+    assert "--distill 1" in note, "nobody has taught them yet"
     for i in range(2):
         found = here.weights(i)
         assert not equal(found, before[i])
