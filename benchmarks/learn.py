@@ -48,8 +48,8 @@ OF_TASK = {"distilbert": ("hybrid", "start", "back"), "t5": ("bleu",)}
 """Parts for one model alone."""
 LEARNT: Mapping[Part, tuple[float, ...]] = {
     "all": (1e-5, 3e-5, 1e-4, 3e-4),
-    "biases-norms": (3e-3, 1e-2, 3e-2),
-    "lora": (1e-3, 3e-3),
+    "biases-norms": (1e-2, 3e-2),
+    "lora": (3e-3, 1e-2),
 }
 """What learns -> the peak rates that are tried."""
 
@@ -206,7 +206,7 @@ class Bench:
         for rate in self.given.recovered:
             best: dict[str, tuple[Row, float]] = {}
             for part, tried in LEARNT.items():
-                for peak in tried:
+                for peak in self.given.all_rates if part == "all" else tried:
                     row = self.row(
                         ("recovery", part, rate, peak, steps),
                         lambda x=rate, y=peak, p=part: self.tuned(self.pruned("l1", x, repair=False), steps, y, p),  # type: ignore[misc]
@@ -299,6 +299,7 @@ def main() -> int:
     parser.add_argument("--trained", nargs="*", type=float, default=[0.7], help="rates that are trained further")
     parser.add_argument("--recover", type=int, default=100, help="steps of learning back")
     parser.add_argument("--recovered", nargs="+", type=float, default=[0.5, 0.7], help="rates of learning back")
+    parser.add_argument("--all-rates", nargs="+", type=float, default=LEARNT["all"], help="tried where all learns back")
     parser.add_argument("--hybrid", nargs="+", choices=["blocks", "heads"], default=["blocks"], help="in attentions")
     parser.add_argument("--scores", nargs="+", default=["movement"], help="of hybrid masks")
     parser.add_argument("--hybrid-steps", type=int, default=1000)
@@ -311,6 +312,7 @@ def main() -> int:
     parser.add_argument("--dense-steps", type=int, default=240, help="from the dense model")
     parser.add_argument("--back", nargs="+", choices=["blocks", "heads", "chosen"], default=["chosen"])
     parser.add_argument("--back-masks", nargs="*", choices=["held", "moved"], default=["held", "moved"])
+    parser.add_argument("--swept", action="store_true", help="refit closed forms on a model's own inputs too")
     parser.add_argument("--back-steps", type=int, default=300, help="after closed forms")
     parser.add_argument("--back-rates", nargs="+", type=float, default=[3e-5])
     parser.add_argument("--hidden-weights", nargs="+", type=float, default=[0.0], help="of the teacher's hidden states")

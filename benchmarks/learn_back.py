@@ -17,9 +17,11 @@ from learn_start import Looks, figures, repaired_model, rules_of
 
 import composer
 from composer.calibration.sample import sample_like
+from composer.composing.refit import sweep
 from composer.models.folder import BaseModel
 from composer.tasks.task import input_lengths
 from composer.tensors.batches import batch_indices
+from composer.tensors.masks import zeros_as_masks
 
 if TYPE_CHECKING:
     from learn import Bench
@@ -37,8 +39,12 @@ def part(bench: Bench) -> None:
         texts = (given.calibration_size, given.calibration_lengths)
         start = given.output / "back" / "-".join(map(str, (kind, bench.seed, *texts)))
         closed = bench.row(("closed", kind, *texts), lambda k=kind, s=start: closed_forms(bench, k, s))  # type: ignore[misc]
-        told = f"{closed['loss']:.4f}, {closed['metric']:.2%}; {closed['left']:.1%}; {closed['cpu']:.0f} s"
-        print(f"{kind}  closed forms, {texts[0]} texts of {texts[1]} lengths, shrunk: {told}", flush=True)
+        rows = {"closed forms": closed}
+        if given.swept:
+            rows["and a sweep"] = bench.row(("swept", kind, *texts), lambda s=start: swept(bench, s))  # type: ignore[misc]
+        for name, row in rows.items():
+            told = f"{row['loss']:.4f}, {row['metric']:.2%}; {closed['left']:.1%}; {row['cpu']:.0f} s"
+            print(f"{kind}  {name}, {texts[0]} texts of {texts[1]} lengths: {told}", flush=True)
         for masks in given.back_masks:
             for rate in given.back_rates:
                 for hidden in given.hidden_weights:
@@ -60,6 +66,16 @@ def closed_forms(bench: Bench, kind: str, start: Path) -> Row:
     composer.shrink(start, start / "shrunk", force=True)
     small = BaseModel(start / "shrunk")
     return {**figures(bench, small.load()), "left": left_of(small.layout, bench)}
+
+
+def swept(bench: Bench, start: Path) -> Row:
+    """Each sublayer refitted on what it really gets, over the same sample (not shrunk: it gives the same answers)."""
+    given, space = bench.given, bench.space
+    model, layout = BaseModel(start).load(), space.base.layout
+    masks = zeros_as_masks(dict(model.named_parameters()), layout.targets)
+    how: Row = {"size": given.calibration_size, "seed": bench.seed, "like": space.lengths_like}
+    sweep(model, bench.model, layout, masks, space.task, space.examples("train"), **how)
+    return figures(bench, model)
 
 
 def left_of(layout: Any, bench: Bench) -> float:

@@ -1,7 +1,8 @@
 """Translations with 70 % of the linear weights gone: the part `bleu` of `benchmarks/learn.py` (T5 on Multi30K).
 
 `single`: 70 % of every linear target. `units`: heads and neurons, `hybrid`: 32x32 blocks in attentions and neurons, the
-same share of every layer. `chosen`: heads and neurons by `compose choose --keep-macs 0.3`. All by `obs` and repaired in
+same share of every layer. `chosen`: heads and neurons by `compose choose --keep-macs 0.3`. All by `obs` (blocks by
+`taylor`) and repaired in
 closed form, then `--bleu-steps` with the masks held and the dense model's answers as half of the loss. BLEU is of the
 first `--bleu-test` test sentences, greedy; nothing is chosen by it (what learnt is best by validation loss).
 """
@@ -70,7 +71,7 @@ def _assigned(bench: Bench, kind: str) -> Mapping[str, float | Spec]:
         return resolve(read_configurations(path), layout)[0]
     if kind == "single":
         return {target.path: Spec(rate=GONE, granularity="unstructured") for target in layout.targets}
-    attention = Spec(rate=GONE, granularity="32x32")
+    attention = Spec(rate=GONE, granularity="32x32", criterion="taylor")
     heads = {target.path: Spec(rate=HEADS) for target in layout.targets if target.kind == "attention"}
     neurons = {
         target.path: Spec(rate=GONE if kind == "hybrid" else NEURONS, granularity="neuron")

@@ -24,8 +24,8 @@ from composer.files.environment import machine, versions
 from composer.files.jsonfile import read_json, write_json
 from composer.files.stats import joint_rows
 from composer.library.store import Library
+from composer.recipe import PEAK_RATES
 from composer.scheme.graph import SHARED
-from composer.steps.settings import OWN_RATES
 from composer.workspace import Workspace
 
 N = 8
@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, nargs="+", help="of a joint phase [the task's]")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "biases-norms", "alone"])
     parser.add_argument("--rate", type=float, help="peak rate of what is shared [by length]")
-    parser.add_argument("--own-rates", type=float, nargs="+", help=f"peak rates of own parts [{OWN_RATES}]")
+    parser.add_argument("--own-rates", type=float, nargs="+", help=f"peak rates of own parts [{PEAK_RATES}]")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     given = parser.parse_args()
     given.output = given.output or Path(f".bench/own-{given.task}")

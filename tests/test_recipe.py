@@ -56,6 +56,13 @@ def test_what_is_given_wins_over_the_file_field_by_field() -> None:
     assert recipe.model is None
 
 
+@pytest.mark.parametrize(("train", "rate"), [("all", 1e-4), ("biases-norms", 1e-2), ("lora", 3e-3)])
+def test_what_learns_says_the_rate_where_nobody_does(train: str, rate: float) -> None:
+    recipe = load_recipe(given={"finetune": {"train": train}})
+    assert recipe.finetune.learning_rate == as_for_one_model(recipe.block, recipe.finetune, None).learning_rate == rate
+    assert load_recipe(given={"finetune": {"train": train, "learning_rate": 5e-4}}).finetune.learning_rate == 5e-4
+
+
 def test_keys_are_written_as_flags_or_with_underscores() -> None:
     flags = load_recipe(write("train-size: 5\nblock: {learning-rate: 0.1}\n"))
     fields = load_recipe(write("train_size: 5\nblock: {learning_rate: 0.1}\n"))

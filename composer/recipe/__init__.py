@@ -5,11 +5,12 @@ as the flags are (``batch-size``) or with underscores. An unknown key is an erro
 """
 
 from .options import Options
-from .parts import BlockOptions, ModelOptions, MovementOptions, TimeOptions, as_for_one_model
+from .parts import PEAK_RATES, BlockOptions, ModelOptions, MovementOptions, TimeOptions, as_for_one_model
 from .reading import load_recipe, merged
 from .whole import RECIPE_FILE, Recipe
 
 __all__ = [
+    "PEAK_RATES",
     "RECIPE_FILE",
     "BlockOptions",
     "ModelOptions",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError
-from ..recipe import Recipe, as_for_one_model
+from ..recipe import PEAK_RATES, Recipe, as_for_one_model
 from ..scheme.graph import Scheme
 from ..workspace import Workspace
 
@@ -137,10 +137,6 @@ def _is_open(recipe: Recipe) -> bool:
     return "learning_rate" not in recipe.block.model_fields_set
 
 
-OWN_RATES = {"biases-norms": 1e-2, "lora": 3e-3}
-"""Peak rates of what configurations own, where the recipe says none."""
-
-
 def tried_steps(steps: int) -> int:
     """Steps of one try, of a joint phase of so many."""
     return max(1, round(TRIED * steps))
@@ -158,5 +154,5 @@ def joint_settings(space: Workspace) -> ModelSettings:
         learning_rate=options.learning_rate,
         evaluations=block.evaluations,
         own=own,
-        own_rate=0.0 if own == "none" else space.recipe.finetune.own_rate or OWN_RATES[own],
+        own_rate=0.0 if own == "none" else space.recipe.finetune.own_rate or PEAK_RATES[own],
     )
