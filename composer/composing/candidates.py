@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..calibration.sample import Calibration
     from ..pruning.cutter import Scores
+    from ..shrinking.in_memory import SmallModels
     from ..tasks.task import Batch, Examples, Task
 
 BATCH = 64
@@ -48,6 +50,7 @@ class Candidates:
         seed: int,
         dead_columns: bool = True,
         scores: Scores | None = None,
+        small: SmallModels | None = None,
     ) -> None:
         """Nothing is gathered yet.
 
@@ -55,7 +58,9 @@ class Candidates:
             model: the base model; its weights are what they were after each call.
             criterion: decides which units go.
             damping, seed, dead_columns, scores: as for :class:`.model_pruner.ModelPruner`.
+            small: makes the small models that are run instead of masked ones, where they can be made.
         """
+        self.small = small
         self.model, self.task, self.criterion, self.calibration, self.seed = model, task, criterion, calibration, seed
         self._variants: dict[Key, Variant] = {}
         self._held: dict[Key, dict[str, Tensor]] = {}
@@ -71,13 +76,12 @@ class Candidates:
         The mean Kullback-Leibler divergence of the answers that are asked for; of a task without logits of classes its
         own loss. The examples are the first ones in an order that the seed draws.
         """
-        weights = self._weights(assigned)
         with torch.no_grad():
             wanted = self._wanted(count)
             total, answers = 0.0, 0
-            with replaced(self.parameters, weights), answering(self.model):
+            with self._as(assigned) as model, answering(model):
                 for batch, logs in wanted:
-                    loss, n, found = self._answers(batch)
+                    loss, n, found = self._answers(model, batch)
                     if logs is None or found is None:
                         total, answers = total + float(loss) * n, answers + n
                         continue
@@ -94,17 +98,27 @@ class Candidates:
             order = by_length(input_lengths(features), BATCH)
             batches = [to_device_of(self.model, self.task.collate([features[i] for i in own])) for own in order]
             with answering(self.model):
-                self._bases[count] = [(batch, self._answers(batch)[2]) for batch in batches]
+                self._bases[count] = [(batch, self._answers(self.model, batch)[2]) for batch in batches]
         return self._bases[count]
 
-    def _answers(self, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
+    def _answers(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
         """The loss, what it is a mean over, and log chances of the answers that are asked for, (answers, classes)."""
-        loss, count, logits = loss_and_logits(self.model, self.task, batch)
+        loss, count, logits = loss_and_logits(model, self.task, batch)
         if logits is None or logits.shape[-1] == 1:
             return loss, count, None
         asked = self.task.asked(batch)
         rows = logits[asked] if asked is not None else logits.flatten(0, -2)
         return loss, count, rows.float().log_softmax(-1)
+
+    @contextmanager
+    def _as(self, assigned: Assignment) -> Iterator[nn.Module]:
+        """A model that answers as the configuration does: a small one, or else the base model with its weights."""
+        weights = self._weights(assigned)
+        if (made := self.small.made(weights) if self.small else None) is not None:
+            yield made
+            return
+        with replaced(self.parameters, weights):
+            yield self.model
 
     def configuration(self, assigned: Assignment) -> list[Variant]:
         """A configuration as one that learns together with others: what is the same in several is one variant."""
@@ -142,8 +156,8 @@ class Candidates:
 
     def loss(self, assigned: Assignment, examples: Examples) -> dict[str, float]:
         """Loss and main metric of a configuration on a split."""
-        with replaced(self.parameters, self._weights(assigned)):
-            return scored(self.model, self.task, examples)
+        with self._as(assigned) as model:
+            return scored(model, self.task, examples)
 
 
 def _key(said: Iterable[tuple[str, str]]) -> Key:

@@ -13,14 +13,14 @@ from ..errors import ModelError
 from ..files.jsonfile import write_json
 from ..files.safetensors import DTYPES, weight_files
 from ..models.folder import BaseModel
-from ..models.shapes import KEY, Shapes, needs_code, resized, shapes_of
+from ..models.shapes import KEY, Shapes, needs_code, shapes_of
 from ..models.storage import CODE, auto_map, write_code
 from ..progress import SILENT, Progress
-from ..scheme.layout import Target
 from .layers import drop_layers, fewer_layers, moved, new_names, new_path
 from .plain import padded, stated_config
 from .plan import Plan, make_plan
 from .records import Change, Form, Report, row, total
+from .units import shapes_left
 from .weights import Cuts, Written, write_cut
 
 Asked = Literal["auto", "plain", "padded", "exact"]
@@ -77,16 +77,12 @@ def _cost(exact: Plan, full: Plan) -> str:
 def exact_config(plan: Plan) -> dict[str, Any]:
     """``config.json`` with the shapes of every layer under a key of our own."""
     before, paths = shapes_of(plan.base.config), moved(plan)
-    linear, heads = dict(before.linear), dict(before.heads)
     follow = plan.base.family.followers if plan.base.family else ()
-    for units, found in plan.left:
-        kept = len(found.kept)
-        if kept < units.count:
-            linear |= resized(Target(units.path, units.kind, units.projections, units.count), units.last, kept)
-        if kept < units.count and units.kind == "attention":
-            rows = units.rows(units.first[0]) * kept
-            linear |= dict.fromkeys(plan.weights.following(units, follow), (rows, units.first[0].in_features))
-            heads[units.path] = plan.heads(units, found.kept)
+    left = [(units, found.kept) for units, found in plan.left]
+    made = shapes_left(left, lambda units: plan.weights.following(units, follow))
+    linear = {**before.linear, **made.linear}
+    every = {units.path: units for units, _ in left}
+    heads = {**before.heads, **{path: plan.heads(every[path], kept) for path, kept in made.heads.items()}}
     gone = tuple(f"{layer}." for layer in plan.dropped)
     shapes = Shapes(
         {new_path(path, paths): sizes for path, sizes in linear.items() if not path.startswith(gone)},

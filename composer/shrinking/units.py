@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..scheme.layout import Block, Layout, Projection, Stream
+from ..models.shapes import Shapes, resized
+from ..scheme.layout import Block, Layout, Projection, Stream, Target
 
 Kind = Literal["attention", "feed_forward"]
 
@@ -77,6 +78,26 @@ def units_of(layout: Layout) -> Iterator[Units]:
         )
         if (found := _attention(layout, block, layer)) or (found := _feed_forward(layout, block, layer)):
             yield found
+
+
+def shapes_left(left: Iterable[tuple[Units, Sequence[int]]], following: Callable[[Units], Iterable[str]]) -> Shapes:
+    """The shapes of a model of whose attentions and feed-forwards some units are left.
+
+    Args:
+        left: units, and the indices of those that stay.
+        following: paths of further projections of an attention that lose the same rows.
+    """
+    linear: dict[str, tuple[int, int]] = {}
+    heads: dict[str, tuple[int, ...]] = {}
+    for units, kept in left:
+        if len(kept) == units.count:
+            continue
+        linear |= resized(Target(units.path, units.kind, units.projections, units.count), units.last, len(kept))
+        if units.kind == "attention":
+            heads[units.path] = tuple(kept)
+            rows = units.rows(units.first[0]) * len(kept)
+            linear |= dict.fromkeys(following(units), (rows, units.first[0].in_features))
+    return Shapes(linear, heads)
 
 
 def _attention(layout: Layout, block: Block, layer: str) -> Units | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -17,6 +17,18 @@ from ..files.jsonfile import write_json
 from ..files.safetensors import TensorEntry, tensor_entries, write_tensors
 from .units import Units
 from .zeros import Found, nonzeros
+
+
+class Names(Protocol):
+    """What parameters are called where they are kept."""
+
+    def stored(self, name: str) -> str:
+        """The name there of a parameter."""
+        ...
+
+    def following(self, units: Units, followers: Sequence[str]) -> list[str]:
+        """Paths of the further projections of an attention that are there and have the query's rows."""
+        ...
 
 
 class Weights:
@@ -103,7 +115,7 @@ class Cuts:
     by_name: dict[str, Cut] = field(default_factory=dict)
     counted: set[str] = field(default_factory=set)
 
-    def take(self, units: Units, found: Found, weights: Weights, followers: Sequence[str] = ()) -> None:
+    def take(self, units: Units, found: Found, weights: Names, followers: Sequence[str] = ()) -> None:
         """Cut some units to those that were found to stay.
 
         Args:

@@ -139,11 +139,13 @@ class Measures:
             from ..composing.candidates import Candidates
             from ..library.store import Library
             from ..pruning.variants import StoredScores
+            from ..shrinking.in_memory import SmallModels
 
             space, (model, calibration) = self.space, self._sample
             r = space.recipe
             how: dict[str, Any] = {"damping": r.block.damping, "seed": r.seed, "dead_columns": r.dead_columns}
             sample = {"calibration": space.sample_identity()}
+            how["small"] = SmallModels(model, space.base)
             how["scores"] = StoredScores(Library(self.pruned), space.base.layout, space.base.fingerprint, sample)
             self._models = Candidates(model, space.task, calibration, CRITERION, **how)
         return self._models

@@ -12,10 +12,9 @@ import torch
 from ..errors import InputError
 from ..models import modeling_shrunk
 from ..models.folder import BaseModel
-from ..models.shapes import KEY, Shapes, resized
+from ..models.shapes import KEY, Shapes
 from ..models.storage import auto_map
-from ..scheme.layout import Target
-from ..shrinking.units import Units
+from ..shrinking.units import Units, shapes_left
 from .loaded import Loaded
 
 
@@ -35,19 +34,14 @@ class SmallerModels:
 
     def shapes(self, kept: Mapping[str, int]) -> Shapes:
         """The shapes with so many units left, by path."""
-        linear: dict[str, tuple[int, int]] = {}
-        heads: dict[str, tuple[int, ...]] = {}
+        left = [(units, range(kept[units.path])) for units in self.units]
+        return shapes_left(left, self._following)
+
+    def _following(self, units: Units) -> list[str]:
+        """Paths of further projections of an attention that lose the same rows."""
         follow = self.base.family.followers if self.base.family else ()
-        for units in self.units:
-            if (left := kept[units.path]) == units.count:
-                continue
-            linear |= resized(Target(units.path, units.kind, units.projections, units.count), units.last, left)
-            if units.kind == "attention":
-                heads[units.path] = tuple(range(left))
-                rows = units.rows(units.first[0]) * left
-                beside = (f"{units.path}.{name}" for name in follow)
-                linear |= {path: (rows, units.first[0].in_features) for path in beside if self._has(path)}
-        return Shapes(linear, heads)
+        beside = (f"{units.path}.{name}" for name in follow)
+        return [path for path in beside if self._has(path)]
 
     def loaded(self, kept: Mapping[str, int]) -> Loaded:
         """A model in PyTorch with so many units left, by path."""

@@ -13,6 +13,7 @@ from composer.composing.model_pruner import ModelPruner
 from composer.progress import SILENT
 from composer.recipe import Recipe
 from composer.scheme.configurations import Assignment, Spec
+from composer.shrinking.in_memory import SmallModels
 from composer.shrinking.units import units_of
 from composer.workspace import Workspace
 
@@ -35,6 +36,8 @@ def test_what_was_measured_before_changes_nothing_and_is_not_made_again(
 
     some = [configuration(0.5, 0.5, 0, 0.25), configuration(0.5, 0.25, 0.5, 0.25), configuration(0.25, 0.25, 0.5, 1)]
     alone = [measured(Candidates(model, space.task, sample, "obs", damping=0.01, seed=0), one) for one in some]
+    small = Candidates(model, space.task, sample, "obs", damping=0.01, seed=0, small=SmallModels(model, space.base))
+    assert [measured(small, one) for one in some] == [pytest.approx(masked, rel=1e-4) for masked in alone]
     made: list[str] = []
     sublayers = ModelPruner.sublayers
 

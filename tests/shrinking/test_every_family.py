@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 
 from composer.models.folder import BaseModel
 from composer.shrinking import verify
+from composer.shrinking.in_memory import SmallModels
 from composer.shrinking.records import Report
 from composer.shrinking.shrink import Asked, shrink_into
 from composer.shrinking.units import Units
@@ -106,6 +108,23 @@ def test_an_exact_model_is_the_masked_one(masked: Masked, tmp_path: Path, name: 
     (tmp_path / "again").mkdir()
     small.save(small.load(), tmp_path / "again")
     assert BaseModel(tmp_path / "again").fingerprint == small.fingerprint
+
+
+@pytest.mark.parametrize("choice", ["some", "wholes"])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_small_model_in_memory_answers_as_the_masked_one_and_leaves_the_base_model_alone(
+    masked: Masked, model_folder: Folder, name: str, choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked_base, wanted = masked(name, choice)
+    monkeypatch.setattr(verify, "SEARCHES", {})
+    base = BaseModel(model_folder(name))
+    model, weights = base.load(), dict(masked_base.load().named_parameters())
+    before = answers(model).logits
+    small = SmallModels(model, base).made(weights)
+    assert small is not None
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+    assert compared(replace(wanted, generated={}), answers(small)).relative <= verify.TOLERANCE
+    assert torch.equal(answers(model).logits, before)
 
 
 @pytest.mark.parametrize("choice", ["alike", "padded"])
