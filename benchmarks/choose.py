@@ -4,9 +4,9 @@
 
 The models of `../shared/models`. DistilBERT on SST-2, no training step: `masks`: accuracy and loss on all validation
 sentences with so many of the encoder's multiplications kept. `time`: the table of seconds against the clock, 20 random
-compositions. `rank`: Spearman's correlation of predicted rises with measured losses, and with the distance of answers
-from the base model's. `speed`: see `choose_speed.py`; `family` and `translate` (T5): see `choose_family.py`. Every row
-is kept as it comes; a killed run goes on where it was. All sides look at the same calibration sample.
+compositions. `rank`: see `choose_rank.py`. `speed`: see `choose_speed.py`; `family` and `translate` (T5): see
+`choose_family.py`. Every row is kept as it comes; a killed run goes on where it was. All sides look at the same
+calibration sample.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from statistics import median
 from typing import Any
 
 from choose_family import Family, Translation, show_family, show_translation
+from choose_rank import Ranks
 from choose_speed import SpeedBench, show_speed
 from common import timed_row
 from corrected_costs import corrected, measured_at
 from mask_search import MaskSearch
-from scipy.stats import spearmanr
 
 from composer.choosing.choice import CRITERION, Choice, Measured, Menu
 from composer.choosing.search import search
@@ -38,6 +38,7 @@ from composer.composing.candidates import Candidates, scored
 from composer.files.environment import machine, versions
 from composer.files.journal import Journal
 from composer.recipe import load_recipe
+from composer.shrinking.in_memory import SmallModels
 from composer.shrinking.units import units_of
 from composer.timing.parts import PartTimer, Setting, steadied
 from composer.timing.statistics import Spread
@@ -79,7 +80,8 @@ class Bench:
     @cached_property
     def candidates(self) -> Candidates:
         """Configurations of it, pruned and repaired."""
-        return Candidates(self.model, self.space.task, self.calibration, CRITERION, damping=0.01, seed=self.seed)
+        how: dict[str, Any] = {"damping": 0.01, "seed": self.seed, "small": SmallModels(self.model, self.space.base)}
+        return Candidates(self.model, self.space.task, self.calibration, CRITERION, **how)
 
     @cached_property
     def menu(self) -> Menu:
@@ -161,8 +163,8 @@ class Bench:
         for name, choice in choices.items():
             rows[name] = self.chosen(choice)
         del choices["corrected costs"]  # which the command does not know
-        best = min(choices, key=lambda name: rows[name]["loss"])
-        chosen = self._emptied(wish, choices[best], best)
+        ends = [self._emptied(wish, choice, name) for name, choice in choices.items()]
+        chosen = min(ends, key=lambda choice: self.chosen(choice)["loss"])
         rows["chosen"] = self.chosen(chosen)
         if n := self.given.search:
             found = self.row(("search", part, n), lambda: self._searched(wish, chosen, n))
@@ -233,61 +235,6 @@ class Bench:
 
         return self.row(("time", self.given.batch_size, self.given.length, self.given.repeat), make)
 
-    def rank(self, spread: str) -> Row:
-        """Spearman's correlation over 30 compositions, of both kinds of costs.
-
-        With the validation loss, and with how far answers are from the base model's on 128 examples of the calibration
-        sample: blurred answers lower the loss of a model that is too sure of itself.
-
-        Args:
-            spread: ``half``, each part draws a width of half or more; ``budgets``, 30 to 90 % of the multiplications,
-                as wishes ask for, divided over the parts at random.
-        """
-        some = self._half_or_more() if spread == "half" else self._over_budgets()
-        choices = [self.menu.choice(chosen) for chosen in some]
-        far = [self.far(chosen) for chosen in some]
-        losses = [
-            self.row(("rank", chosen), lambda c=choice: self.ours(c))["loss"]  # type: ignore[misc]
-            for chosen, choice in zip(some, choices, strict=True)
-        ]
-        made: Row = {"range of losses": [min(losses), max(losses)], "divergence, loss": _ranks(far, losses)}
-        for name, rises in self.costs.items():
-            predicted = [self.menu.valued(rises).choice(chosen).rise for chosen in some]
-            made |= {f"{name}, loss": _ranks(predicted, losses), f"{name}, divergence": _ranks(predicted, far)}
-        return made
-
-    def _half_or_more(self) -> list[list[int]]:
-        draw = random.Random(self.seed)
-        return [[draw.randrange(1 + len(widths(u)) // 2) for u in self.units] for _ in range(30)]
-
-    def _over_budgets(self) -> list[list[int]]:
-        draw = random.Random(100 + self.seed)
-        return [self._within(draw, 0.3 + 0.6 * i / 29) for i in range(30)]
-
-    def _within(self, draw: random.Random, part: float) -> list[int]:
-        """Widths that keep about this part of the multiplications, more of some parts than of others."""
-        tilts = [draw.uniform(0.3, 1.7) for _ in self.units]
-
-        def at(level: float) -> list[int]:
-            wanted = [min(1.0, level * tilt) * u.count for tilt, u in zip(tilts, self.units, strict=True)]
-            return [nearest(widths(u), kept) for u, kept in zip(self.units, wanted, strict=True)]
-
-        low, high = 0.0, 4.0
-        for _ in range(30):
-            middle = (low + high) / 2
-            fits = self.menu.choice(at(middle)).left["macs"] <= part
-            low, high = (middle, high) if fits else (low, middle)
-        return at(low)
-
-
-def nearest(counts: Sequence[int], wanted: float) -> int:
-    """The index of the count that is nearest."""
-    return min(range(len(counts)), key=lambda k: abs(counts[k] - wanted))
-
-
-def _ranks(some: Sequence[float], others: Sequence[float]) -> float:
-    return round(float(spearmanr(some, others).statistic), 3)
-
 
 PARTS = ["masks", "time", "rank", "speed", "family", "translate"]
 
@@ -329,8 +276,9 @@ def tables(given: argparse.Namespace, seed: int) -> None:
             print(f"  {name:26} {row['accuracy']:.3f} {row['loss']:.4f} {row.get('kept', '')} {row['cpu']:.0f} s")
     if "time" in given.parts:
         print(f"\nseed {seed}, seconds of 20 compositions: {bench.time()}")
+    ranks = Ranks(bench)
     for spread in ("half", "budgets") if "rank" in given.parts else ():
-        print(f"\nseed {seed}, predicted and measured, 30 compositions ({spread}): {bench.rank(spread)}")
+        print(f"\nseed {seed}, predicted and measured, 30 compositions ({spread}): {ranks.rank(spread)}")
 
 
 def ways(given: argparse.Namespace, seed: int) -> None:

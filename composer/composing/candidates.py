@@ -79,7 +79,7 @@ class Candidates:
         with torch.no_grad():
             wanted = self._wanted(count)
             total, answers = 0.0, 0
-            with self._as(assigned) as model, answering(model):
+            with self.as_model(assigned) as model, answering(model):
                 for batch, logs in wanted:
                     loss, n, found = self._answers(model, batch)
                     if logs is None or found is None:
@@ -111,7 +111,7 @@ class Candidates:
         return loss, count, rows.float().log_softmax(-1)
 
     @contextmanager
-    def _as(self, assigned: Assignment) -> Iterator[nn.Module]:
+    def as_model(self, assigned: Assignment) -> Iterator[nn.Module]:
         """A model that answers as the configuration does: a small one, or else the base model with its weights."""
         weights = self._weights(assigned)
         if (made := self.small.made(weights) if self.small else None) is not None:
@@ -156,7 +156,7 @@ class Candidates:
 
     def loss(self, assigned: Assignment, examples: Examples) -> dict[str, float]:
         """Loss and main metric of a configuration on a split."""
-        with self._as(assigned) as model:
+        with self.as_model(assigned) as model:
             return scored(model, self.task, examples)
 
 

@@ -132,7 +132,9 @@ class WishCandidates:
             return self.known["program"]
         self.known |= {name: self._by(rises, taken) for name, rises in self._costs.items() if name != "program"}
         self.known |= self._apart() if taken else {}
-        return self._emptied(self.best({name: self.loss(one) for name, one in self.known.items()}, taken), taken)
+        for costs in self._costs:
+            self._empty(costs, taken)
+        return self.best({name: self.loss(one) for name, one in self.known.items()}, taken)
 
     @property
     def _costs(self) -> dict[str, Mapping[str, Sequence[float]]]:
@@ -155,17 +157,19 @@ class WishCandidates:
         alone = {name: self._by(rises, ()) for name, rises in self._costs.items()}
         return {name + APART: one for name, one in alone.items() if one.levels != self.known[name].levels}
 
-    def _emptied(self, choice: Choice, taken: Sequence[Choice]) -> Choice:
-        """The choice without the part of which it keeps least, then without the next, as long as the loss falls."""
-        own = self._costs.get(self.name_of(choice).removesuffix(APART))
-        while own and any(choice.kept.values()):
+    def _empty(self, name: str, taken: Sequence[Choice]) -> None:
+        """Also think of what the program takes by these costs without the part of which it keeps least, then without
+        the next, as long as the loss falls.
+        """
+        choice, own = self.known[name], self._costs[name]
+        least = self.loss(choice)
+        while any(choice.kept.values()):
             gone = with_least(self.menu.shares(choice))
             fewer = self._by(without(own, gone), taken)
-            self.known[f"without {len(gone)}"] = fewer
-            if self.loss(fewer) >= self.loss(choice) or not self.meets(fewer):
+            self.known[f"{name}, without {len(gone)}"] = fewer
+            if self.loss(fewer) >= least:
                 break
-            choice = fewer
-        return choice
+            choice, least = fewer, self.loss(fewer)
 
     def _by(self, costs: Mapping[str, Sequence[float]], taken: Sequence[Choice]) -> Choice:
         """The widths within the budget by other costs than the program's."""
@@ -185,11 +189,15 @@ class WishCandidates:
         loss than the uniform choice, where that is fast enough.
         """
         order = sorted(losses, key=lambda name: losses[name])
-        fast = [name for name in order if name == "program" or self.meets(self.known[name])] or order
-        limit = min(losses[fast[0]] * (1 + NEARLY), losses["uniform"] if "uniform" in fast else float("inf"))
+        good, limit = list[str](), float("inf")
+        for name in order:
+            if losses[name] > limit:  # the clock need not be asked
+                break
+            if name == "program" or self.meets(self.known[name]):
+                good.append(name)
+                limit = min(limit, losses[good[0]] * (1 + NEARLY), losses[name] if name == "uniform" else limit)
         others = [self.menu.indices(choice) for choice in taken]
-        good = [name for name in fast if losses[name] <= limit]
-        return self.known[min(good, key=lambda name: added(self.menu.indices(self.known[name]), others))]
+        return self.known[min(good or order[:1], key=lambda name: added(self.menu.indices(self.known[name]), others))]
 
     def meets(self, choice: Choice) -> bool:
         """Whether a choice is within the loss that is wished, and as fast, as measured."""
