@@ -205,7 +205,8 @@ class Bench:
         print("removed  what learns  rate  start  loss  share  parameters  optimiser  seconds a step")
         for rate in self.given.recovered:
             best: dict[str, tuple[Row, float]] = {}
-            for part, tried in LEARNT.items():
+            for part in self.given.learns:
+                tried = LEARNT[part]
                 for peak in self.given.all_rates if part == "all" else tried:
                     row = self.row(
                         ("recovery", part, rate, peak, steps),
@@ -299,6 +300,7 @@ def main() -> int:
     parser.add_argument("--trained", nargs="*", type=float, default=[0.7], help="rates that are trained further")
     parser.add_argument("--recover", type=int, default=100, help="steps of learning back")
     parser.add_argument("--recovered", nargs="+", type=float, default=[0.5, 0.7], help="rates of learning back")
+    parser.add_argument("--learns", nargs="+", choices=list(LEARNT), default=list(LEARNT), help="`all` first")
     parser.add_argument("--all-rates", nargs="+", type=float, default=LEARNT["all"], help="tried where all learns back")
     parser.add_argument("--hybrid", nargs="+", choices=["blocks", "heads"], default=["blocks"], help="in attentions")
     parser.add_argument("--scores", nargs="+", default=["movement"], help="of hybrid masks")
@@ -313,6 +315,7 @@ def main() -> int:
     parser.add_argument("--back", nargs="+", choices=["blocks", "heads", "chosen"], default=["chosen"])
     parser.add_argument("--back-masks", nargs="*", choices=["held", "moved"], default=["held", "moved"])
     parser.add_argument("--swept", action="store_true", help="refit closed forms on a model's own inputs too")
+    parser.add_argument("--timed", action="store_true", help="time the shrunk model beside the dense one too")
     parser.add_argument("--back-steps", type=int, default=300, help="after closed forms")
     parser.add_argument("--back-rates", nargs="+", type=float, default=[3e-5])
     parser.add_argument("--hidden-weights", nargs="+", type=float, default=[0.0], help="of the teacher's hidden states")

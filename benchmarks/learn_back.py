@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learn_hybrid import train
+from learn_hybrid import times, train
 from learn_start import Looks, figures, repaired_model, rules_of
 
 import composer
@@ -45,6 +45,9 @@ def part(bench: Bench) -> None:
         for name, row in rows.items():
             told = f"{row['loss']:.4f}, {row['metric']:.2%}; {closed['left']:.1%}; {row['cpu']:.0f} s"
             print(f"{kind}  {name}, {texts[0]} texts of {texts[1]} lengths: {told}", flush=True)
+        if given.timed:
+            speed = bench.row(("speed", kind, *texts), lambda s=start: times(bench, s / "shrunk"))  # type: ignore[misc]
+            print(f"{kind}  {speed['text']} times as fast, {speed['macs']:.2f} by multiplications", flush=True)
         for masks in given.back_masks:
             for rate in given.back_rates:
                 for hidden in given.hidden_weights:
