@@ -151,20 +151,26 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("untimed")
-def test_what_is_chosen_beside_other_wishes_need_not_share_parts_with_them(
+def test_what_is_chosen_beside_other_wishes_need_not_share_parts_and_every_kind_of_costs_loses_what_is_nearly_empty(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, liked = list[str](), set[str]()
+    seen, liked = list[str](), dict[str, float]()
 
     def loss(_: Candidates, assigned: Assignment, __: Any) -> dict[str, float]:
         if (said := str(assigned)) not in seen:
             seen.append(said)
-        return {"loss": 0.1 if said in liked else 1.0 + seen.index(said), "accuracy": 1.0}
+        return {"loss": liked.get(said, 1.0 + seen.index(said)), "accuracy": 1.0}
 
     monkeypatch.setattr(Candidates, "loss", loss)
     recipe = recipe.model_copy(update={"time": TimeOptions(length=8, repeat=7)})
-    alone = choose(recipe.model_copy(update={"keep_macs": [0.5]}), output=tmp_path / "alone" / "conf.json")
-    liked.add(seen[round(alone.summary["choices"][0]["steps"]["Fisher of masks"]) - 1])
+    one = recipe.model_copy(update={"keep_macs": [0.5]})
+    steps = choose(one, output=tmp_path / "alone" / "conf.json").summary["choices"][0]["steps"]
+    said = {name: seen[round(value) - 1] for name, value in steps.items()}
+    liked |= {said["Fisher of masks"]: 0.5, said["program, without 1"]: 0.1}
+    row = choose(one, output=tmp_path / "emptied" / "conf.json").summary["choices"][0]
+    assert (row["taken"], row["measured"]["loss"]) == ("program, without 1", 0.1)
+    liked.clear()
+    liked[said["Fisher of masks"]] = 0.1
     row = choose(recipe.model_copy(update={"keep_macs": [0.7, 0.5]})).summary["choices"][1]
     assert row["taken"] == "Fisher of masks, apart"
     assert row["steps"]["Fisher of masks"] > row["steps"]["Fisher of masks, apart"] == 0.1
