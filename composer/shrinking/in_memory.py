@@ -32,14 +32,14 @@ class SmallModels:
     def made(self, weights: Mapping[str, Tensor]) -> nn.Module | None:
         """The model with these weights, by parameter name, without the heads and neurons that are zero in them.
 
-        None where nothing can be taken out of the modules: models of other packages, or that are cut already, and such
-        whose modules share weights.
+        None where there is nothing to take out, or it cannot be: of models of other packages, or that are cut already,
+        and such whose modules share weights.
         """
-        left = [units for units in self._units if any(p.weight in weights for p in units.projections)]
-        if not left:
-            return None
+        changed = [units for units in self._units if any(p.weight in weights for p in units.projections)]
         values: dict[str, Tensor] = {**self.parameters, **weights}
-        found = [(units, find(units, lambda name: values[name].detach(), self._activation)) for units in left]
+        found = [(units, find(units, lambda name: values[name].detach(), self._activation)) for units in changed]
+        if all(len(own.kept) == units.count for units, own in found):
+            return None
         cuts = Cuts()
         for units, own in found:
             cuts.take(units, own, self, self._followers)

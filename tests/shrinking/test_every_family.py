@@ -125,6 +125,7 @@ def test_a_small_model_in_memory_answers_as_the_masked_one_and_leaves_the_base_m
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
     assert compared(replace(wanted, generated={}), answers(small)).relative <= verify.TOLERANCE
     assert torch.equal(answers(model).logits, before)
+    assert SmallModels(model, base).made({name: p.detach() for name, p in model.named_parameters()}) is None
 
 
 @pytest.mark.parametrize("choice", ["alike", "padded"])
