@@ -37,8 +37,8 @@ class PartsAlone:
         own = self.counts[m]
         return sorted({min(range(len(own)), key=lambda k: abs(own[k] - share * own[0])) for share in SHARES} - {0})
 
-    def shift(self, m: int, k: int) -> Answers:
-        """How the answers move where part ``m`` has width ``k``; between measured widths in proportion.
+    def _between(self, m: int, k: int, at: Callable[[int], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A figure of part ``m`` at width ``k`` from those ``at`` measured widths; in between in proportion.
 
         None of a part is another thing than few of it, so from the last measured width down to one unit it stays.
         """
@@ -46,9 +46,18 @@ class PartsAlone:
         after = next(i for i in known if i >= k)
         before = max(i for i in known if i <= k)
         if before == after or after == known[-1]:
-            return self._at(m, before)
+            return at(before)
         weight = (k - before) / (after - before)
-        return (1 - weight) * self._at(m, before) + weight * self._at(m, after)
+        return (1 - weight) * at(before) + weight * at(after)
+
+    def shift(self, m: int, k: int) -> Answers:
+        """How the answers move where part ``m`` alone has width ``k``."""
+        return self._between(m, k, lambda at: self._at(m, at))
+
+    def rise(self, m: int, k: int, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """By how much the loss of each sentence rises where part ``m`` alone has width ``k``."""
+        base = losses(self.base, labels)
+        return self._between(m, k, lambda at: losses(self.base + self._at(m, at), labels) - base)
 
     def _at(self, m: int, k: int) -> Answers:
         shift: Answers = self._shift(m, k) if k else np.zeros_like(self.base)
@@ -60,8 +69,7 @@ class PartsAlone:
 
     def rises(self, chosen: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """The rises of the loss of each sentence, of its parts by themselves, added up."""
-        base = losses(self.base, labels)
-        return np.sum([losses(self.base + self.shift(m, k), labels) - base for m, k in enumerate(chosen)], 0)
+        return np.sum([self.rise(m, k, labels) for m, k in enumerate(chosen)], 0)
 
 
 def losses(answers: Answers, labels: NDArray[np.int64]) -> NDArray[np.float64]:
