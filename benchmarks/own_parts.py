@@ -30,7 +30,7 @@ from composer.workspace import Workspace
 
 N = 8
 STEPS = {"t5": {120: 3e-4, 450: 1e-3}, "distilbert": {300: 1e-4}}
-"""Joint steps -> peak rate of what is shared: what was best without own parts (docs/decisions.md)."""
+"""Joint steps -> peak rate of what is shared: what was best without own parts (docs/decisions/joint.md)."""
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
     "biases-norms": {"own": "biases-norms"},

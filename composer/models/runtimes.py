@@ -47,7 +47,7 @@ class OnnxModel(Graph):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
-        # A norm fused with the sum before it takes five times as long as both apart (docs/decisions.md, 8-bit graphs).
+        # A norm fused with the sum before it takes five times as long as both apart (docs/decisions/engine.md).
         options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
         return {"session_options": options}
 

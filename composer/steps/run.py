@@ -27,7 +27,7 @@ RATE_FIELDS = {
 """A recipe that sets one of these makes its own configurations; otherwise a `conf.json` that is there is taken."""
 
 BEST: dict[str, Any] = {"criterion": "obs", "trainer": "joint"}
-"""What ``compose run`` takes where its recipe says nothing: the way that measured best (README, docs/decisions.md)."""
+"""What ``compose run`` takes where its recipe says nothing: the way that measured best (README, docs/decisions)."""
 CLASSIC: dict[str, Any] = {
     "criterion": "l1",
     "trainer": "distill",
