@@ -2,9 +2,9 @@
 
 `single`: 70 % of every linear target. `units`: heads and neurons, `hybrid`: 32x32 blocks in attentions and neurons, the
 same share of every layer. `chosen`: heads and neurons by `compose choose --keep-macs 0.3`. All by `obs` (blocks by
-`taylor`) and repaired in
-closed form, then `--bleu-steps` with the masks held and the dense model's answers as half of the loss. BLEU is of the
-first `--bleu-test` test sentences, greedy; nothing is chosen by it (what learnt is best by validation loss).
+`taylor`) and repaired in closed form, then `--bleu-steps` with the masks held and the dense model's answers as half of
+the loss. BLEU is of the first `--bleu-test` test sentences, greedy; nothing is chosen by it (what learnt is best by
+validation loss).
 """
 
 from __future__ import annotations
