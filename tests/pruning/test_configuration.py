@@ -101,7 +101,7 @@ class Place:
         return first
 
 
-@pytest.fixture(scope="module", params=["t5", "gated", "bert", "gpt2", "llama", "opt"])
+@pytest.fixture(scope="module", params=["t5", "bert", "gpt2", "llama"])
 def place(request: pytest.FixtureRequest, model_folder: Folder) -> Place:
     return Place(model_folder(request.param))
 

@@ -110,8 +110,9 @@ def test_an_exact_model_is_the_masked_one(masked: Masked, tmp_path: Path, name: 
     assert BaseModel(tmp_path / "again").fingerprint == small.fingerprint
 
 
-@pytest.mark.parametrize("choice", ["some", "wholes"])
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    ("name", "choice"), [*((name, "some") for name in TABLES), ("t5", "wholes"), ("opt", "wholes")]
+)
 def test_a_small_model_in_memory_answers_as_the_masked_one_and_leaves_the_base_model_alone(
     masked: Masked, model_folder: Folder, name: str, choice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

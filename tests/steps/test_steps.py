@@ -25,7 +25,7 @@ from composer.models.folder import BaseModel
 from composer.recipe import Recipe
 from composer.steps.outcome import Outcome
 
-FAMILIES = ("t5", "distilbert", "bert")
+FAMILIES = ("t5", "distilbert")
 SMALL: dict[str, Any] = {
     "attention": [0.25, 0.5],
     "linear": [0.3, 0.5],
@@ -105,7 +105,7 @@ def altered(source: Path, folder: Path) -> Path:
 def families(
     model_folder: Callable[[str], Path], translation_data: Path, classification_data: Path
 ) -> dict[str, Given]:
-    data = {"t5": translation_data, "distilbert": classification_data, "bert": classification_data}
+    data = {"t5": translation_data, "distilbert": classification_data}
     return {name: Given(model_folder(name), data[name]) for name in FAMILIES}
 
 
