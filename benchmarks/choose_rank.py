@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from parts_alone import Answers, PartsAlone, losses
+from parts_alone import Answers, PartsAlone, losses, nearest
 from scipy.stats import spearmanr
 
 from composer.choosing.widths import widths
@@ -115,11 +115,6 @@ class Ranks:
             fits = self.bench.menu.choice(at(middle)).left["macs"] <= part
             low, high = (middle, high) if fits else (low, middle)
         return at(low)
-
-
-def nearest(counts: Sequence[int], wanted: float) -> int:
-    """The index of the count that is nearest."""
-    return min(range(len(counts)), key=lambda k: abs(counts[k] - wanted))
 
 
 def _ranks(some: Sequence[float], others: Sequence[float]) -> float:

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
+
+from learn_back import left_of
 
 import composer
 from composer.composing.model_pruner import ModelPruner
@@ -40,12 +43,7 @@ def part(bench: Bench) -> None:
     print("what  gone  closed forms: loss, BLEU  steps at rate: loss, BLEU, below dense")
     for kind in given.bleu:
         key = (kind, given.calibration_size, given.calibration_lengths, given.bleu_test)
-        made: list[Any] = []
-
-        def pruned(kind: str = kind, made: list[Any] = made) -> Any:
-            made.extend([] if made else [_pruned(bench, kind)])
-            return made[0]
-
+        pruned = cache(partial(_pruned, bench, kind))
         closed = bench.row(("bleu", "closed", *key), lambda k=kind, p=pruned: _closed(bench, k, *p()))  # type: ignore[misc]
         shown = f"{closed['loss']:.4f}, {closed['bleu']:.2f}"
         print(f"{kind}  {closed['gone']:.1%}, {closed['left']:.1%} left in shapes  {shown}", flush=True)
@@ -101,14 +99,8 @@ def _closed(bench: Bench, kind: str, weights: Any, masks: Any) -> Row:
             folder.mkdir(parents=True)
             space.base.save(bench.model, folder)
             composer.shrink(folder, folder / "shrunk", force=True)
-            left = weights_of(BaseModel(folder / "shrunk").layout)
-    whole = weights_of(space.base.layout)
-    return {**found, "gone": zeros / whole, "left": left if left == 1.0 else left / whole}
-
-
-def weights_of(layout: Any) -> int:
-    """Weights of all targets."""
-    return sum(target.parameters for target in layout.targets)
+            left = left_of(BaseModel(folder / "shrunk").layout, bench)
+    return {**found, "gone": zeros / sum(target.parameters for target in space.base.layout.targets), "left": left}
 
 
 def figures(bench: Bench, model: Any) -> Row:

@@ -35,7 +35,7 @@ class PartsAlone:
     def measured_at(self, m: int) -> list[int]:
         """The indices of the widths at which part ``m`` is measured."""
         own = self.counts[m]
-        return sorted({min(range(len(own)), key=lambda k: abs(own[k] - share * own[0])) for share in SHARES} - {0})
+        return sorted({nearest(own, share * own[0]) for share in SHARES} - {0})
 
     def _between(self, m: int, k: int, at: Callable[[int], NDArray[np.float64]]) -> NDArray[np.float64]:
         """A figure of part ``m`` at width ``k`` from those ``at`` measured widths; in between in proportion.
@@ -70,6 +70,11 @@ class PartsAlone:
     def rises(self, chosen: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """The rises of the loss of each sentence, of its parts by themselves, added up."""
         return np.sum([self.rise(m, k, labels) for m, k in enumerate(chosen)], 0)
+
+
+def nearest(counts: Sequence[int], wanted: float) -> int:
+    """The index of the count that is nearest."""
+    return min(range(len(counts)), key=lambda k: abs(counts[k] - wanted))
 
 
 def losses(answers: Answers, labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -11,12 +12,21 @@ from torch import Tensor, nn
 
 from ..models import modeling_shrunk
 from ..models.folder import BaseModel
-from ..models.shapes import needs_code
+from ..models.shapes import Shapes, needs_code
 from ..models.storage import HuggingFace
 from .plan import activation_of
-from .units import Units, shapes_left, units_of
+from .units import Units, following, shapes_left, units_of
 from .weights import Cuts
 from .zeros import find
+
+
+def narrowed(model: nn.Module, shapes: Shapes) -> nn.Module:
+    """A copy with these shapes, whose cut parameters mean nothing yet; all others it shares with ``model``."""
+    # Parameters are shared, modules are not: those that are cut get new parameters.
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    made = copy.deepcopy(model, shared)
+    modeling_shrunk.cut(made, shapes.as_json())
+    return made
 
 
 class SmallModels:
@@ -43,11 +53,8 @@ class SmallModels:
         cuts = Cuts()
         for units, own in found:
             cuts.take(units, own, self, self._followers)
-        # Parameters are shared, modules are not: those that are cut get new parameters.
-        shared = {id(tensor): tensor for tensor in chain(self.model.parameters(), self.model.buffers())}
-        made = copy.deepcopy(self.model, shared)
         shapes = shapes_left([(u, own.kept) for u, own in found], lambda u: self.following(u, self._followers))
-        modeling_shrunk.cut(made, shapes.as_json())
+        made = narrowed(self.model, shapes)
         for name in {**weights, **dict.fromkeys(cuts.by_name)}:
             cut = cuts.by_name.get(name)
             value = values[name].detach()
@@ -60,24 +67,19 @@ class SmallModels:
 
     def following(self, units: Units, followers: Sequence[str]) -> list[str]:
         """Paths of the further projections of an attention that are there and have the query's rows."""
-        paths = (f"{units.path}.{name}" for name in followers if units.kind == "attention")
-        return [path for path in paths if f"{path}.weight" in self.parameters]
+        return following(units, followers, lambda path: f"{path}.weight" in self.parameters)
 
 
 def _serves(model: nn.Module, base: BaseModel) -> bool:
     """Whether small models of it can be made in memory; on other devices than the processor they gain little."""
-    every = [id(p) for module in model.modules() for p in module.parameters(recurse=False)]
-    targets = {id(p) for name, p in model.named_parameters() if name in _weights_of(base)}
+    held = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
+    names = {name for units in units_of(base.layout) for p in units.projections for name in p.parameters}
     return (
         isinstance(base.storage, HuggingFace)
         and not needs_code(base.config)
         and all(p.device.type == "cpu" for p in model.parameters())
-        and all(every.count(own) == 1 for own in targets)
+        and all(held[id(p)] == 1 for name, p in model.named_parameters() if name in names)
     )
-
-
-def _weights_of(base: BaseModel) -> set[str]:
-    return {name for units in units_of(base.layout) for p in units.projections for name in p.parameters}
 
 
 def _put(model: nn.Module, name: str, value: Tensor) -> None:

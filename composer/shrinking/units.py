@@ -100,6 +100,17 @@ def shapes_left(left: Iterable[tuple[Units, Sequence[int]]], following: Callable
     return Shapes(linear, heads)
 
 
+def following(units: Units, followers: Iterable[str], there: Callable[[str], bool]) -> list[str]:
+    """Paths of the further projections of an attention that are there and lose the query's rows with it.
+
+    Args:
+        followers: what the family calls them in an attention.
+        there: whether a path is one of the model's.
+    """
+    paths = (f"{units.path}.{name}" for name in followers if units.kind == "attention")
+    return [path for path in paths if there(path)]
+
+
 def _attention(layout: Layout, block: Block, layer: str) -> Units | None:
     target = layout.target(block.targets[0])
     if target.kind != "attention":

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import ModelError
 from ..files.jsonfile import write_json
 from ..files.safetensors import TensorEntry, tensor_entries, write_tensors
-from .units import Units
+from .units import Units, following
 from .zeros import Found, nonzeros
 
 
@@ -49,7 +49,7 @@ class Weights:
         Raises:
             ModelError: the files do not have it.
         """
-        for known in (name, name.partition(".")[2]):
+        for known in _names(name):
             if known in self.entries:
                 return known
         if name in self._tails:
@@ -58,8 +58,7 @@ class Weights:
 
     def following(self, units: Units, followers: Sequence[str]) -> list[str]:
         """Paths of the further projections of an attention that are there and have the query's rows."""
-        paths = (f"{units.path}.{name}" for name in followers if units.kind == "attention")
-        return [path for path in paths if {f"{path}.weight", f"{path}.weight".partition(".")[2]} & set(self.entries)]
+        return following(units, followers, lambda path: any(name in self.entries for name in _names(f"{path}.weight")))
 
     def read(self, name: str) -> Tensor:
         """One parameter, mapped from its file."""
@@ -77,6 +76,11 @@ class Weights:
     def not_zero(self) -> int:
         """How many numbers of all tensors are not 0."""
         return sum(nonzeros(self.mapped(name)) for name in self.entries)
+
+
+def _names(name: str) -> tuple[str, str]:
+    """What a parameter may be called in files: as in the model, or without the body's name before it."""
+    return name, name.partition(".")[2]
 
 
 @dataclass

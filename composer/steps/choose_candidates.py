@@ -195,7 +195,7 @@ class WishCandidates:
                 break
             if name == "program" or self.meets(self.known[name]):
                 good.append(name)
-                limit = min(limit, losses[good[0]] * (1 + NEARLY), losses[name] if name == "uniform" else limit)
+                limit = losses[name] if name == "uniform" else min(limit, losses[name] * (1 + NEARLY))
         others = [self.menu.indices(choice) for choice in taken]
         return self.known[min(good or order[:1], key=lambda name: added(self.menu.indices(self.known[name]), others))]
 

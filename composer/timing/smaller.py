@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from ..models import modeling_shrunk
 from ..models.folder import BaseModel
 from ..models.shapes import KEY, Shapes
 from ..models.storage import auto_map
-from ..shrinking.units import Units, shapes_left
+from ..shrinking.in_memory import narrowed
+from ..shrinking.units import Units, following, shapes_left
 from .loaded import Loaded
 
 
@@ -40,15 +40,11 @@ class SmallerModels:
     def _following(self, units: Units) -> list[str]:
         """Paths of further projections of an attention that lose the same rows."""
         follow = self.base.family.followers if self.base.family else ()
-        beside = (f"{units.path}.{name}" for name in follow)
-        return [path for path in beside if self._has(path)]
+        return following(units, follow, lambda path: modeling_shrunk.place(self.whole, path) is not None)
 
     def loaded(self, kept: Mapping[str, int]) -> Loaded:
         """A model in PyTorch with so many units left, by path."""
-        # Parameters are shared, modules are not: those that are cut get new parameters.
-        shared = {id(tensor): tensor for tensor in [*self.whole.parameters(), *self.whole.buffers()]}
-        model = copy.deepcopy(self.whole, shared)
-        modeling_shrunk.cut(model, self.shapes(kept).as_json())
+        model = narrowed(self.whole, self.shapes(kept))
         return Loaded(self.base, model.eval(), self.device, model)
 
     def save(self, kept: Mapping[str, int], folder: Path) -> BaseModel:
@@ -64,6 +60,3 @@ class SmallerModels:
     def everywhere(self, part: float) -> dict[str, int]:
         """The same part of every attention and feed-forward."""
         return {units.path: round(part * units.count) for units in self.units}
-
-    def _has(self, path: str) -> bool:
-        return modeling_shrunk.place(self.whole, path) is not None
