@@ -2,8 +2,9 @@
 
 The uniform choice of a wish is seldom as fast as the chosen one (its widths are coarse), so it is measured at many
 sizes, all timed in turn with the choices, and its loss at the choice's own time is interpolated. What is closed of the
-gap is ``1 − (loss − dense) / (uniform loss − dense)``. Joint tuning: the choices and, for each, the largest uniform
-model that is no faster, all as one network; every side gets the same steps.
+gap is ``1 − (loss − dense) / (uniform loss − dense)``. Joint tuning: the choices and, for each, the uniform models just
+slower and just faster than it, all as one network; every side gets the same steps, and the uniform loss after them is
+interpolated too.
 """
 
 from __future__ import annotations
@@ -73,10 +74,10 @@ class SpeedBench:
         rows = []
         for wish, choice, ratio in zip(self.wishes, chosen, faster, strict=False):
             own, other = self._loss(choice), float(np.interp(ratio, [r for r, _ in curve], losses))
-            near = max((i for i, (r, _) in enumerate(curve) if r <= ratio), default=0)
             row = {"wish": wish, "ratio": ratio, "loss": own, "uniform at equal time": other, "dense": dense}
-            kept = {"kept": dict(choice.kept), "near": dict(curve[near][1].kept), "near ratio": curve[near][0]}
-            rows.append({**row, "closed": 1 - (own - dense) / (other - dense), **kept})
+            near = [{"ratio": r, "kept": dict(one.kept)} for r, one in _around(curve, ratio)]
+            kept = {"kept": dict(choice.kept), "near": near}
+            rows.append({**row, "closed": _closed(own, other, dense), **kept})
         return rows
 
     def tuned(self, rows: list[Row], steps: int) -> list[Row]:
@@ -91,20 +92,25 @@ class SpeedBench:
         how = {"folder": str(folder), "block": block, "criterion": "obs", "trainer": "joint", "train_size": 10000}
         how["calibration_lengths"] = "valid"  # as `compose run` has it where it chooses
         with Workspace(load_recipe(given={**self.given, **how}, file=False)) as space:
-            pairs = [row[name] for row in rows for name in ("kept", "near")]
-            whole = {units.path: units.count for units in self.measures.units}
-            choices = [self._choice({**whole, **kept}) for kept in pairs]
-            different = [self.menu.specs(one) for one in choices]
-            plan(space, different, force=True)
+            models = [kept for row in rows for kept in (row["kept"], *(one["kept"] for one in row["near"]))]
+            different = {tuple(kept.items()): self._choice(kept) for kept in models}  # wishes may share a neighbour
+            plan(space, [self.menu.specs(one) for one in different.values()], force=True)
             prune(space)
             finetune_blocks(space)
             valid = space.examples("valid")
-            own = [scored(model, space.task, valid) for model in composed(space, space.finetuned)]
-        made = []
-        for i, row in enumerate(rows):
-            pair = {"wish": row["wish"], "chosen": own[2 * i], "uniform": own[2 * i + 1]}
-            made.append({**pair, "ratios": [row["ratio"], row["near ratio"]], "dense": row["dense"]})
-        return made
+            found = [scored(model, space.task, valid) for model in composed(space, space.finetuned)]
+        of = dict(zip(different, found, strict=True))
+        scores = iter([of[tuple(kept.items())] for kept in models])
+        return [self._after(row, next(scores), [next(scores) for _ in row["near"]]) for row in rows]
+
+    @staticmethod
+    def _after(row: Row, chosen: Row, uniform: list[Row]) -> Row:
+        """One wish after tuning; of the uniform side what it has at the choice's time."""
+        ratios = [one["ratio"] for one in row["near"]]
+        equal = {name: float(np.interp(row["ratio"], ratios, [one[name] for one in uniform])) for name in chosen}
+        closed = _closed(chosen["loss"], equal["loss"], row["dense"])
+        kept = {name: row[name] for name in ("wish", "ratio")} | {"ratios": ratios, "neighbours": uniform}
+        return {**kept, "chosen": chosen, "uniform": equal, "closed": closed}
 
     def _loss(self, choice: Choice) -> float:
         return self.measures.loss(self.menu.specs(choice))["loss"]
@@ -118,7 +124,19 @@ def show_speed(bench: SpeedBench, steps: int) -> None:
         losses = f"{row['loss']:.4f} {row['uniform at equal time']:.4f} {row['dense']:.4f}"
         print(f"  {row['wish']:g}x {row['ratio']:.2f}x {losses} {row['closed']:.0%} {list(row['kept'].values())}")
     if steps:
-        print(f"\nafter {steps} joint steps for all of them: loss and accuracy, chosen and uniform (a little slower)")
+        print(f"\nafter {steps} joint steps for all of them: loss and accuracy, chosen and uniform at equal time")
         for row in bench.tuned(rows, steps):
             both = " ".join(f"{row[s]['loss']:.4f} {row[s]['accuracy']:.3f}" for s in ("chosen", "uniform"))
-            print(f"  {row['wish']:g}x {both}; ratios {row['ratios'][0]:.2f} {row['ratios'][1]:.2f}")
+            between = ", ".join(f"{ratio:.2f}x" for ratio in row["ratios"])
+            print(f"  {row['wish']:g}x {row['ratio']:.2f}x {both} {row['closed']:.0%}; uniform ones between {between}")
+
+
+def _around(curve: list[tuple[float, Choice]], ratio: float) -> list[tuple[float, Choice]]:
+    """The models of a curve, sorted by speed, just slower and just faster than this; at its end one of them."""
+    after = next((i for i, (r, _) in enumerate(curve) if r > ratio), len(curve))
+    return curve[max(0, after - 1) : after + 1]
+
+
+def _closed(loss: float, uniform: float, dense: float) -> float:
+    """Share of the uniform model's gap to the dense loss."""
+    return 1 - (loss - dense) / (uniform - dense)
