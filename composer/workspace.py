@@ -16,7 +16,7 @@ from .scheme.graph import Scheme
 from .scheme.layout import Layout, Projection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from torch import Tensor, nn
 
@@ -70,11 +70,25 @@ class Workspace(RunInputs):
         if self._calibration is None or self._calibrated != targets:
             self._calibrated = targets
             layout = self.base.layout.only(targets)
-            self._calibration = self.calibrated(self.fresh_model(), layout, progress=progress, by_need=by_need)
+            self._calibration = self.calibrated(
+                self.fresh_model(), layout, pruned=targets, progress=progress, by_need=by_need
+            )
         return self._calibration
 
-    def calibrated(self, model: nn.Module, layout: Layout, *, progress: Progress, by_need: bool = False) -> Calibration:
-        """``model`` on the calibration sample, as far as ``layout`` looks at it."""
+    def calibrated(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        *,
+        pruned: Collection[str] | None = None,
+        progress: Progress,
+        by_need: bool = False,
+    ) -> Calibration:
+        """``model`` on the calibration sample, as far as ``layout`` looks at it.
+
+        Args:
+            pruned: targets that movement masks while it learns; None: all of the layout.
+        """
         from .calibration.sample import Calibration
 
         r, train = self.recipe, self.examples("train")
@@ -90,7 +104,7 @@ class Workspace(RunInputs):
             by_need=by_need,
             metric=r.metric,
             label_seed=r.seed,
-            learning=lambda: self._movement(progress),
+            learning=lambda: self._movement(layout.paths if pruned is None else pruned, progress),
             progress=progress,
         )
 
@@ -106,19 +120,23 @@ class Workspace(RunInputs):
         """Let go of the moments and of the base model that they were gathered from."""
         self._calibration = None
 
-    @property
-    def movement_settings(self) -> MovementSettings:
-        """How the criterion ``movement`` learns its scores."""
+    def movement_settings(self, pruned: Collection[str]) -> MovementSettings:
+        """How the criterion ``movement`` learns its scores where these targets are pruned, at whatever rates."""
         from .calibration.movement import MovementSettings
 
-        return MovementSettings(**self.recipe.movement.model_dump(), seed=self.recipe.seed, taught=self.taught())
+        masked = [path for path in self.base.layout.paths if path in pruned]
+        # All of them are not named: addresses of what was made with them stay what they were.
+        targets = None if len(masked) == len(self.base.layout.paths) else masked
+        options = self.recipe.movement.model_dump()
+        return MovementSettings(**options, seed=self.recipe.seed, taught=self.taught(), targets=targets)
 
-    def _movement(self, progress: Progress) -> Mapping[Projection, Tensor]:
+    def _movement(self, pruned: Collection[str], progress: Progress) -> Mapping[Projection, Tensor]:
         from .calibration.movement import learn_movement
         from .pruning.criteria.movement import Movement
 
-        # Over the whole layout, whatever a scheme touches: what is learnt once serves every scheme.
-        model, data, settings = self.fresh_model(), self.examples("train"), self.movement_settings
+        # Scores of the whole layout; what the masks of the run are on goes by what is pruned, since what stays whole
+        # should be there while the others learn. So what is learnt once serves every scheme of the same targets.
+        model, data, settings = self.fresh_model(), self.examples("train"), self.movement_settings(pruned)
         # Not below .work, which a comparison clears away: what was learnt serves schemes to come.
         told = {"base": self.base.fingerprint, "version": Movement.version, **settings.identity(data.digest)}
         keep = self.folder / ".movement" / f"{digest_of(told)[:16]}.pt"

@@ -37,6 +37,7 @@ PINS: dict[tuple[str, str], tuple[str, str]] = {
     ("l1", "distill"): ("01f8d724cae97306", "593530bbd5c21307"),
     ("obs", "joint"): ("b7ac6c4327ee1204", "fc1070af4553ce64"),
     ("wanda", "least_squares"): ("8f153be5244a9c98", "cf3cf6e03bfb949a"),
+    ("movement", "least_squares"): ("9de2a59a0e0eba37", "783638e3e9a58c63"),
 }
 """Criterion and trainer -> digest of the addresses of variants, and of blocks."""
 BYTES = "d96ce10771b3dce5"
@@ -49,8 +50,10 @@ def digest(parts: Iterable[str]) -> str:
 
 def recipe(folder: Path, criterion: str, trainer: str) -> composer.Recipe:
     single = {"attention_granularity": "unstructured"} if criterion == "wanda" else {}
+    # Movement names the targets that are pruned where they are not all.
+    everywhere = {"targets": ["*"]} if criterion == "movement" else {}
     chosen = {"folder": str(folder), "criterion": criterion, "trainer": trainer}
-    made = composer.load_recipe(given=GIVEN | single | chosen, file=False)
+    made = composer.load_recipe(given=GIVEN | single | everywhere | chosen, file=False)
     composer.generate_config(made)
     composer.generate_scheme(made)
     return made

@@ -8,9 +8,9 @@ were not there (straight through):
 
 Scores begin as ranks by magnitude (:class:`composer.tensors.learnt.movement.MovementScores`), so that a short run is
 about as good as magnitudes are. A weight that grows in magnitude gains, also while it is masked, so that it can come
-back. The share that is masked rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a warm-up without
-masks and a cool-down. Other ways to learn scores are those of :mod:`composer.tensors.learnt`; rules may say for each
-path what is masked and when (:mod:`composer.scheme.rules`).
+back. Only what is pruned is masked; its share rises by a cubic schedule from 0 to ``rate`` (Zhu and Gupta 2017), with a
+warm-up without masks and a cool-down. Other ways to learn scores are those of :mod:`composer.tensors.learnt`; rules may
+say for each path what is masked and when (:mod:`composer.scheme.rules`).
 The score of a larger unit is the sum of its weights' (Lagunas et al. 2021, "Block Pruning For Faster Transformers").
 """
 
@@ -61,8 +61,9 @@ class MovementSettings:
         units: what is masked while it learns: heads and single weights, or heads, neurons and what is left.
         mode: how scores are learnt (:data:`composer.tensors.learnt.WAYS`).
         penalty: of ways that find the rates.
-        rules: what is masked, by path, in place of ``rate``, ``penalty`` and ``units``.
+        rules: what is masked, by path, in place of ``rate``, ``penalty``, ``units`` and ``targets``.
         taught: what identifies a teacher, and its weights in the loss; empty without one.
+        targets: what is masked, by path, in the order of the layout; None: all of them.
     """
 
     steps: int
@@ -75,6 +76,7 @@ class MovementSettings:
     penalty: float = 0.0
     rules: Mapping[str, Mapping[str, Any]] | None = None
     taught: Mapping[str, Any] = field(default_factory=dict)
+    targets: Sequence[str] | None = None
 
     @property
     def way(self) -> type[LearntScores]:
@@ -84,7 +86,7 @@ class MovementSettings:
     def identity(self, data: str) -> dict[str, Any]:
         """For addresses; ``data`` is the digest of the examples. What is not used, or as it always was, is left out."""
         shaping = {"mode": self.mode != "movement", "penalty": self.way.amount == "penalty", "rules": bool(self.rules)}
-        shaping["taught"] = bool(self.taught)
+        shaping |= {"taught": bool(self.taught), "targets": self.targets is not None and not self.rules}
         return {**{name: value for name, value in asdict(self).items() if shaping.get(name, True)}, "data": data}
 
 
@@ -113,8 +115,8 @@ def learn_movement(
 ) -> dict[Projection, Tensor]:
     """Scores of every weight of the layout, (out, in) on the CPU, by projection; the model is not changed.
 
-    One run serves all rates and shapes, by rank. Its masks, and with them the scores, do not depend on what is asked of
-    them later, so an address that names the settings is enough to know the bytes.
+    One run serves all rates and shapes of its targets, by rank. Its masks, and with them the scores, do not depend on
+    the rates that are asked of them later, so an address that names the settings is enough to know the bytes.
 
     Args:
         answers: a teacher's, to be learnt beside the labels.
@@ -217,20 +219,25 @@ def _ruled(layout: Layout, settings: MovementSettings) -> list[Ruled]:
     amount = settings.way.amount
     much = settings.rate if amount == "rate" else settings.penalty
     if not settings.rules:
-        return [Ruled(part, shape, much) for part, shape in _parts(layout, settings.units, frozenset())]
+        pruned = frozenset(layout.paths if settings.targets is None else settings.targets)
+        parts = _parts(layout, pruned if settings.units == "structured" else frozenset(), frozenset())
+        return [Ruled(part, shape, much if part.path in pruned else None) for part, shape in parts]
     ruled = read_rules(settings.rules, layout, amount, "movement.rules")
     covered = frozenset(p.path for one in ruled for p in one.part.projections)
-    return ruled + [Ruled(part, shape, None) for part, shape in _parts(layout, "default", covered)]
+    return ruled + [Ruled(part, shape, None) for part, shape in _parts(layout, frozenset(), covered)]
 
 
-def _parts(layout: Layout, units: Units, covered: frozenset[str]) -> Sequence[tuple[Target, Shape]]:
+def _parts(layout: Layout, as_neurons: frozenset[str], covered: frozenset[str]) -> Sequence[tuple[Target, Shape]]:
+    """All of the layout but what is covered; feed-forwards of which all is ``as_neurons`` in one part."""
     found: list[tuple[Target, Shape]] = []
     taken: set[str] = set()
     for path in layout.paths:
         target = layout.target(path)
         if path in taken or covered.issuperset(p.path for p in target.projections):
             continue
-        whole = layout.feed_forward(path) if units == "structured" else None
+        whole = layout.feed_forward(path)
+        if whole and not as_neurons.issuperset(p.path for p in whole.projections):
+            whole = None
         shape = Shape("neuron") if whole else default_shape(target)
         found.append((whole or target, shape))
         taken |= {p.path for p in (whole or target).projections}

@@ -119,7 +119,7 @@ class MovementOptions(Options):
     learning_rate: Positive = 5e-5
     """Peak learning rate of the weights."""
     rate: Annotated[float, Field(ge=0, lt=1)] = 0.7
-    """Share of each target that is masked at the end of the run."""
+    """Share of each pruned target that is masked at the end of the run."""
     units: Literal["default", "structured"] = "default"
     """What is masked while it learns: heads and single weights, or heads and neurons."""
     mode: Literal["movement", "magnitude", "sigmoid", "l0"] = "movement"
@@ -127,7 +127,7 @@ class MovementOptions(Options):
     penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     """Weight of what is kept in the loss, of ``sigmoid`` and ``l0``."""
     rules: dict[str, dict[str, str | float]] | None = None
-    """What is masked while it learns, by path, with a schedule of its own each; None masks everything alike."""
+    """What is masked while it learns, by path, with a schedule of its own each; None masks what is pruned, alike."""
 
 
 def as_for_one_model(block: BlockOptions, whole: ModelOptions, steps: int | None) -> BlockOptions:

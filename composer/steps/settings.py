@@ -28,7 +28,8 @@ def criterion_settings(space: Workspace, scheme: Scheme, criteria: Sequence[Crit
     if needs & {"gram", "gradient"}:
         settings["calibration"] = space.sample_identity()
     if "movement" in needs:
-        settings["movement"] = space.movement_settings.identity(space.examples("train").digest)
+        pruned = scheme.touched(space.base.layout)
+        settings["movement"] = space.movement_settings(pruned).identity(space.examples("train").digest)
     _check_metric(r, criteria)
     if r.calibration == "sequential":
         check_sequential(scheme, criteria)

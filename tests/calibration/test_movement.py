@@ -27,10 +27,10 @@ from composer.training.distillation import Answers
 SETTINGS = MovementSettings(steps=6, batch_size=4, learning_rate=0.01, rate=0.5, units="default", seed=3)
 
 
-def by_hand(base: BaseModel, data: Path, share: float) -> dict[str, Tensor]:
+def by_hand(base: BaseModel, data: Path, share: float, masked: frozenset[str]) -> dict[str, Tensor]:
     """Scores by weight: masks of whole heads and of single weights, put on by multiplying; plain autograd.
 
-    ``share`` is the weight of the base model's answers in the loss.
+    ``share`` is the weight of the base model's answers in the loss; ``masked`` are kinds of targets.
     """
     teacher: Any = base.load()
     model = base.load().train()
@@ -48,7 +48,7 @@ def by_hand(base: BaseModel, data: Path, share: float) -> dict[str, Tensor]:
     torch.manual_seed(SETTINGS.seed)
     for step in range(SETTINGS.steps):
         rate = SETTINGS.rate * (1 - (1 - min(1, max(0, (step - 0.6) / (4.2 - 0.6)))) ** 3)
-        for target in layout.targets if rate else ():
+        for target in (t for t in layout.targets if rate and t.kind in masked):
             rows = [scores[p.weight].detach() for p in target.projections]
             bias = [p.bias_name for p in target.projections]
             if target.kind == "attention":
@@ -85,9 +85,9 @@ def by_hand(base: BaseModel, data: Path, share: float) -> dict[str, Tensor]:
     return scores
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize(("share", "masked"), [(0.0, {"attention", "linear"}), (0.5, {"linear"})])
 def test_scores_are_those_of_the_loop_written_out(
-    distilbert_folder: Path, classification_data: Path, share: float
+    distilbert_folder: Path, classification_data: Path, share: float, masked: set[str]
 ) -> None:
     assert SETTINGS.steps < REFRESHED  # masks follow the scores in every step
     base = BaseModel(distilbert_folder)
@@ -95,8 +95,10 @@ def test_scores_are_those_of_the_loop_written_out(
     model = base.load()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     answers = Answers(base.load(), task, share) if share else None
-    found = learn_movement(model, task, task.load("train"), base.layout, SETTINGS, answers=answers)
-    wanted = by_hand(base, classification_data, share)
+    targets = [t.path for t in base.layout.targets if t.kind in masked]
+    settings = replace(SETTINGS, targets=None if len(masked) == 2 else targets)
+    found = learn_movement(model, task, task.load("train"), base.layout, settings, answers=answers)
+    wanted = by_hand(base, classification_data, share, frozenset(masked))
     for target in base.layout.targets:
         for p in target.projections:
             assert torch.allclose(found[p], wanted[p.weight], rtol=1e-4, atol=1e-6), p.path
@@ -182,3 +184,5 @@ def test_one_run_serves_all_rates_and_shapes_and_masks_are_nested(
 
     monkeypatch.setattr("composer.calibration.movement.learn_movement", fail)
     assert len(pruned(attention=[0.75], linear=[0.8])) > len(first)
+    with pytest.raises(AssertionError, match="stored"):  # heads stay whole: a run that does not mask them
+        pruned(attention=[0], linear=[0.8])
