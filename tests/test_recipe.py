@@ -120,6 +120,7 @@ def test_an_unknown_key_names_the_near_miss(content: str, place: str, near: str 
         ("finetune: {epochs: 0}\n", "compose.yaml: finetune.epochs: got 0; "),
         ("finetune: {learning-rate: .nan}\n", "compose.yaml: finetune.learning-rate: got nan; "),
         ("finetune: {learning-rate: .inf}\n", "compose.yaml: finetune.learning-rate: got inf; "),
+        ("finetune: {train: x}\n", "compose.yaml: finetune.train: got 'x'; "),
         ("finetune: {warmup: 1}\n", "compose.yaml: finetune.warmup: got 1; "),
         ("finetune: {warmup: .nan}\n", "compose.yaml: finetune.warmup: got nan; "),
         ("finetune: {weight-decay: .nan}\n", "compose.yaml: finetune.weight-decay: got nan; "),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from ..tasks.data.options import Size
 from ..training.length import joint_steps
@@ -47,10 +47,6 @@ class ModelOptions(Options):
     """Passes over the training examples, when no steps are given."""
     batch_size: Size = 32
     """Examples per step (and process)."""
-    learning_rate: Positive = 1e-4
-    """Peak learning rate of both sides, where no search replaces it. Low enough not to spoil a model that has learnt
-    its task already; one that has much to learn wants more. Unsaid, it goes by ``train``: 0.0001, of biases-norms 0.01,
-    of lora 0.003."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the rate rises; then it falls linearly to 0."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -68,6 +64,10 @@ class ModelOptions(Options):
     """Weight of the distance between the teacher's hidden states and the model's, layer to layer."""
     train: Literal["all", "biases-norms", "lora"] = "all"
     """What of a model learns: everything, biases and norms alone, or those and low-rank updates under the masks."""
+    learning_rate: Positive = Field(default_factory=lambda data: PEAK_RATES[data["train"]])
+    """Peak learning rate of both sides, where no search replaces it. Low enough not to spoil a model that has learnt
+    its task already; one that has much to learn wants more. Unsaid, it goes by ``train``: 0.0001, of biases-norms 0.01,
+    of lora 0.003."""
     own: Literal["none", "biases-norms", "lora"] = "none"
     """joint: what each configuration has of its own beside the weights that all share."""
     own_rate: Positive | None = None
@@ -79,12 +79,6 @@ class ModelOptions(Options):
     def share(self) -> float:
         """``distill``, or what stands for it where it is not said."""
         return self.distill if self.distill is not None else 0.5 * (self.teacher is not None and not self.hidden)
-
-    @model_validator(mode="after")
-    def _rate_of_what_learns(self) -> ModelOptions:
-        if "learning_rate" not in self.model_fields_set:
-            self.__dict__["learning_rate"] = PEAK_RATES[self.train]  # and it stays unsaid
-        return self
 
     @field_validator("teacher", mode="after")
     @classmethod

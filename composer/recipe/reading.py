@@ -39,8 +39,10 @@ def load_recipe(path: Path | None = None, given: Mapping[str, Any] | None = None
     try:
         return Recipe.model_validate(_merged(content, flags))
     except ValidationError as bad:
+        # What is unsaid and goes by a value that is wrong is no second mistake.
+        mistakes = [e for e in bad.errors() if e["type"] != "default_factory_not_called"]
         raise RecipeError(
-            [_problem(e, "options" if _among(e["loc"], flags) else str(source)) for e in bad.errors()]
+            [_problem(e, "options" if _among(e["loc"], flags) else str(source)) for e in mistakes]
         ) from None
 
 
