@@ -20,7 +20,7 @@ from composer.tensors.batches import by_length
 from composer.tensors.forward import answering
 
 if TYPE_CHECKING:
-    from choose import Bench
+    from choose_bench import Bench
 
 Row = dict[str, Any]
 
