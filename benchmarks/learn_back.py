@@ -24,9 +24,7 @@ from composer.tensors.batches import batch_indices
 from composer.tensors.masks import zeros_as_masks
 
 if TYPE_CHECKING:
-    from learn import Bench
-
-Row = dict[str, Any]
+    from learn_bench import Bench, Row
 
 
 def part(bench: Bench) -> None:
@@ -107,7 +105,7 @@ def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start
         sorted({round(steps * share) for share in (0, 0.25, 0.5, 1)}),
         folder.parent / f"{folder.name}.json",
     )
-    learning = [] if masks == "held" else [composer.LearnMasks(rules_of(kind), start=start)]
+    learning = [] if masks == "held" else [composer.LearnMasks(rules_of(bench, kind), start=start)]
     callbacks = [*learning, looks]
     seconds = train(space, model, folder, steps, given, bench.seed, callbacks, loss, rate, features=texts(bench))
     layout = BaseModel(start / "shrunk").layout

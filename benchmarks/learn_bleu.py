@@ -27,9 +27,8 @@ from composer.tensors.masks import zeros_per_target
 from composer.tensors.parameters import replaced
 
 if TYPE_CHECKING:
-    from learn import Bench
+    from learn_bench import Bench, Row
 
-Row = dict[str, Any]
 GONE, HEADS, NEURONS = 0.7, 0.75, 0.663
 """Of all; of heads and of neurons where single weights stay: six of eight heads, and what is left to reach 70 %."""
 

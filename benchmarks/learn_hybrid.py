@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,8 @@ from composer.tensors.masks import zeros_per_target
 from composer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from learn import Bench
+    from learn_bench import Bench, Row
 
-Row = dict[str, Any]
 RULES: dict[str, dict[str, Row]] = {
     "blocks": {
         "*.attention": {"rate": 0.6, "granularity": "32x32", "cool-down": 0.4},
@@ -105,7 +105,6 @@ def train(
     callbacks: list[Any],
     loss: Any,
     rate: float | None = None,
-    save: bool = True,
     features: list[Any] | None = None,
 ) -> float:
     """The Trainer over the training examples, going on from a checkpoint where there is one; seconds of this call."""
@@ -117,7 +116,7 @@ def train(
         per_device_train_batch_size=given.batch_size,
         learning_rate=rate or given.hybrid_rate,
         warmup_steps=0.1,
-        save_strategy="steps" if save else "no",
+        save_strategy="steps",
         save_steps=100,
         save_total_limit=1,
         logging_steps=100,
@@ -131,7 +130,7 @@ def train(
         model=model,
         args=args,
         train_dataset=features or space.examples("train").features,
-        data_collator=space.task.collate,
+        data_collator=partial(collated, space, model),
         compute_loss_func=loss,
         callbacks=callbacks,
     )
@@ -140,6 +139,14 @@ def train(
     shutil.rmtree(folder, ignore_errors=True)
     model.eval()
     return time.process_time() - began
+
+
+def collated(space: Workspace, model: Any, features: list[Any]) -> dict[str, Any]:
+    """A batch; a Trainer takes the labels away where it has a loss function, so a decoder is told what it reads."""
+    batch = space.task.collate(features)
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+    return batch
 
 
 def metric(space: Workspace, model: Any) -> float:
