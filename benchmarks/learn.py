@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--hybrid-steps", type=int, default=1000)
     parser.add_argument("--hybrid-rate", type=float, default=1e-4)
     parser.add_argument("--teacher-share", type=float, default=0.9, help="of the dense model's answers in the loss")
+    parser.add_argument("--teacher", type=Path, help="hybrid: a folder, as of larger_teacher.py [the dense model]")
     parser.add_argument("--densify-steps", type=int, default=200, help="after shrinking")
     parser.add_argument("--starts", nargs="+", choices=["single", "heads", "chosen"], help="[all of the model]")
     parser.add_argument("--start-rates", nargs="+", type=float, default=[1e-4], help="of both sides")

@@ -1,8 +1,9 @@
 """Hybrid movement, shrunk, and densified: the part `hybrid` of `benchmarks/learn.py`.
 
-A Trainer with `LearnMasks` and the dense model as teacher: blocks in attentions, neurons in feed-forwards, each with a
-schedule of its own. What is left is shrunk, timed beside the dense model, and learns on for the same number of steps
-twice: with its zeros held, and densified. The metric is on all texts that are not trained on; nothing is chosen by it.
+A Trainer with `LearnMasks` and the dense model (or `--teacher`) as teacher: blocks in attentions, neurons in
+feed-forwards, each with a schedule of its own. What is left is shrunk, timed beside the dense model, and learns on for
+the same number of steps twice: with its zeros held, and densified. The metric is on all texts that are not trained on;
+nothing is chosen by it.
 A killed row goes on from its last checkpoint.
 """
 
@@ -46,8 +47,8 @@ def part(bench: Bench) -> None:
     print("attention  scores  gone  left  shrunk  learnt on  densified  times as fast [95 %]  seconds a step")
     for kind in given.hybrid:
         for scores in given.scores:
-            key = (kind, scores, steps, given.hybrid_rate, given.teacher_share)
-            folder = given.output / "hybrid" / f"{kind}-{scores}-{steps}-{bench.seed}"
+            key = (kind, scores, steps, given.hybrid_rate, given.teacher_share, *_larger(given))
+            folder = given.output / "hybrid" / "-".join(map(str, (kind, scores, steps, bench.seed, *_larger(given))))
             learnt = bench.row(("hybrid", *key), lambda k=kind, s=scores, f=folder: learn(bench, k, s, f))  # type: ignore[misc]
             held, filled = (
                 bench.row(("on", d, more, *key), lambda d=d, f=folder: learn_on(bench, f / "shrunk", f / f"on-{d}", d))  # type: ignore[misc]
@@ -62,8 +63,8 @@ def part(bench: Bench) -> None:
 def learn(bench: Bench, kind: str, scores: str, folder: Path) -> Row:
     """Learn masks and shrink; how much is gone, and how good what is left is."""
     space, given = bench.space, bench.given
-    model, teacher = space.fresh_model(), space.fresh_model()
-    loss: Any = composer.distill_loss(teacher, model, share=given.teacher_share, temperature=2.0)
+    model = space.fresh_model()
+    loss: Any = composer.distill_loss(_teacher(bench), model, share=given.teacher_share, temperature=2.0)
     callbacks = [composer.LearnMasks(RULES[kind], scores=scores)]
     seconds = train(space, model, folder / "learning", given.hybrid_steps, given, bench.seed, callbacks, loss)
     counts = zeros_per_target(model, space.base.layout).values()
@@ -83,13 +84,22 @@ def learn(bench: Bench, kind: str, scores: str, folder: Path) -> Row:
     }
 
 
+def _larger(given: Any) -> tuple[str, ...]:
+    return (given.teacher.name,) if given.teacher else ()
+
+
+def _teacher(bench: Bench) -> Any:
+    """The model whose answers are learnt: the dense one, or a larger one."""
+    return BaseModel(bench.given.teacher).load() if bench.given.teacher else bench.space.fresh_model()
+
+
 def learn_on(bench: Bench, start: Path, folder: Path, densify: bool) -> Row:
     """More steps of a shrunk model, its zeros held or filled."""
     given = bench.given
     space = Workspace(bench.space.recipe.model_copy(update={"model": str(start)}))
-    model, teacher = space.fresh_model(), bench.space.fresh_model()
+    model = space.fresh_model()
     filled = fill_holes(model, space) if densify else 0
-    loss: Any = composer.distill_loss(teacher, model, share=given.teacher_share, temperature=2.0)
+    loss: Any = composer.distill_loss(_teacher(bench), model, share=given.teacher_share, temperature=2.0)
     callbacks = [] if densify else [composer.KeepSparse()]
     train(space, model, folder, given.densify_steps, given, bench.seed, callbacks, loss)
     return {"metric": metric(space, model), "filled": filled}
