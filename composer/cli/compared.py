@@ -12,7 +12,7 @@ from composer.steps.outcome import Outcome
 from composer.steps.shrink import SUFFIX
 from composer.tasks.metrics.table import metric_of
 
-from .format import NONE, duration, fraction, number, percent, plural
+from .format import NONE, duration, fraction, number, percent
 from .tables import Sheet, Shown, each, finished, shrunk_models
 
 NEEDED = (
@@ -45,30 +45,18 @@ def whole_run(outcome: Outcome) -> Shown:
         yield from each((comparison(outcome), shrunk_models(outcome)))
         return
     yield from shrunk_models(outcome)
-    yield f"{outcome.output}: tables and the graph; what each layer keeps: choice.html"
+    yield f"{outcome.output}: the small models, what they share and the graph; what each layer keeps: choice.html"
     yield _family(small, table.metric, outcome.summary["picture"])
 
 
 def _family(rows: Sequence[Mapping[str, Any]], metric: str | None, picture: str) -> str:
     """One line for those who read nothing else."""
-    known = metric_of(metric)
+    from composer.report.family import text_of
 
-    def said(row: Mapping[str, Any]) -> str:
-        # Single weights that are gone leave a file as large as it was.
-        size = (
-            f"{row['not_zero'] / 1e6:.3g} million parameters" if "not_zero" in row else f"{row['bytes'] / 1e6:.2g} MB"
-        )
-        return f"{size} with {known.label} {number(row['metrics'][known.name], known.decimals)}"
-
-    base, *made = rows
-    models = [Path(row["model"]) for row in made]
+    models = [Path(row["model"]) for row in rows[1:]]
     shrunk = all(model.name.endswith(SUFFIX) for model in models)
     where = f"{models[0].parent}/*{SUFFIX}" if shrunk else ", ".join(map(str, models))
-    return (
-        f"From {Path(base['model']).name} ({said(base)}) came "
-        f"{plural(len(made), 'smaller model' if shrunk else 'model')}: "
-        f"{', '.join(map(said, made))}; picture: {picture}, models: {where}"
-    )
+    return f"{text_of(rows, metric)}; picture: {picture}, models: {where}"
 
 
 def _configurations(table: Comparison) -> Sheet:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.no_targets import said
 from ..scheme.graph import Scheme
-from . import tables
+from . import family, tables
 from .curves import Curve, read_stats
 from .kit.components import (
     Figure,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .kept import Stack
 
 TITLE = "Composed against baseline"
+FAMILY = "A family of small models"
 NO_VERDICT = "There is no verdict yet: not everything that it needs has been trained."
 FACTS = {
     "criterion": "Criterion",
@@ -52,9 +53,10 @@ def write_report(
     *,
     layout: Layout | None = None,
     kept: Mapping[int, Sequence[Stack]] | None = None,
-    title: str = TITLE,
+    small: family.Rows = (),
+    title: str | None = None,
 ) -> None:
-    """Write the page of a comparison; nothing in it is loaded from elsewhere.
+    """Write the page of a comparison, or of a family of small models; nothing in it is loaded from elsewhere.
 
     Args:
         comparison: what ``compose compare`` found; what is not known in it is a dash on the page.
@@ -63,18 +65,26 @@ def write_report(
         scheme: for the picture of the graph.
         layout: gives the picture its execution order.
         kept: configuration -> what its model keeps of its heads and neurons.
+        small: rows of :func:`composer.steps.shrunk_models.shrunk_models`. Where nothing was compared, the page is about
+            them alone.
+        title: of the page [by what it is about].
 
     Raises:
         DataError: a stats file that is malformed.
     """
-    sections = [s for s in _sections(comparison, _read(stats), scheme, layout, kept or {}) if s.parts]
+    alone = bool(small) and not any(row.baseline for row in comparison.rows)
+    metric, curves = comparison.metric, _read(stats)
+    sections = [family.section_of(small, metric)] if small else []
+    sections += [] if alone else _about_the_comparison(comparison, curves)
+    sections += _about_the_blocks(comparison, curves, scheme, layout, kept or {})
+    sections = [section for section in sections if section.parts]
     provenance = comparison.provenance
     write_page(
         output,
         "report.html",
-        title=title,
-        verdict=comparison.verdict or NO_VERDICT,
-        tiles=_tiles(comparison),
+        title=title or (FAMILY if alone else TITLE),
+        verdict=family.text_of(small, metric) if alone else comparison.verdict or NO_VERDICT,
+        tiles=family.tiles_of(small, metric) if alone else _tiles(comparison),
         facts=_facts(comparison, scheme),
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
@@ -107,13 +117,7 @@ def _read(stats: Mapping[str, Path]) -> _Curves:
     return curves
 
 
-def _sections(
-    comparison: Comparison,
-    curves: _Curves,
-    scheme: Scheme | None,
-    layout: Layout | None,
-    kept: Mapping[int, Sequence[Stack]],
-) -> Iterator[Section]:
+def _about_the_comparison(comparison: Comparison, curves: _Curves) -> Iterator[Section]:
     from . import drawings
 
     yield Section(
@@ -133,6 +137,17 @@ def _sections(
     ledger += drawings.cost_figures(comparison)
     yield Section("cost", "What it cost", _cost_lead(comparison), ledger)
     yield Section("rates", "Learning rates", "", _filled(tables.search_table(comparison)))
+
+
+def _about_the_blocks(
+    comparison: Comparison,
+    curves: _Curves,
+    scheme: Scheme | None,
+    layout: Layout | None,
+    kept: Mapping[int, Sequence[Stack]],
+) -> Iterator[Section]:
+    from . import drawings
+
     parts: list[Table | Figure] = _filled(tables.sharing_table(comparison))
     if curves.joint:
         parts.append(drawings.joint_figure(curves.joint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +24,32 @@ if TYPE_CHECKING:
     from ..report.kept import Stack
 
 
-def compare(recipe: Given, *, train: bool = True, force: bool = False, progress: Progress = SILENT) -> Outcome:
+def compare(
+    recipe: Given,
+    *,
+    train: bool = True,
+    small: Sequence[Mapping[str, Any]] | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Outcome:
     """The table that answers the question, ``report.html``, and two pictures: what came out and what it took,
     ``summary.png``, and the ledger, ``ledger.png``.
 
     Args:
         train: run what the table lacks; otherwise only tabulate what is there.
+        small: rows of :func:`.shrunk_models.shrunk_models`, which the page is to show too; None leaves those that the
+            file has of this scheme.
     """
     space = Workspace.of(recipe)
     table = table_of(space, ComparedRuns(space, train=train, force=force, progress=progress))
-    result = table.plain()
     path, report, picture = comparison_file(space), space.folder / "report.html", space.folder / "ledger.png"
     summary = space.folder / "summary.png"
-    content = record({"scheme": space.scheme().digest}, result=result)
-    before = read_json(path).get("result") if path.is_file() else None
+    inputs = {"scheme": space.scheme().digest}
+    told = read_json(path) if path.is_file() else {}
+    before = told.get("result")
+    if small is None and told.get("inputs") == inputs:
+        small = (before or {}).get("small")
+    result = table.plain() | ({"small": list(small)} if small else {})
     drawn = report.is_file() and min(picture.is_file(), summary.is_file()) >= bool(table.ledger.growth)
     fresh = before is None or digest_of(before) != digest_of(result) or not drawn
     if fresh:
@@ -44,9 +57,10 @@ def compare(recipe: Given, *, train: bool = True, force: bool = False, progress:
         from ..report.headline import Headline
         from ..report.page import write_report
 
-        write_json(path, content)
+        write_json(path, record(inputs, result=result))
         stats = {p.stem: p for p in sorted((space.folder / "stats").glob("*.csv"))}
-        write_report(table, stats, space.scheme(), report, layout=space.base.layout, kept=_kept(space))
+        how: dict[str, Any] = {"layout": space.base.layout, "kept": _kept(space), "small": small or ()}
+        write_report(table, stats, space.scheme(), report, **how)
         if table.ledger.growth:
             from ..report.costs import draw
 

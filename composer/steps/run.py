@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +79,13 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     if not _shrinks(space.recipe):
         return compared
     small = shrunk_models(space, force=force, progress=progress)
+    with_small = compare(space, train=False, small=small, progress=progress)
     from ..report.family import draw  # here, since it loads what draws
 
     picture = space.folder / "family.png"
     draw(small, space.task.main_metric, picture)
-    return replace(compared, summary={**compared.summary, "shrunk": small, "picture": str(picture)})
+    summary = {**with_small.summary, "shrunk": small, "picture": str(picture)}
+    return Outcome(with_small.output, compared.fresh or with_small.fresh, summary)
 
 
 def _is_wished(recipe: Recipe) -> bool:

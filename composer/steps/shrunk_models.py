@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..choosing.wishes import read_wishes
 from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Workspace
@@ -27,7 +28,7 @@ def shrunk_models(space: Workspace, *, force: bool = False, progress: Progress =
 
     A row has the configuration, folder and form, the task's metrics of the small model and of the base model, bytes and
     MACs of both, and for each batch size how many times as fast it is. The first row is the base model's. Where single
-    weights were chosen it also has how many parameters are not zero.
+    weights were chosen it also has how many parameters are not zero, and where a wish chose it, the wish.
     """
     from ..shrinking.plan import NothingWholeError
     from ..shrinking.weights import Weights
@@ -50,6 +51,9 @@ def shrunk_models(space: Workspace, *, force: bool = False, progress: Progress =
     for base in bases[1:]:
         refresh_card(space, base)
     rows = [_row(i, name, result, timed) for i, (name, result) in enumerate(zip(names, results, strict=True))]
+    if space.recipe.wishes_anything and not space.recipe.config:
+        for row, wish in zip(rows[1:], read_wishes(space.recipe), strict=True):
+            row["wish"] = str(wish)
     if space.recipe.unstructured:
         rows = [{**row, "not_zero": Weights(base.folder).not_zero} for row, base in zip(rows, bases, strict=True)]
     return rows

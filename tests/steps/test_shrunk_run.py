@@ -59,8 +59,11 @@ def test_rates_become_small_models_with_their_metric_speed_and_size(
     assert [entry["bytes"] for entry in speed["entries"]] == [row["bytes"] for row in (base, first, second)]
     assert plan(work)[-1]["step"] == "shrink"
     assert plan(work)[-1]["done"]
+    page = (tmp_path / "work" / "report.html").read_text("utf-8")
+    assert page.index("The small models") < page.index('id="results"')  # both: baselines were trained
     again = run(work)
     assert again.summary["shrunk"][1:] == [first, second]
+    assert not again.fresh
 
 
 def test_wishes_become_a_family_of_small_models_without_baselines_and_single_weights_may_go_too(
@@ -102,6 +105,11 @@ def test_wishes_become_a_family_of_small_models_without_baselines_and_single_wei
         assert {*one["weights"].values()} <= {*RATES}
     assert [bool(one["weights"]) for one in told] == [one["kept"] == units for one in told] == [True, False]
     assert not list((work.folder / "models").glob("baseline*"))
+    page = (work.folder / "report.html").read_text("utf-8")
+    assert "<h1>A family of small models</h1>" in page
+    assert "--keep-parameters 0.95" in page
+    assert f"{made[1]['faster'][0]['value']:.2f}x" in page
+    assert 'id="results"' not in page  # nothing was compared
     assert (work.folder / "family.png").read_bytes().startswith(b"\x89PNG")
     said = list(whole_run(outcome))
     assert re.fullmatch(
