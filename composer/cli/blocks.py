@@ -17,6 +17,7 @@ from .session import session
 from .training_options import TEACHING, TRAINING, Teaching, Training
 
 if TYPE_CHECKING:
+    from composer.recipe import Recipe
     from composer.run_folder import RunFolder
     from composer.steps.outcome import Outcome
 
@@ -100,25 +101,15 @@ def finetune(
         compose finetune --level model --all --baseline --data multi30k
         compose finetune models/2-shrunk --densify --data multi30k
     """
-    from composer.steps.tune_blocks import finetune_blocks
-    from composer.steps.tune_folder import finetune_folder
-    from composer.steps.tune_model import finetune_model
-
+    chosen = {"-n/--configuration": configuration is not None, "--all": every, "--baseline": baseline}
     if folder:
-        given = {"-n/--configuration": configuration is not None, "--all": every, "--baseline": baseline}
-        _refuse(
-            "MODEL", {**given, "--dense": dense, "--level block": level == "block", "-s/--scheme": scheme is not None}
-        )
-        _refuse("MODEL", {"--own": training.own is not None})
+        other = {"--dense": dense, "--level block": level == "block", "-s/--scheme": scheme is not None}
+        _refuse("MODEL", chosen | other | {"--own": training.own is not None})
         with session(common, data, machine, training, model=model) as (recipe, console):
-            done = finetune_folder(
-                recipe, folder, output=output, densify=densify, force=force, progress=console.progress
-            )
-            console.show(done, tables.tuned_model(done))
+            _finetune_folder(recipe, console, folder, output=output, densify=densify, force=force)
         return
     _check_level(level, densify)
     for_blocks, kind = level == "block", "dense" if dense else "baseline" if baseline else "composed"
-    chosen = {"-n/--configuration": configuration is not None, "--all": every, "--baseline": baseline}
     if for_blocks:
         _refuse("--level block", {**chosen, "--dense": dense, "--epochs": training.epochs is not None})
     elif dense:
@@ -131,13 +122,28 @@ def finetune(
     with session(common, data, machine, **fields) as (recipe, console):
         shared: dict[str, Any] = {"scheme": scheme, "output": output, "force": force, "progress": console.progress}
         if for_blocks:
-            outcome = finetune_blocks(recipe, pruned=modules, **shared)
-            console.show(outcome, tables.tuned_blocks(outcome))
+            _finetune_blocks(recipe, console, modules, shared)
             return
+        from composer.steps.tune_model import finetune_model
+
         with composer.open(recipe) as work:
             which = _every(work, scheme) if every else [configuration]
             made = [finetune_model(work, kind, i, modules=modules, **shared) for i in which]  # type: ignore[arg-type]
         _show_each(console, made, every, tables.tuned_model)
+
+
+def _finetune_folder(recipe: Recipe, console: Console, folder: str, **how: Any) -> None:
+    from composer.steps.tune_folder import finetune_folder
+
+    done = finetune_folder(recipe, folder, progress=console.progress, **how)
+    console.show(done, tables.tuned_model(done))
+
+
+def _finetune_blocks(recipe: Recipe, console: Console, pruned: Path | None, how: dict[str, Any]) -> None:
+    from composer.steps.tune_blocks import finetune_blocks
+
+    outcome = finetune_blocks(recipe, pruned=pruned, **how)
+    console.show(outcome, tables.tuned_blocks(outcome))
 
 
 def build_model(
