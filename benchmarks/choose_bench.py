@@ -14,7 +14,9 @@ from typing import Any
 from common import timed_row
 from corrected_costs import corrected, measured_at
 
-from composer.choosing.choice import CRITERION, Measured, Menu
+from composer.choosing.choice import CRITERION
+from composer.choosing.measured import Measured
+from composer.choosing.menu import Menu
 from composer.composing.candidates import Candidates
 from composer.files.journal import Journal
 from composer.recipe import load_recipe

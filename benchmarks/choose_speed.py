@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from common import composed, plan
 
-from composer.choosing.choice import Choice, Menu
+from composer.choosing.choice import Choice
+from composer.choosing.menu import Menu
 from composer.choosing.widths import Level
 from composer.choosing.wishes import Wish
 from composer.composing.candidates import scored

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..choosing.choice import CRITERION, Choice, Measured, specs_of
+from ..choosing.choice import CRITERION, Choice, specs_of
+from ..choosing.measured import Measured
 from ..choosing.widths import at_levels, looked_at
 from ..choosing.wishes import Wish
 from ..errors import ConfigError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from ..choosing.choice import Choice, Menu
+from ..choosing.choice import Choice
+from ..choosing.menu import Menu
 from ..choosing.program import added
 from ..choosing.rules import RULES
 from ..choosing.whole import with_least, without

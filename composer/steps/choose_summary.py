@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..choosing.choice import Choice, Menu
+from ..choosing.choice import Choice
+from ..choosing.menu import Menu
 from ..choosing.widths import Level
 from ..shrinking.units import Units
 from .choose_candidates import WishCandidates

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..choosing.choice import Choice, Measured, Menu
+from ..choosing.choice import Choice
+from ..choosing.measured import Measured
+from ..choosing.menu import Menu
 from ..choosing.search import prefer_shared, search
 from ..choosing.wishes import Wish
 from ..errors import ConfigError
