@@ -78,6 +78,7 @@ class Calibration:
         memory: int | None = None,
         batch_size: int = 64,
         by_need: bool = False,
+        along: Collection[str] = (),
         metric: str = "plain",
         label_seed: int = 0,
         learning: Callable[[], Mapping[Projection, Tensor]] | None = None,
@@ -93,6 +94,7 @@ class Calibration:
             like: draw them so that their lengths are as in this split (:func:`sample_like`).
             memory: most bytes of moments alive at once; None is no limit.
             by_need: gather only what is asked for, in a pass whenever something is new; not all in the first one.
+            along: paths of projections whose moments are then gathered too, as they will be asked for.
             metric: ``plain`` moments, or those that know the ``loss`` (:mod:`.loss_moments`), one for each projection.
             label_seed: of the labels that these draw.
             learning: learns :attr:`movement`, when it is first looked at; None where nothing asks for it.
@@ -105,8 +107,9 @@ class Calibration:
                 lengths, others = ([_length(feature) for feature in split.features] for split in (data, like))
                 indices = sample_like(lengths, others, size, seed=seed)
         self.model, self.task, self.data, self.layout = model, task, data, layout
-        self.memory, self.by_need, self.progress, self.learning = memory, by_need, progress, learning
-        self.metric, self.label_seed = metric, label_seed
+        self.memory, self.by_need, self.along = memory, by_need, frozenset(along)
+        self.progress, self.learning = progress, learning
+        self.metric, self.label_seed, self.batch_size = metric, label_seed, batch_size
         drawn = sorted(indices)
         lengths = [_length(data.features[i]) for i in drawn]
         self.indices = [[drawn[i] for i in chosen] for chosen in by_length(lengths, batch_size)]
@@ -169,6 +172,17 @@ class Calibration:
         return collect_gradients(self.model, self.task, self.data, self.layout, indices=indices, progress=self.progress)
 
     @cached_property
+    def knowing_loss(self) -> Calibration:
+        """The same sample with moments that know the loss, of what reads heads or neurons; itself where its own do."""
+        if self.metric == "loss":
+            return self
+        drawn = [i for chosen in self.indices for i in chosen]
+        how: dict[str, Any] = {"batch_size": self.batch_size, "memory": self.memory, "progress": self.progress}
+        how |= {"metric": "loss", "label_seed": self.label_seed}
+        how |= {"by_need": True, "along": list(_unit_readers(self.layout))}
+        return Calibration(self.model, self.task, self.data, self.layout, indices=drawn, **how)
+
+    @cached_property
     def movement(self) -> Mapping[Projection, Tensor]:
         """Scores that a fine-tuning of the base model learns (:mod:`.movement`), from all data and not the sample."""
         if self.learning is None:
@@ -190,7 +204,7 @@ class Calibration:
             source
             for source in self.inputs
             if not any(p.path in self._held for p in source.readers)
-            and (not self.by_need or any(p.path in paths for p in source.readers))
+            and (not self.by_need or any(p.path in paths or p.path in self.along for p in source.readers))
         ]
 
     def _in_passes(self, wants: Mapping[Key, Collection[str]]) -> Iterator[tuple[Key, dict[str, Gram]]]:
@@ -229,6 +243,15 @@ class Calibration:
             return {path: moments.weighed for path, moments in made.items()}
         with self.progress.bar(label, len(self.indices)) as bar:
             return gather(self.model, self.task, self.batches(), inputs, bar)
+
+
+def _unit_readers(layout: Layout) -> Iterator[str]:
+    """Paths of the projections that read the heads or neurons of a layout's targets."""
+    for target in layout.targets:
+        if target.kind == "attention":
+            yield layout.out_projection(target.path).path
+        elif whole := layout.feed_forward(target.path):
+            yield whole.projections[-1].path
 
 
 def _union(inputs: Sequence[Input], more: Sequence[Input]) -> list[Input]:

@@ -13,6 +13,9 @@ from .widths import Level
 
 CRITERION = "obs"
 """What decides which heads and neurons go, where their number was chosen: its costs are those that were compared."""
+OF_LOSS = "obs_loss"
+"""The same on moments that know the loss: better where little goes, worse where much does
+(docs/decisions/choosing.md)."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,17 @@ class Choice:
         levels: path of a part -> what of it stays.
         rise: of the loss, as predicted: the sum over the parts.
         left: resource -> the part of the base model's that is left.
+        criterion: decides which heads and neurons go.
     """
 
     levels: Mapping[str, Level]
     rise: float
     left: Mapping[str, float]
+    criterion: str = CRITERION
+
+    def same(self, other: Choice) -> bool:
+        """Whether another one makes the same model."""
+        return self.levels == other.levels and self.criterion == other.criterion
 
     @property
     def kept(self) -> dict[str, int]:
@@ -42,15 +51,16 @@ class Choice:
     @property
     def plain(self) -> dict[str, Any]:
         """As JSON data."""
-        return {"kept": self.kept, "weights": self.weights, "rise": self.rise, "left": dict(self.left)}
+        said = {"kept": self.kept, "weights": self.weights, "criterion": self.criterion}
+        return {**said, "rise": self.rise, "left": dict(self.left)}
 
 
-def specs_of(units: Units, level: Level) -> dict[str, Spec]:
-    """One part of a configuration; nothing where it stays whole."""
+def specs_of(units: Units, level: Level, criterion: str = CRITERION) -> dict[str, Spec]:
+    """One part of a configuration; nothing where it stays whole. ``criterion`` is that of heads and neurons."""
     neurons = units.kind == "feed_forward"
     if removed := units.count - level.kept:
         rate, shape = rate_of(removed, units.count), "neuron" if neurons else None
-        return {units.path: Spec(rate=rate, granularity=shape, criterion=CRITERION)}
+        return {units.path: Spec(rate=rate, granularity=shape, criterion=criterion)}
     if not level.rate:
         return {}
     # Of an attention's target the default is heads; all others are single matrices, whose default is weights.

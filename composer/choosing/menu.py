@@ -119,8 +119,13 @@ class Menu:
         """The configuration; what stays whole is left out."""
         made: dict[str, Spec] = {}
         for units in self.units:
-            made |= specs_of(units, choice.levels[units.path])
+            made |= specs_of(units, choice.levels[units.path], choice.criterion)
         return made
+
+    def pruned(self, choice: Choice) -> set[tuple[str, str]]:
+        """What of it has to be made: each part that is not whole, with all that pruning is told of it."""
+        every = ((one.path, specs_of(one, choice.levels[one.path], choice.criterion)) for one in self.units)
+        return {(path, str(specs)) for path, specs in every if specs}
 
     def shares(self, choice: Choice) -> dict[str, float]:
         """By part, the share of it that is left."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..pruning.criteria import CRITERIA
 from ..pruning.criteria.choice import criterion_of, looks_at_data
-from ..pruning.criteria.criterion import moves_weights
+from ..pruning.criteria.criterion import SAMPLED, moves_weights
 from ..recipe import BlockOptions, Recipe, as_for_one_model
 from ..scheme.graph import Node, Scheme
 from ..scheme.layout import Layout
@@ -56,7 +56,7 @@ class Setting:
     @property
     def selects(self) -> bool:
         """Whether a criterion looks at the calibration sample."""
-        return bool(self.needs & {"gram", "gradient"})
+        return bool(self.needs & SAMPLED)
 
     @cached_property
     def waves(self) -> BlockSettings | None:

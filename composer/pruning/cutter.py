@@ -17,7 +17,7 @@ from ..scheme.shapes import Shape, shape_of
 from .criteria.choice import criterion_named
 from .criteria.criterion import Criterion, moves_weights
 from .cut import Cut
-from .statistics import inputs_of, statistics_of
+from .statistics import inputs_of, reader_of, statistics_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,12 +133,20 @@ class Cutter:
         # Asked once for all groups: nothing is gathered for scores that are kept already.
         kept = self._stacks.keys() | {s.key for s in everything if self.scores.holds(s)}
         wants: dict[str, list[str]] = {}
+        of_loss: dict[str, list[str]] = {}
         for name, selections in groups.items():
             fresh = [s for s in selections if s.key not in kept and s.needs("gram")]
             paths = [path for s in fresh for path in inputs_of(self.layout, s.path, s.shape)]
             wants[name] = list(dict.fromkeys([*paths, *(more or {}).get(name, ())]))
-        for name, grams in self._moments(wants):
-            yield name, {s.key: self._cut(s, grams, kept=s.key in kept) for s in groups[name]}, grams
+            weighed = [s for s in selections if s.key not in kept and s.needs("loss_gram")]
+            of_loss[name] = list(dict.fromkeys(path for s in weighed for path in self._readers(s)))
+        both = zip(self._moments(wants), self._moments(of_loss, of_loss=True), strict=True)
+        for (name, grams), (_, loss_grams) in both:
+            yield name, {s.key: self._cut(s, grams, loss_grams, kept=s.key in kept) for s in groups[name]}, grams
+
+    def _readers(self, selection: Selection) -> list[str]:
+        """Projections that read what a selection scores."""
+        return [reader_of(self.layout, part).path for part in selection.shape.parts(self.layout, selection.path)]
 
     def _score_stacks(self, selections: Sequence[Selection]) -> None:
         """Rank the heads of whole stacks: by index, over the sum of what each is worth in every layer."""
@@ -153,13 +161,14 @@ class Cutter:
             own = [found[path, s.criterion.name, s.shape.scored] for path in self.layout.stack(s.path)]
             self._stacks[s.key] = [torch.stack(own).sum(0)]
 
-    def _cut(self, selection: Selection, grams: Grams, *, kept: bool) -> Cut:
+    def _cut(self, selection: Selection, grams: Grams, loss_grams: Grams, *, kept: bool) -> Cut:
         moments = grams if selection.needs("gram") else {}
 
         def statistics(part: Target) -> dict[str, Any]:
             gradients = self._gathered_gradients() if selection.needs("gradient") else None
             movement = self.calibration().movement if selection.needs("movement") and self.calibration else None
-            return statistics_of(self.layout, part, self.parameters, moments, gradients, self.seed, movement)
+            weighed = loss_grams if selection.needs("loss_gram") else None
+            return statistics_of(self.layout, part, self.parameters, moments, gradients, self.seed, movement, weighed)
 
         cut = Cut(self.layout, selection.path, selection.shape, selection.criterion, self.parameters, statistics)
         if kept:
@@ -168,9 +177,10 @@ class Cutter:
             self.scores.put(selection, cut.scores)
         return cut
 
-    def _moments(self, wants: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Grams]]:
+    def _moments(self, wants: Mapping[str, Sequence[str]], *, of_loss: bool = False) -> Iterator[tuple[str, Grams]]:
         if self.calibration and any(wants.values()):
-            yield from self.calibration().moments(wants)
+            sample = self.calibration()
+            yield from (sample.knowing_loss if of_loss else sample).moments(wants)
         else:
             yield from ((name, {}) for name in wants)
 

@@ -40,7 +40,7 @@ def check_sequential(scheme: Scheme, criteria: Iterable[Criterion]) -> None:
     problems += [
         f"criterion {criterion.name!r} looks at the base model's gradients; allowed: base"
         for criterion in criteria
-        if criterion.needs & {"gradient", "movement"}
+        if criterion.needs & {"gradient", "loss_gram", "movement"}
     ]
     if problems:
         raise RecipeError([f"--calibration sequential: {problem}" for problem in problems])

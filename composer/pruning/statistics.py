@@ -25,6 +25,11 @@ def inputs_of(layout: Layout, path: str, shape: Shape) -> list[str]:
     return list(paths)
 
 
+def reader_of(layout: Layout, part: Target) -> Projection:
+    """The projection that reads a target's heads or neurons; of another target its own last one."""
+    return layout.out_projection(part.path) if part.kind == "attention" else part.projections[-1]
+
+
 def statistics_of(
     layout: Layout,
     part: Target,
@@ -33,13 +38,18 @@ def statistics_of(
     gradients: Gradients | None,
     seed: int | None,
     movement: Mapping[Projection, Tensor] | None = None,
+    loss_moments: Mapping[str, Gram] | None = None,
 ) -> dict[str, Any]:
     """What a criterion sees of one part of a target; see :data:`composer.pruning.criteria.criterion.Stats`.
 
     Args:
         moments: by the path of the projection that reads the input; empty where none were gathered.
+        loss_moments: the same, of :func:`reader_of`; None where none were.
     """
     more: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if loss_moments:
+        reader = reader_of(layout, part)
+        more["loss_gram"] = (weight_of(reader, parameters), loss_moments[reader.path])
     if movement:
         more["movement"] = [movement[p].to(parameters[p.weight].device) for p in part.projections]
     return {**_moments(layout, part, parameters, moments), **_gradients(part, parameters, gradients), **more}

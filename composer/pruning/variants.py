@@ -15,7 +15,7 @@ from ..scheme.shapes import default_shape
 from .addresses import scored_target, variant_lineages
 from .configuration import PrunedTargets
 from .criteria.choice import identity_of
-from .criteria.criterion import Criterion, moves_weights
+from .criteria.criterion import SAMPLED, Criterion, moves_weights
 from .cutter import Cutter, Selection
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class StoredScores:
 
     def keeps(self, selection: Selection) -> bool:
         """Scores that took a pass; others are made again sooner than they are read."""
-        took_a_pass = any(selection.needs(name) for name in ("gram", "gradient", "movement"))
+        took_a_pass = any(selection.needs(name) for name in (*SAMPLED, "movement"))
         return took_a_pass and not moves_weights(selection.criterion)
 
     def holds(self, selection: Selection) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
-from ..choosing.choice import Choice
+from ..choosing.choice import OF_LOSS, Choice
 from ..choosing.menu import Menu
-from ..choosing.program import added
 from ..choosing.rules import RULES
 from ..choosing.whole import with_least, without
 from ..choosing.wishes import Wish
@@ -22,6 +22,8 @@ HEADS = "heads and neurons"
 """The candidate without single weights, where these may go."""
 APART = ", apart"
 """Ends the names of candidates that share parts with other configurations by chance only."""
+MASKED = ", masks by loss"
+"""Ends the name of the candidate whose heads and neurons go by moments that know the loss."""
 NEARLY = 0.01
 """Choices whose validation loss is within this part of the least are taken for equally good."""
 BEST = 4
@@ -48,7 +50,7 @@ class WishCandidates:
 
     def name_of(self, choice: Choice) -> str:
         """Which of the candidates a choice is."""
-        return next(name for name, one in self.known.items() if one.levels == choice.levels)
+        return next(name for name, one in self.known.items() if one.same(choice))
 
     @cached_property
     def budget(self) -> Wish:
@@ -66,7 +68,7 @@ class WishCandidates:
         """What the integer program takes, which the clock may make stricter.
 
         Raises:
-            ConfigError: a wish that nobody can meet.
+            ConfigError: a wish that nobody can meet. Whether its loss can be met is seen when all candidates are there.
         """
         self.known["program"] = choice = self._programmed(self.measures.limit(self.wish), taken)
         return choice
@@ -75,9 +77,18 @@ class WishCandidates:
         if limit is not None and not self.wish.asked:
             return self._least(limit)
         choice = self._as_fast(taken)
-        if limit is not None and (loss := self.loss(choice)) > limit:
-            raise ConfigError(f"{self.wish}: nobody can meet it: the least loss found is {loss:.4g}, not {limit:.4g}")
+        if not self.measure:
+            self._check_loss(choice)
         return choice
+
+    def _check_loss(self, choice: Choice) -> None:
+        """Refuse the best choice where it loses more than is wished."""
+        limit = self.measures.limit(self.wish)
+        if limit is not None and (loss := self.loss(choice)) > limit:
+            raise ConfigError(
+                f"{self.wish}: nobody can meet both: of all that keep within {replace(self.wish, loss=None)} the least "
+                f"loss found is {loss:.4g}; wished: at most {limit:.4g}"
+            )
 
     def _as_fast(self, taken: Sequence[Choice]) -> Choice:
         """The widths for a wish; where the clock says that they are not fast enough, those for a stricter budget.
@@ -135,7 +146,26 @@ class WishCandidates:
         self.known |= self._apart() if taken else {}
         for costs in self._costs:
             self._empty(costs, taken)
-        return self.best({name: self.loss(one) for name, one in self.known.items()}, taken)
+        self._masked_by_loss(taken)
+        best = self.best(self._losses, taken)
+        self._check_loss(best)
+        return best
+
+    @property
+    def _losses(self) -> dict[str, float]:
+        return {name: self.loss(one) for name, one in self.known.items()}
+
+    def _masked_by_loss(self, taken: Sequence[Choice]) -> None:
+        """Also think of the best so far with other heads and neurons of the same number: by moments that know the loss.
+
+        Nothing new where all moments do (a recipe's ``metric: loss``).
+        """
+        if self.measures.space.recipe.metric == "loss":
+            return
+        best = self.best(self._losses, taken)
+        other = replace(best, criterion=OF_LOSS)
+        if self.menu.pruned(other) != self.menu.pruned(best):  # some part loses units
+            self.known[self.name_of(best) + MASKED] = other
 
     @property
     def _costs(self) -> dict[str, Mapping[str, Sequence[float]]]:
@@ -194,25 +224,29 @@ class WishCandidates:
         for name in order:
             if losses[name] > limit:  # the clock need not be asked
                 break
-            if name == "program" or self.meets(self.known[name]):
+            if self._within_loss(self.known[name]) and (name == "program" or self._fast_enough(self.known[name])):
                 good.append(name)
                 limit = losses[name] if name == "uniform" else min(limit, losses[name] * (1 + NEARLY))
-        others = [self.menu.indices(choice) for choice in taken]
-        return self.known[min(good or order[:1], key=lambda name: added(self.menu.indices(self.known[name]), others))]
+        there = set[tuple[str, str]]().union(*map(self.menu.pruned, taken))
+        return self.known[min(good or order[:1], key=lambda name: len(self.menu.pruned(self.known[name]) - there))]
 
     def meets(self, choice: Choice) -> bool:
         """Whether a choice is within the loss that is wished, and as fast, as measured."""
+        return self._within_loss(choice) and self._fast_enough(choice)
+
+    def _within_loss(self, choice: Choice) -> bool:
         limit = self.measures.limit(self.wish)
-        if limit is not None and self.loss(choice) > limit:
-            return False
+        return limit is None or self.loss(choice) <= limit
+
+    def _fast_enough(self, choice: Choice) -> bool:
         return not self.wish.timed or self.measures.faster([choice])[0]["high"] >= self._wanted
 
     def field(self, choice: Choice) -> dict[str, Choice]:
         """The best candidates before learning, the choice among them; each once."""
-        order = sorted(self.known, key=lambda n: (self.known[n].levels != choice.levels, self.loss(self.known[n])))
+        order = sorted(self.known, key=lambda n: (not self.known[n].same(choice), self.loss(self.known[n])))
         field: dict[str, Choice] = {}
         for name in order:
-            new = all(self.known[name].levels != one.levels for one in field.values())
+            new = not any(self.known[name].same(one) for one in field.values())
             if len(field) < BEST and new and (not field or self.meets(self.known[name])):
                 field[name] = self.known[name]
         return field

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..choosing.choice import Choice
 from ..choosing.menu import Menu
-from ..choosing.widths import Level
-from ..shrinking.units import Units
 from .choose_candidates import WishCandidates
 
 Learnt = Mapping[str, Mapping[str, float]]
@@ -40,7 +38,7 @@ def summary(
         }
         for i, one in enumerate(wishes)
     ]
-    counts = blocks(measures.units, choices)
+    counts = blocks([menu.pruned(choice) for choice in choices])
     return {
         "model": measures.space.base.name,
         "units": {units.path: units.count for units in measures.units},
@@ -56,11 +54,13 @@ def summary(
     }
 
 
-def blocks(units: Sequence[Units], choices: Sequence[Choice]) -> dict[str, int]:
-    """How many pruned parts all configurations have, and how many of them are different ones."""
-    whole = {one.path: Level(one.count) for one in units}
-    every = [(path, level) for choice in choices for path, level in choice.levels.items() if level != whole[path]]
-    return {"all": len(every), "different": len(set(every))}
+def blocks(pruned: Sequence[Collection[tuple[str, str]]]) -> dict[str, int]:
+    """How many pruned parts all configurations have, and how many of them are different ones.
+
+    Args:
+        pruned: the parts of each (:meth:`~composer.choosing.menu.Menu.pruned`).
+    """
+    return {"all": sum(map(len, pruned)), "different": len({one for parts in pruned for one in parts})}
 
 
 def sharing(counts: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +95,27 @@ class Chooser:
             self.menu.parts,
             self.menu.budgets(one.budget, one.slower),
             self.menu.indices(start),
-            lambda widths, sample: self._fitness(widths, sample, bar),
+            lambda widths, sample: self._fitness(self._like(start, widths), sample, bar),
             recipe.search,
             recipe.seed,
             [self.menu.indices(known[name]) for name in recipe.beside],
         )
         best = prefer_shared(found, [self.menu.indices(choice) for choice in taken])
-        after = self.menu.choice(best)
+        after = self._like(start, best)
         if one.loss(after) >= one.loss(start):
             after = start
         known["search"] = after
         further = [widths for widths, _ in found.best if widths != best][: FOUND - 1]
-        known |= {f"search, {place}": self.menu.choice(widths) for place, widths in enumerate(further, 2)}
+        known |= {f"search, {place}": self._like(start, widths) for place, widths in enumerate(further, 2)}
         return after
 
-    def _fitness(self, widths: Sequence[int], sample: float, bar: Bar) -> float:
+    def _like(self, start: Choice, widths: Sequence[int]) -> Choice:
+        """These widths with heads and neurons that go as in the choice where the search began."""
+        return replace(self.menu.choice(widths), criterion=start.criterion)
+
+    def _fitness(self, choice: Choice, sample: float, bar: Bar) -> float:
         count = max(1, round(sample * self.recipe.calibration_size))
-        value = self.measures.fitness(self.menu.specs(self.menu.choice(widths)), count)
+        value = self.measures.fitness(self.menu.specs(choice), count)
         bar.advance(f"{value:.4g}")
         return value
 
@@ -121,9 +126,13 @@ class Chooser:
         if not self.recipe.rerank:
             return list(choices)
         fields = [one.field(choice) for one, choice in zip(self.wishes, choices, strict=True)]
-        different = {self.menu.indices(c): c for field in fields for c in field.values()}
+        different = {self._model(c): c for field in fields for c in field.values()}
         tuned = self.measures.learnt([self.menu.specs(choice) for choice in different.values()])
         scores = dict(zip(different, tuned, strict=True))
-        self.learnt = [{name: scores[self.menu.indices(c)] for name, c in field.items()} for field in fields]
+        self.learnt = [{name: scores[self._model(c)] for name, c in field.items()} for field in fields]
         losses = [{name: score["loss"] for name, score in known.items()} for known in self.learnt]
         return self._in_turn(lambda i, taken: self.wishes[i].best(losses[i], taken))
+
+    def _model(self, choice: Choice) -> tuple[tuple[int, ...], str]:
+        """Equal for choices that make the same model."""
+        return self.menu.indices(choice), choice.criterion

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 def criterion_settings(space: Workspace, scheme: Scheme, criteria: Sequence[Criterion]) -> dict[str, Any]:
     """What identifies the statistics that these criteria look at: calibration sample, seed."""
+    from ..pruning.criteria.criterion import SAMPLED
     from ..pruning.sequential import check_sequential
 
     r = space.recipe
     needs = {need for criterion in criteria for need in criterion.needs}
     settings: dict[str, Any] = {"seed": r.seed} if "seed" in needs else {}
-    if needs & {"gram", "gradient"}:
+    if needs & SAMPLED:
         settings["calibration"] = space.sample_identity()
     if "movement" in needs:
         pruned = scheme.touched(space.base.layout)
@@ -45,8 +46,9 @@ def _check_metric(recipe: Recipe, criteria: Sequence[Criterion]) -> None:
 
     if recipe.metric == "plain":
         return
-    if not any("gram" in criterion.needs for criterion in criteria):
-        allowed = ", ".join(name for name in CRITERIA.names() if "gram" in CRITERIA.get(name).needs)
+    looked_at = {"gram", "loss_gram"}
+    if not any(looked_at & criterion.needs for criterion in criteria):
+        allowed = ", ".join(name for name in CRITERIA.names() if looked_at & CRITERIA.get(name).needs)
         names = ", ".join(criterion.name for criterion in criteria)
         raise RecipeError(f"--metric loss: criterion {names} looks at no moments of inputs; allowed: {allowed}")
     if recipe.calibration == "sequential":

@@ -308,9 +308,9 @@ TOGETHER = {
     "row": SUMMED,
     "column": SUMMED,
     "2x2": SUMMED,
-    "head": SUMMED | {"obs"},
-    "stack-head": SUMMED | {"obs"},
-    "neuron": SUMMED | {"obs"},
+    "head": SUMMED | {"obs", "obs_loss"},
+    "stack-head": SUMMED | {"obs", "obs_loss"},
+    "neuron": SUMMED | {"obs", "obs_loss"},
 }
 """Granularity -> the criteria that make sense with it, and no others."""
 PAIRS = [(criterion, granularity) for granularity in TOGETHER for criterion in CRITERIA.names()]

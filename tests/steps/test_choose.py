@@ -169,6 +169,11 @@ def test_what_is_chosen_beside_other_wishes_need_not_share_parts_and_every_kind_
     liked |= {said["Fisher of masks"]: 0.5, said["program, without 1"]: 0.1}
     row = choose(one, output=tmp_path / "emptied" / "conf.json").summary["choices"][0]
     assert (row["taken"], row["measured"]["loss"]) == ("program, without 1", 0.1)
+    liked[seen[round(row["steps"]["program, without 1, masks by loss"]) - 1]] = 0.05
+    done = choose(one, output=tmp_path / "masked" / "conf.json")
+    assert done.summary["choices"][0]["taken"] == "program, without 1, masks by loss"
+    (named,) = read_configurations(done.output).configurations
+    assert {said.criterion for said in named.values() if isinstance(said, Spec)} == {"obs_loss"}
     liked.clear()
     liked[said["Fisher of masks"]] = 0.1
     row = choose(recipe.model_copy(update={"keep_macs": [0.7, 0.5]})).summary["choices"][1]

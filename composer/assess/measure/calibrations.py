@@ -13,6 +13,7 @@ from ...errors import ConfigError, DataError
 from ...files.jsonfile import write_json
 from ...files.stats import write_csv
 from ...pruning.criteria import CRITERIA
+from ...pruning.criteria.criterion import SAMPLED
 from ...tasks.data.formats import READERS, TEXT_READERS
 from ...workspace import Workspace
 from ..contents import CalibrationCell, CalibrationFile
@@ -82,7 +83,7 @@ def _row(calibration: str, task: str, cell: Mapping[str, Any]) -> CalibrationCel
 
 def criterion_for(subject: AssessedModel) -> str:
     """The first one asked for that looks at data; the first one where none does (then only repair differs)."""
-    looking = [c for c in subject.settings.criteria if CRITERIA.get(c).needs & {"gram", "gradient"}]
+    looking = [c for c in subject.settings.criteria if CRITERIA.get(c).needs & SAMPLED]
     fitting = [c for c in looking if "unstructured" in CRITERIA.get(c).shapes]
     return (fitting or list(subject.settings.criteria))[0]
 

@@ -16,6 +16,7 @@ from ...files.jsonfile import digest_of
 from ...files.records import is_current, record, write_record
 from ...files.safetensors import write_tensors
 from ...pruning.criteria import CRITERIA
+from ...pruning.criteria.criterion import SAMPLED
 from ...scheme.configurations import Assignment
 from ...scheme.shapes import parse_shape
 from ..masks.contents import Counts
@@ -50,7 +51,7 @@ def ways(subject: AssessedModel) -> list[Way]:
         ConfigError: no criterion looks at data, and nothing is repaired: all sets would give the same model.
     """
     settings = subject.settings
-    criteria = [c for c in settings.criteria if CRITERIA.get(c).needs & {"gram", "gradient"}]
+    criteria = [c for c in settings.criteria if CRITERIA.get(c).needs & SAMPLED]
     if not criteria and not settings.repair:
         raise ConfigError(
             f"--criteria: {' '.join(settings.criteria)} does not look at data, and --no-repair leaves nothing that "

@@ -17,6 +17,7 @@ CRITERIA: Registry[type[Criterion]] = Registry(
         "taylor": "composer.pruning.criteria.taylor:Taylor",
         "movement": "composer.pruning.criteria.movement:Movement",
         "obs": "composer.pruning.criteria.obs:Obs",
+        "obs_loss": "composer.pruning.criteria.obs_loss:ObsLoss",
     },
     group="composer.criteria",
 )

@@ -20,6 +20,8 @@ Stats = Mapping[str, Any]
 ``"gram"``      list of :class:`composer.calibration.gram.Gram`, one per projection: moments of its inputs,
                 plain or such as know the loss (then with a ``metric`` of its outputs)
 ``"out"``       for heads, with ``"gram"``: ``(weight, gram)`` of the out-projection, (out, in)
+``"loss_gram"`` for heads and neurons: ``(weight, gram)`` of the projection that reads them, (out, in), with
+                moments that know the loss (:mod:`composer.calibration.loss_moments`)
 ``"gradient"``  list of (out, in), one per projection: mean ``|∂L/∂W|`` (:mod:`composer.calibration.gradients`)
 ``"gates"``     for heads and neurons, with ``"gradient"``: mean ``|∂L/∂ξ|``, (heads,) or (neurons,)
 ``"movement"``  list of (out, in), one per projection: learnt scores (:mod:`composer.calibration.movement`)
@@ -27,8 +29,17 @@ Stats = Mapping[str, Any]
 ==============  ======================================================================================
 """
 
-IDENTIFIES = {"gram": "calibration", "gradient": "calibration", "movement": "movement", "seed": "seed"}
+IDENTIFIES = {
+    "gram": "calibration",
+    "loss_gram": "calibration",
+    "gradient": "calibration",
+    "movement": "movement",
+    "seed": "seed",
+}
 """What a criterion can need -> the setting of a run that says which it was. ``"out"`` and ``"gates"`` come along."""
+
+SAMPLED = frozenset(name for name, setting in IDENTIFIES.items() if setting == "calibration")
+"""What is looked at on the calibration sample."""
 
 ANY_SHAPE = (SINGLE - {"global"}) | {"row", "column", "RxC", "head", "neuron"}
 """What a criterion of single weights makes sense with: its values are summed over a unit."""

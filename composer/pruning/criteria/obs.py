@@ -50,12 +50,12 @@ class Obs:
         """(heads,), (neurons,) or (out, in); see :class:`composer.pruning.criteria.criterion.Criterion`."""
         if target.kind == "attention":
             weight, gram = statistic("out", target, self.name, stats)
-            return head_order(_as_seen(weight, gram), gram, target.heads)
+            return head_order(seen_by_loss(weight, gram), gram, target.heads)
         from ...tensors.weight_order import weight_order
 
         grams = statistic("gram", target, self.name, stats)
         if target.kind == "feed_forward":
-            return head_order(_as_seen(weights[-1], grams[-1]), grams[-1], target.heads)
+            return head_order(seen_by_loss(weights[-1], grams[-1]), grams[-1], target.heads)
         gram, weight = grams[0], _rows_as_seen(weights[0], grams[0], target.projections[0])
         order = weight_order(_padded(weight, gram), gram.matrix, damping=DAMPING, fixed=int(gram.bias))
         return order.float() if order.numel() <= EXACT else order
@@ -79,7 +79,7 @@ def head_order(weight: Tensor, gram: Gram, heads: int) -> Tensor:
     return scores
 
 
-def _as_seen(weight: Tensor, gram: Gram) -> Tensor:
+def seen_by_loss(weight: Tensor, gram: Gram) -> Tensor:
     """``R W``: the outputs as the loss sees them, where the moments know it."""
     if gram.metric is None:
         return weight

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import composer
 from composer.calibration.gram import Gram
+from composer.library.store import Library
 from composer.models.family import attention, linear
 from composer.pruning.criteria.l1 import L1
 from composer.pruning.criteria.obs import DAMPING, Obs, head_order
@@ -149,3 +154,26 @@ def test_the_greedy_pass_is_masked_least_squares_on_its_final_mask(size: int) ->
     A, _ = closed_form.damped(gram.matrix.numpy(), DAMPING)
     wanted = closed_form.masked_rows(weight.numpy(), A, mask.numpy())
     assert np.abs(stop.weight.numpy() - wanted).max() < 1e-8
+
+
+def test_a_criterion_that_looks_at_the_loss_takes_what_obs_takes_where_all_moments_do(
+    distilbert_folder: Path, classification_data: Path, tmp_path: Path
+) -> None:
+    conf = {"*.attention": 0.5, "*.lin1": {"rate": 0.5, "granularity": "neuron"}}
+
+    def kept(criterion: str, metric: str) -> dict[str, Tensor]:
+        folder = tmp_path / f"{criterion}-{metric}"
+        named = {"model": str(distilbert_folder), "data": str(classification_data), "folder": str(folder)}
+        how = {"criterion": criterion, "metric": metric, "calibration_size": 16}
+        recipe = composer.load_recipe(given=named | how, file=False)
+        folder.mkdir()
+        (folder / "conf.json").write_text(json.dumps([conf]))
+        composer.generate_scheme(recipe)
+        library = Library(composer.prune(recipe).output)
+        found = [library.get(address) for address in library.addresses()]
+        return {name: mask for one in found for name, mask in one.masks.items()}
+
+    plain, of_loss, wanted = kept("obs", "plain"), kept("obs_loss", "plain"), kept("obs", "loss")
+    assert of_loss.keys() == wanted.keys() > set()
+    assert all(torch.equal(of_loss[name], wanted[name]) for name in wanted)
+    assert any(not torch.equal(of_loss[name], plain[name]) for name in plain)
