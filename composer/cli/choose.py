@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from composer.tasks.metrics.table import metric_of
+
 from . import tables
-from .format import number, percent
+from .format import number, percent, plural
 from .options import COMMON, DATA, Common, Data
 from .parameters import CalibrationLengths, Device, Force, Model, Output, Rates, Seed, Whole, Words
 from .session import session
@@ -125,58 +127,76 @@ def choose(
 
 
 def _shown(told: Any, output: str, hint: str) -> Shown:
-    rows, dense = told["choices"], told["dense"]
-    sizes = [name for name in ("macs", "parameters", "bytes") if name in rows[0]["left"]]
-    timed = told["times"] is not None
-    measured = ["loss", told["metric"], "times as fast"] if dense else []
-    figures = [*sizes, *(["predicted"] if timed else []), *measured, *(f"uniform {name}" for name in measured)]
-    sheet = tables.Sheet("Choices", ["wish"], figures, _CAPTION if dense else "")
-    if dense:
-        first = [percent(1.0)] * len(sizes) + [number(1.0, 2)] * timed
-        sheet.add_row("dense", *first, number(dense["loss"]), number(dense[told["metric"]]), number(1.0, 2))
-    for row in rows:
-        cells = [percent(row["left"][name]) for name in sizes]
-        cells += [number(1 / row["left"]["seconds"], 2)] if timed else []
-        for one in (row, row["uniform"]) if dense else ():
-            cells += [number(one["measured"]["loss"]), number(one["measured"][told["metric"]]), _faster(one)]
-        sheet.add_row(_wish(row["wish"]), *cells)
-    yield sheet
-    if dense:
-        yield _ways("Ways to choose: validation loss, no training step", rows, "steps")
+    rows = told["choices"]
+    yield _choices(told)
+    if told["dense"]:
+        yield _ways("Candidates: validation loss, no training step", rows, "steps")
     if told["rerank"]:
         yield _ways(f"The best of them after {told['rerank']} steps of learning together", rows, "learnt")
     yield _kept(rows)
     if told["sharing"]:
         yield told["sharing"]
-    yield f"{output}: {len(rows)} configurations; go on with compose generate-scheme{hint}"
+    yield f"{output}: {plural(len(rows), 'configuration')}; choice.html beside it shows them"
+    yield f"The models are made by: compose run --config {output}"
+    yield f"or step by step by: compose generate-scheme{hint}"
 
 
-def _ways(title: str, rows: Any, field: str) -> tables.Sheet:
-    names = list(dict.fromkeys(name for row in rows for name in row[field]))
-    sheet = tables.Sheet(title, ["wish"], [*names, "taken"])
-    for row in rows:
-        known = {name: loss if field == "steps" else loss["loss"] for name, loss in row[field].items()}
-        sheet.add_row(_wish(row["wish"]), *(number(known.get(name)) for name in names), row["taken"])
+def _choices(told: Any) -> tables.Sheet:
+    """What is left by each choice and, where it was measured, what it loses; below each the uniform one."""
+    dense, metric = told["dense"], metric_of(told["metric"])
+    sizes = [name for name in ("macs", "parameters", "bytes") if name in told["choices"][0]["left"]]
+    predicted = ["times as fast\nby the table"] * (told["times"] is not None)
+    measured = ["loss", metric.label, "times as fast\nmeasured"] if dense else []
+    sheet = tables.Sheet("Choices", ["wish"], [*sizes, *predicted, *measured], _CAPTION if dense else "")
+
+    def line(name: str, one: Any) -> None:
+        cells = [percent(one["left"][size]) for size in sizes]
+        cells += [number(1 / one["left"]["seconds"], 2) for _ in predicted]
+        if dense:
+            scores, fast = one["measured"], one["faster"]
+            cells += [number(scores["loss"]), number(scores[told["metric"]], metric.decimals)]
+            cells.append(f"{number(fast['value'], 2)}{'?' * fast['noisy']}")
+        sheet.add_row(name, *cells)
+
+    if dense:
+        same = {"left": dict.fromkeys([*sizes, "seconds"], 1.0), "measured": dense}
+        line("dense", {**same, "faster": {"value": 1.0, "noisy": False}})
+    for row in told["choices"]:
+        line(_wish(row["wish"]), row)
+        if dense:
+            line("  uniform", row["uniform"])
     return sheet
 
 
-_AGAIN = ", then compose prune --calibration-lengths valid (and so finetune), to look at the same examples"
+def _ways(title: str, rows: Any, field: str) -> tables.Sheet:
+    """A row for each candidate, a column for each wish."""
+    names = list(dict.fromkeys(name for row in rows for name in row[field]))
+    sheet = tables.Sheet(title, ["candidate"], [_wish(row["wish"], "\n") for row in rows], "*: taken")
+    for name in names:
+        known = [row[field].get(name) for row in rows]
+        losses = [one if field == "steps" or one is None else one["loss"] for one in known]
+        marks = ["*" if name == row["taken"] else " " for row in rows]
+        sheet.add_row(name, *(f"{number(loss)}{mark}" for loss, mark in zip(losses, marks, strict=True)))
+    return sheet
+
+
+_AGAIN = (
+    ", then compose prune --calibration-lengths valid\n"
+    "and compose finetune --level block --calibration-lengths valid, which look at the same examples"
+)
 _CAPTION = (
-    "Pruned and repaired in closed form, no training step; uniform: the same part of every layer, within the same wish."
+    "Pruned and repaired in closed form, no training step; uniform: the same part of every layer, within\n"
+    "the same wish; ?: too noisy to say"
 )
 
 
-def _wish(wish: Any) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in wish.items())
-
-
-def _faster(row: Any) -> str:
-    return "too noisy to say" if row["faster"]["noisy"] else number(row["faster"]["value"], 2)
+def _wish(wish: Any, between: str = ", ") -> str:
+    return between.join(f"{name.replace('_', ' ')} {value}" for name, value in wish.items())
 
 
 def _kept(choices: Any) -> tables.Sheet:
     title = "Heads and neurons kept" + (", or single weights gone" if any(c["weights"] for c in choices) else "")
-    sheet = tables.Sheet(title, ["where"], [str(i) for i in range(len(choices))])
+    sheet = tables.Sheet(title, ["where"], [_wish(choice["wish"], "\n") for choice in choices])
     for path in choices[0]["kept"]:
         sheet.add_row(path, *(_level(choice, path) for choice in choices))
     return sheet
