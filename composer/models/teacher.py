@@ -10,6 +10,7 @@ from ..errors import ModelError
 from .storage import auto_class
 
 if TYPE_CHECKING:
+    from .family import ModelConfig
     from .folder import BaseModel
 
 
@@ -21,16 +22,20 @@ def check_teacher(teacher: BaseModel, model: BaseModel) -> None:
     """
     if teacher.fingerprint == model.fingerprint:
         return
-    problems = [*_head(teacher, model), *_labels(teacher.config, model.config)] or _tokens(teacher, model)
+    problems = other_answers(teacher.config, model.config) or _tokens(teacher, model)
     if problems:
         raise ModelError([f"--teacher: {teacher.name}: {problem}" for problem in problems[:1]])
 
 
-def _head(teacher: BaseModel, model: BaseModel) -> list[str]:
-    theirs, ours = auto_class(teacher.config), auto_class(model.config)
-    if theirs == ours:
+def other_answers(theirs: ModelConfig, ours: ModelConfig) -> list[str]:
+    """Why a model of the configuration ``theirs`` answers other questions than one of ``ours``, or by other names."""
+    return [*_head(theirs, ours), *_labels(theirs, ours)]
+
+
+def _head(theirs: ModelConfig, ours: ModelConfig) -> list[str]:
+    if auto_class(theirs) == auto_class(ours):
         return []
-    names = ((one.config.get("architectures") or ["a body without a head"])[0] for one in (teacher, model))
+    names = ((one.get("architectures") or ["a body without a head"])[0] for one in (theirs, ours))
     return ["is a {}, the model a {}; a teacher answers the same questions".format(*names)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -42,6 +43,21 @@ def specificity(key: str, target: str) -> float:
 
 def no_target(where: str, key: str, layout: Layout) -> str:
     """What is wrong with a ``key`` that names no target, with those that are spelled nearly so."""
-    hint = did_you_mean(key, layout.paths, most=3)
-    allowed = hint or f"; targets look like {layout.paths[0]!r}"
-    return f"{where}: {key!r} matches no target of this {layout.family} model{allowed}"
+    return f"{where}: {key!r} matches no target of this {layout.family} model{nearly(key, layout)}"
+
+
+def nearly(key: str, layout: Layout) -> str:
+    """Which targets are spelled nearly like a ``key`` (a path, a glob, or ``re:`` and an expression), for messages.
+
+    >>> from .layout import Target
+    >>> layout = Layout("", tuple(Target(path, "linear", ()) for path in ("h.0.fc.up", "h.1.fc.up", "head")), ())
+    >>> nearly("*.fx.up", layout), nearly("h.0.fc.pu", layout)
+    ("; did you mean '*.fc.up' or '*.up'?", "; did you mean 'h.0.fc.up' or 'h.1.fc.up'?")
+    """
+    known: Iterable[str] = layout.paths
+    if key.startswith("re:") or any(c in "*?[" for c in key):  # compared with globs of the ends of paths
+        key = re.sub(r"^\*?\.?", "*.", key.removeprefix("re:").replace(".*", "*").replace("\\", ""))
+        parts = [glob.split(".") for glob in patterns(layout)]
+        ends = (one[-n:] for one in parts for n in range(1, len(one) + 1))
+        known = dict.fromkeys("*." + ".".join(end) for end in ends if end[0] != "*")
+    return did_you_mean(key, known, most=2) or f"; targets look like {layout.paths[0]!r}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError, did_you_mean, shown
 from ..files.jsonfile import read_text
+from .globs import nearly
 from .layout import Target
 from .schedule import COOL_DOWN, WARM_UP, risen
 from .shapes import Shape, default_shape, parse_shape
@@ -82,7 +83,7 @@ def read_rules(
     for name, said in rules.items():
         paths = [path for path in layout.paths if _matches(name, path)]
         if not paths:
-            problems.append(f"rule {name!r}: matches no target{did_you_mean(name, layout.paths, most=2)}")
+            problems.append(f"rule {name!r}: matches no target{nearly(name, layout)}")
         for path in paths:
             if path in ruled:
                 problems.append(f"rules {ruled[path][0]!r} and {name!r}: both name {path}; one must go")
@@ -99,7 +100,12 @@ def read_rules(
 
 
 def _rules(given: Rules | str | Path) -> Rules:
-    return _of_file(Path(given)) if isinstance(given, (str, Path)) else given
+    file = isinstance(given, (str, Path))
+    rules = _of_file(Path(str(given))) if file else given
+    if not isinstance(rules, Mapping):
+        place = given if file else "LearnMasks: rules"
+        raise ConfigError(f"{place}: got {shown(rules)}; allowed: a mapping of paths to rules")
+    return rules
 
 
 def _plain(said: Any) -> Any:
@@ -107,16 +113,13 @@ def _plain(said: Any) -> Any:
     return {str(key).replace("_", "-"): value for key, value in said.items()} if isinstance(said, Mapping) else said
 
 
-def _of_file(path: Path) -> Rules:
+def _of_file(path: Path) -> Any:
     import yaml
 
     try:
-        content = yaml.safe_load(read_text(path, ConfigError))
+        return yaml.safe_load(read_text(path, ConfigError))
     except yaml.YAMLError as bad:
         raise ConfigError(f"{path}: not valid YAML: {str(bad).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: got {shown(content)}; allowed: a mapping of paths to rules")
-    return content
 
 
 def _matches(name: str, path: str) -> bool:
@@ -139,6 +142,11 @@ def _wrong(name: str, said: Any, amount: Amount) -> list[str]:
             problems.append(f"rule {name!r}: {key}: got {shown(value)}; allowed: {allowed}")
     if not problems and sum(shares.values()) > 1:
         problems.append(f"rule {name!r}: warm-up and cool-down are {sum(shares.values()):g} of the training; at most 1")
+    if "granularity" in said:
+        try:
+            parse_shape(str(said["granularity"]))
+        except ConfigError as bad:
+            problems.append(f"rule {name!r}: {bad}")
     if name.startswith("re:"):
         try:
             re.compile(name[3:])

@@ -189,19 +189,25 @@ class DistillLoss:
 
 
 def check_vocabularies(teacher: nn.Module, model: nn.Module) -> None:
-    """Refuse a teacher that reads other tokens or knows other classes.
+    """Refuse a teacher that reads other tokens, has another head, or knows other classes.
 
     Raises:
-        ModelError: with both numbers.
+        ModelError: with both numbers or names.
     """
     from ...errors import ModelError
+    from ...models.teacher import other_answers
 
-    theirs, ours = getattr(teacher, "config", None), getattr(model, "config", None)
+    theirs: Any = getattr(teacher, "config", None)
+    ours: Any = getattr(model, "config", None)
     problems = [
         f"teacher: has {a} {what}, the model {b}; a teacher needs the same tokenizer and label set"
         for name, what in (("vocab_size", "words"), ("num_labels", "classes"))
         if isinstance(a := getattr(theirs, name, None), int) and isinstance(b := getattr(ours, name, None), int)
         if a != b
     ]
+    if not problems and hasattr(theirs, "to_dict") and hasattr(ours, "to_dict"):
+        both = ((teacher, theirs), (model, ours))
+        kinds = ({**config.to_dict(), "architectures": [type(one).__name__]} for one, config in both)
+        problems = [f"teacher: {problem}" for problem in other_answers(*kinds)]
     if problems:
         raise ModelError(problems)

@@ -14,7 +14,13 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, DistilBertConfig, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.trainer_callback import TrainerCallback
 
 import composer
@@ -231,11 +237,17 @@ def test_a_teacher_s_answers_are_learnt_too(pruned: Path, distilbert_folder: Pat
     train.train()
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert json.dumps(train.state.log_history)
-    other = AutoModelForSequenceClassification.from_config(
-        DistilBertConfig(**model.config.to_dict() | {"num_labels": 3})
-    )
-    with pytest.raises(ModelError, match="teacher: has 3 classes, the model 2"):
-        composer.distill_loss(other, model)
+
+    def other(kind: Any = AutoModelForSequenceClassification, **fields: Any) -> nn.Module:
+        return kind.from_config(DistilBertConfig(**model.config.to_dict() | fields))
+
+    for wrong, said in (
+        (other(num_labels=3), "teacher: has 3 classes, the model 2"),
+        (other(id2label={0: "positive", 1: "negative"}), "has the labels positive, negative, the model negative, pos"),
+        (other(AutoModelForMaskedLM), "is a DistilBertForMaskedLM, the model a DistilBertForSequenceClassification"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            composer.distill_loss(wrong, model)
 
 
 def learnt_masks(base: Path, folder: Path, **options: Any) -> dict[str, Tensor]:

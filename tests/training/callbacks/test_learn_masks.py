@@ -51,13 +51,16 @@ def test_hybrid_masks_are_learnt_and_exact_at_the_end(distilbert_folder: Path, t
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ({"*.fnn.lin1": {"rate": 0.5}}, r"rule '\*\.fnn\.lin1': matches no target"),
+        ({"*.fnn.lin1": {"rate": 0.5}}, r"rule '\*\.fnn\.lin1': matches no target; did you mean '\*\.ffn\.lin1'"),
+        ({r"re:.*\.lin[34]": {"rate": 0.5}}, r"rule 're:.*': matches no target; did you mean '\*\.lin[12]' or"),
         ({"*.lin1": {"rate": 0.5}, "re:.*lin1": {"rate": 0.2}}, r"rules '\*\.lin1' and 're:\.\*lin1': both name"),
         ({"*.lin1": {"rate": 0.5, "granularity": "5x5"}}, r"5 does not divide the output dimension"),
+        ({"*.lin1": {"rate": 0.5, "granularity": "5y5"}}, r"rule '\*\.lin1': granularity: got '5y5'; allowed"),
         ({"*.lin1": {"rate": 0.5, "warm-up": 0.8, "cool-down": 0.4}}, r"are 1\.2 of the training; at most 1"),
         ({"*.lin1": {"rate": 2, "granularty": "row"}}, r"unknown key 'granularty'; did you mean 'granularity'"),
         ({"*.lin1": {"rate": 0.5, "granularity": "neuron"}, "*.lin2": {"rate": 0.1}}, "go with the neurons of"),
         ({"*.attention": {"rate": 0.5, "granularity": "stack-head"}}, "ranks over several targets"),
+        ([0.5], r"^LearnMasks: rules: got \[0\.5\]; allowed: a mapping"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(distilbert_folder: Path, rules: Any, said: str) -> None:
