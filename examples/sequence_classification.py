@@ -32,8 +32,8 @@ with open(given.train, encoding="utf-8", newline="") as file:
     rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 features = [{**tokenizer(row["sentence"], truncation=True), "labels": int(row["label"])} for row in rows]
 
-model = AutoModelForSequenceClassification.from_pretrained(given.model)
-teacher = AutoModelForSequenceClassification.from_pretrained(given.model)
+model = AutoModelForSequenceClassification.from_pretrained(given.model, dtype="float32")
+teacher = AutoModelForSequenceClassification.from_pretrained(given.model, dtype="float32")
 rules = {
     "*.attention": {"rate": given.heads, "granularity": "head"},  # paths as `compose show MODEL` lists them
     "re:.*(ffn.lin1|intermediate.dense)": {"rate": given.neurons, "granularity": "neuron"},

@@ -55,7 +55,7 @@ with open(given.train, encoding="utf-8") as file:
     paragraphs = [paragraph for article in json.load(file)["data"] for paragraph in article["paragraphs"]]
 features = [f for p in paragraphs for q in p["qas"] for f in windows(q["question"], p["context"], q["answers"])]
 
-model = AutoModelForQuestionAnswering.from_pretrained(given.model)
+model = AutoModelForQuestionAnswering.from_pretrained(given.model, dtype="float32")
 rules = {
     "*.attention": {"rate": 0.25, "granularity": "head"},
     "re:.*(out_lin|attention.output.dense)": {"rate": given.rate, "granularity": given.block, "cool-down": 0.4},

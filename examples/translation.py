@@ -28,7 +28,7 @@ parser.add_argument("--batch-size", type=int, default=32)
 given = parser.parse_args()
 
 tokenizer = AutoTokenizer.from_pretrained(given.model)
-model = AutoModelForSeq2SeqLM.from_pretrained(given.model)
+model = AutoModelForSeq2SeqLM.from_pretrained(given.model, dtype="float32")
 with open(given.source, encoding="utf-8") as source, open(given.target, encoding="utf-8") as target:
     pairs = [(given.prefix + a.rstrip("\n"), b.rstrip("\n")) for a, b in zip(source, target, strict=True)]
 features = [tokenizer(a, text_target=b, truncation=True, max_length=128) for a, b in pairs]

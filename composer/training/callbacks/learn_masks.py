@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.utils import logging
 
@@ -105,6 +107,7 @@ class LearnMasks(Reporting):
         refuse_distributed(args)
         model = kwargs["model"]
         layout, parameters = layout_in_memory(model), parameters_of(model)
+        refuse_half(parameters)
         self.ruled = read_rules(self.rules, layout, self.way.amount)
         self._kinds = {p.path: target.kind for target in layout.targets for p in target.projections}
         start = PrunedStart.of(self.start, parameters) if self.start is not None else None
@@ -173,6 +176,20 @@ class LearnMasks(Reporting):
         elif state.global_step < state.max_steps:  # ended early: what is asked is there all the same
             self.patch.follow([one.at(1.0) for one in self.ruled])
         self.patch.leave()
+
+
+def refuse_half(parameters: Mapping[str, Tensor]) -> None:
+    """Refuse weights of 16 bits in which training ends in NaN: transformers loads what a folder has.
+
+    Raises:
+        ModelError: naming one of them.
+    """
+    for name, parameter in parameters.items():
+        if parameter.dtype == torch.float16:
+            raise ModelError(
+                f"LearnMasks: {name}: got float16, in which optimisers end in NaN; allowed: "
+                'float32 (from_pretrained(…, dtype="float32")), with bf16=True for speed'
+            )
 
 
 def _folder(args: Any, step: int) -> Path:

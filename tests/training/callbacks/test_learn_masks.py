@@ -134,6 +134,8 @@ def test_a_new_algorithm_says_how_scores_move_and_the_rest_is_there(
         ConfigError, match="got 'movment'; allowed: movement, magnitude, sigmoid, l0, or a class of LearntScores; did"
     ):
         composer.LearnMasks({}, scores="movment")
+    with pytest.raises(ModelError, match=r"embeddings\.weight: got float16, .*; allowed: float32"):
+        trainer(model.half(), tmp_path, [callback]).train()
 
 
 class Magnitudes(LearntScores):
