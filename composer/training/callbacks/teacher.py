@@ -106,7 +106,8 @@ class DistillLoss:
         """
         from .task_loss import answers_of, task_loss
 
-        model = self._model or self._take(sys._getframe(1).f_locals)
+        # A compiled model has a length of its own, so it is not asked whether it is true.
+        model = self._take(sys._getframe(1).f_locals) if self._model is None else self._model
         own = task_loss(model, outputs, labels, num_items_in_batch)
         if not model.training:  # validation: the task's loss, as without a teacher
             return own
@@ -206,8 +207,16 @@ def check_vocabularies(teacher: nn.Module, model: nn.Module) -> None:
         if a != b
     ]
     if not problems and hasattr(theirs, "to_dict") and hasattr(ours, "to_dict"):
-        both = ((teacher, theirs), (model, ours))
+        both = ((_as_written(teacher), theirs), (_as_written(model), ours))
         kinds = ({**config.to_dict(), "architectures": [type(one).__name__]} for one, config in both)
         problems = [f"teacher: {problem}" for problem in other_answers(*kinds)]
     if problems:
         raise ModelError(problems)
+
+
+def _as_written(model: nn.Module) -> nn.Module:
+    """The model itself, where a launcher or ``torch.compile`` has wrapped it."""
+    from ...tensors.parameters import unwrapped
+
+    model = unwrapped(model)
+    return getattr(model, "_orig_mod", model)
