@@ -137,8 +137,8 @@ def _shown(told: Any, output: str, hint: str) -> Shown:
     if told["sharing"]:
         yield told["sharing"]
     yield f"{output}: {plural(len(rows), 'configuration')}; choice.html beside it shows them"
-    yield f"The models are made by: compose run --config {output}"
-    yield f"or step by step by: compose generate-scheme{hint}"
+    yield f"The models are made, beside baselines to compare them with, by: {told['next']}"
+    yield f"Or step by step by: compose generate-scheme{hint}"
 
 
 def _choices(told: Any) -> tables.Sheet:

@@ -93,17 +93,18 @@ def run(
     Configurations, scheme, pruning, block-level and model-level fine-tuning,
     evaluation, comparison and report. A run that was killed goes on where it
     was when it is started again. With a wish (--speedup 1.5 2 3) instead of
-    rates it makes a family of small models, and trains no baselines.
+    rates it makes a family of small models, and trains no baselines. With a
+    model no recipe is needed.
 
     Example
 
         compose run --dry-run
-        compose run sst2.yaml --speedup 1.5 2 3
+        compose run -m models/base --data sst2 --speedup 1.5 2 3
         compose run t5.yaml -o t5-run
         compose run t5.yaml --steps 200 --seed 1
     """
     check_rates(config, rates)
-    source = recipe_file(file, common.recipe)
+    source = recipe_file(file, common.recipe, said=model is not None)
     common = replace(common, recipe=source)
     flags = (rates, wishes, training, blocks, comparing, data, machine)
     fields: dict[str, Any] = {"folder": output, "model": model, "config": config, "criterion": criterion}
@@ -113,7 +114,7 @@ def run(
 
     with session(common, *flags, **classic_beneath(fields) if classic else fields) as (recipe, console):
         if "folder" not in recipe.model_fields_set:
-            recipe = recipe.model_copy(update={"folder": Path(source.stem)})
+            recipe = recipe.model_copy(update={"folder": Path(source.stem if source else "compose")})
         _run(with_best(recipe), console, dry_run=dry_run, force=force)
 
 
@@ -184,8 +185,8 @@ def check_rates(config: Path | None, rates: Generating) -> None:
         raise RecipeError(f"--{name.replace('_', '-')}: not together with -c/--config" for name in given)
 
 
-def recipe_file(given: Path | None, flag: Path | None) -> Path:
-    """The file that ``run`` takes its recipe from.
+def recipe_file(given: Path | None, flag: Path | None, *, said: bool = False) -> Path | None:
+    """The file that ``run`` takes its recipe from; None where there is none and what to prune is ``said`` as options.
 
     Raises:
         RecipeError: named twice, or not named and no ``compose.yaml`` here.
@@ -197,7 +198,9 @@ def recipe_file(given: Path | None, flag: Path | None) -> Path:
         raise RecipeError(f"--recipe: got {flag} and {given}; allowed: one recipe")
     if given or flag or Path(RECIPE_FILE).is_file():
         return given or flag or Path(RECIPE_FILE)
+    if said:
+        return None
     raise RecipeError(
-        f"{RECIPE_FILE}: no such file; name a recipe (compose run my.yaml), or write one; the shortest has two "
-        "lines, such as 'model: models/base' and 'data: multi30k'"
+        f"{RECIPE_FILE}: no such file; name a recipe (compose run my.yaml), write one, of two lines at least, such as "
+        "'model: models/base' and 'data: multi30k', or say both as options: -m models/base --data multi30k"
     )

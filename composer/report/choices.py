@@ -189,7 +189,7 @@ def write_page_of(told: Told, output: Path) -> None:
         sections=sections,
         links=[(s.name, s.heading) for s in sections] + [("again", "Repeat it")],
         next_text="The models are made by:",
-        next_command="compose run --config conf.json",
+        next_command=told["next"],
         command=provenance.get("command"),
         provenance=provenance_facts(provenance),
         recipe=json.dumps(provenance.get("recipe") or {}, indent=2, ensure_ascii=False, default=str),

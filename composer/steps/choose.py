@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def choose(
         model=space.stored_name(path.parent), configurations=[{**chooser.menu.specs(choice)} for choice in choices]
     )
     fresh = not same_json(path, content.model_dump(exclude_none=True), force)
-    summary = chooser.summary(choices)
+    summary = {**chooser.summary(choices), "next": _next(space, path)}
     file = path.with_name("choice.json")
     told = {**summary, "provenance": record(chooser.measures.inputs, recipe=space.resolved())}
     write_json(file, told)
@@ -60,6 +61,16 @@ def choose(
     if fresh:
         write_configurations(path, content)
     return Outcome(path, fresh, {**summary, "choice": str(file)})
+
+
+def _next(space: Workspace, conf: Path) -> str:
+    """The command that makes the chosen models, on the same calibration examples."""
+    recipe = space.recipe
+    data = ["--data", recipe.data] if recipe.data else []
+    lengths = ["--calibration-lengths", "valid"] if recipe.lengths_like == "valid" else []
+    return shlex.join(
+        ["compose", "run", "-m", space.base.name, *map(str, data), "--config", str(conf), *lengths, "--shrink"]
+    )
 
 
 def _draw(told: Mapping[str, Any], file: Path) -> None:

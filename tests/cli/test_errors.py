@@ -44,8 +44,8 @@ WRONG = {
     "evaluate": "MODEL: nothing given (see `compose evaluate --help`)",
     "plot": "stats: no *.csv in it; `compose finetune` writes them",
     "show demo -o x.txt": "x.txt: the suffix is '.txt'; allowed: .png or .svg",
-    "run": "compose.yaml: no such file; name a recipe (compose run my.yaml), or write one; the shortest has two "
-    "lines, such as 'model: models/base' and 'data: multi30k'",
+    "run": "compose.yaml: no such file; name a recipe (compose run my.yaml), write one, of two lines at least, such "
+    "as 'model: models/base' and 'data: multi30k', or say both as options: -m models/base --data multi30k",
     "run a.yaml --recipe b.yaml": "--recipe: got b.yaml and a.yaml; allowed: one recipe",
     "run a.yaml -c c.json --linear 0.5": "--linear: not together with -c/--config",
     "run a.yaml": "a.yaml: no such file",
