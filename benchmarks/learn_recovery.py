@@ -32,9 +32,10 @@ def part(bench: Bench) -> None:
         for name in bench.given.learns:
             row, peak = _best(bench, rate, name)
             whole = whole or row
-            share = (row["start"] - row["loss"]) / (whole["start"] - whole["loss"])
+            gained, most = (one["start"] - one["loss"] for one in (row, whole))
+            share = f"{gained / most:.0%}" if most else "–"  # where no step of all lowers the loss there is none
             taken = f"{row['parameters'] / row['of']:.2%}  {row['optimizer_bytes'] / 2**20:.1f} MiB"
-            figures = f"{row['start']:.4f}  {row['loss']:.4f}  {share:.0%}  {taken}  {row['step_seconds']:.2f}"
+            figures = f"{row['start']:.4f}  {row['loss']:.4f}  {share}  {taken}  {row['step_seconds']:.2f}"
             print(f"{rate:.0%}  {name}  {peak:g}  {figures}")
 
 
