@@ -6,13 +6,14 @@ the same calibration sample: accuracy and loss on all validation sentences.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from choose_bench import Bench, Row
 from mask_search import MaskSearch
 
-from composer.choosing.choice import Choice
+from composer.choosing.choice import CRITERION, OF_LOSS, Choice
 from composer.choosing.search import search
 from composer.choosing.whole import with_least, without
 from composer.choosing.wishes import Wish
@@ -38,6 +39,9 @@ class Masks:
         del choices["corrected costs"]  # which the command does not know
         ends = [self._emptied(wish, choice, name) for name, choice in choices.items()]
         chosen = min(ends, key=lambda choice: self.chosen(choice)["loss"])
+        other = replace(chosen, criterion=OF_LOSS)
+        rows["masks by loss"] = self.chosen(other)
+        chosen = min((chosen, other), key=lambda choice: self.chosen(choice)["loss"])
         rows["chosen"] = self.chosen(chosen)
         if n := self.given.search:
             found = self.row(("search", part, n), lambda: self._searched(wish, chosen, n))
@@ -57,7 +61,8 @@ class Masks:
 
     def chosen(self, choice: Choice) -> Row:
         """The row of a choice."""
-        return self.row(("ours", list(choice.kept.values())), lambda: self.ours(choice))
+        masks = () if choice.criterion == CRITERION else (choice.criterion,)
+        return self.row(("ours", list(choice.kept.values()), *masks), lambda: self.ours(choice))
 
     def _kwon(self, part: float, steps: int) -> Row:
         masks = self._their_masks(part)

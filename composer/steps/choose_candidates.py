@@ -62,8 +62,6 @@ class WishCandidates:
         """What a wish about the loss alone wants as little of as can be."""
         return "parameters" if self.measures.space.recipe.unstructured else "seconds"
 
-    # The program ---------------------------------------------------------------------------------------------------
-
     def programmed(self, taken: Sequence[Choice]) -> Choice:
         """What the integer program takes, which the clock may make stricter.
 
@@ -129,8 +127,6 @@ class WishCandidates:
         """How many times as fast as the base model a timed wish wants it."""
         return 1 / self.wish.parts(self.menu.whole["seconds"])["seconds"]
 
-    # Others that may lose less -------------------------------------------------------------------------------------
-
     def started(self, taken: Sequence[Choice]) -> Choice:
         """The program's choice, or another one that is as fast as wished where that loses less as measured.
 
@@ -156,11 +152,8 @@ class WishCandidates:
         return {name: self.loss(one) for name, one in self.known.items()}
 
     def _masked_by_loss(self, taken: Sequence[Choice]) -> None:
-        """Also think of the best so far with other heads and neurons of the same number: by moments that know the loss.
-
-        Nothing new where all moments do (a recipe's ``metric: loss``).
-        """
-        if self.measures.space.recipe.metric == "loss":
+        """Also think of the best so far with other heads and neurons, as many: by moments that know the loss."""
+        if self.measures.space.recipe.metric == "loss":  # all moments do
             return
         best = self.best(self._losses, taken)
         other = replace(best, criterion=OF_LOSS)
@@ -210,8 +203,6 @@ class WishCandidates:
         except ConfigError:  # the clock wanted more than there is
             found = menu.choose(self.budget, taken=taken)
         return self.menu.choice(self.menu.indices(found))
-
-    # Which one is taken --------------------------------------------------------------------------------------------
 
     def best(self, losses: Mapping[str, float], taken: Sequence[Choice]) -> Choice:
         """Of candidates that are as fast as was wished the one with the least loss.
