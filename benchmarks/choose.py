@@ -41,8 +41,9 @@ def main() -> int:
     parser.add_argument("--alone", nargs="+", type=int, help="family: wishes that are made by themselves too [all]")
     parser.add_argument("--calibration-size", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1, 16], help="translate: sentences at once")
     parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--repeat", type=int, default=15, help="time, translate: times that each is timed")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with models/ and data/")
     parser.add_argument("-o", "--output", type=Path, default=Path(".bench/choose"))
     given = parser.parse_args()
@@ -79,7 +80,8 @@ def ways(given: argparse.Namespace, seed: int) -> None:
         show_family(family, range(len(speeds)) if given.alone is None else given.alone)
     if "translate" in given.parts:
         folder, speeds = own / "translate", given.speeds or [1.5, 2.0]
-        show_translation(Translation(shared, folder, seed, speeds, given.steps or 900))
+        how = given.steps or 900, given.sizes, given.repeat
+        show_translation(Translation(shared, folder, seed, speeds, *how))
 
 
 if __name__ == "__main__":

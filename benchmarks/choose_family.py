@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from composer.errors import ConfigError
+from composer.errors import InputError
 from composer.files.journal import Journal
 from composer.files.jsonfile import read_json, write_json
 from composer.recipe import load_recipe
@@ -32,8 +32,6 @@ from composer.workspace import Workspace
 
 Row = dict[str, Any]
 TUNING: Row = {"batch_size": 16, "learning_rate": 1e-4, "evaluations": 3}
-REPEAT = 45
-"""Times that each is timed: so short a text leaves milliseconds, which spread."""
 TOKENS = 20
 """Of a sentence of Multi30K, about: how long prompts and translations are that are timed."""
 
@@ -120,8 +118,10 @@ def show_family(family: Family, which: Sequence[int]) -> None:
 class Translation:
     """T5: choices for two batch sizes, tuned as one family, shrunk, timed and measured."""
 
-    def __init__(self, shared: Path, folder: Path, seed: int, wishes: list[float], steps: int) -> None:
-        self.folder, self.wishes, self.steps = folder, wishes, steps
+    def __init__(
+        self, shared: Path, folder: Path, seed: int, wishes: list[float], steps: int, sizes: list[int], repeat: int
+    ) -> None:
+        self.folder, self.wishes, self.steps, self.sizes, self.repeat = folder, wishes, steps, sizes, repeat
         self.given: Row = {
             "model": str(shared / "models/t5-mini-multi30k"),
             "data": str(shared / "data/multi30k"),
@@ -135,17 +135,17 @@ class Translation:
 
     def choices(self) -> list[Row]:
         """By batch size and wish what is chosen; what nobody can meet, in words."""
-        return [self._chosen(size, wish) for size in (1, 16) for wish in self.wishes]
+        return [self._chosen(size, wish) for size in self.sizes for wish in self.wishes]
 
     def _chosen(self, size: int, wish: float) -> Row:
-        timed: Row = {"batch_size": size, "length": TOKENS, "new_tokens": TOKENS, "repeat": REPEAT}
+        timed: Row = {"batch_size": size, "length": TOKENS, "new_tokens": TOKENS, "repeat": self.repeat}
         folder = self.folder / f"batch-{size}"
         own = {**self.given, "folder": str(folder), "speedup": [wish], "time": timed}
         row: Row = {"batch size": size, "wish": wish}
         conf = folder / f"conf-{wish:g}.json"
         try:
             told = choose(load_recipe(given=own, file=False), output=conf, measure=True).summary["choices"][0]
-        except ConfigError as bad:
+        except InputError as bad:  # nobody can meet it, or the machine is too noisy
             return {**row, "refused": str(bad)}
         shown = {name: told[name] for name in ("kept", "left", "measured", "faster", "steps")}
         return {**row, **shown, "conf": read_json(conf)["configurations"][0]}
@@ -174,7 +174,7 @@ class Translation:
             names.append(str(small))
         took = time.process_time() - start
         results = evaluate(space, names, renew=True).summary["results"]
-        how: Row = {"batch_sizes": (1, 16), "lengths": (TOKENS,), "new_tokens": TOKENS, "memory": False}
+        how: Row = {"batch_sizes": tuple(self.sizes), "lengths": (TOKENS,), "new_tokens": TOKENS, "memory": False}
         faster = _faster_by_batch(speed(names, **how))
         rows = [{**found, "faster": own} for found, own in zip(results, faster, strict=True)]
         return {"rows": rows, "chosen": [None, *chosen], "cpu": took}
