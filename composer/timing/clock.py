@@ -14,7 +14,7 @@ Work = Callable[[], Any]
 SHORT = 0.02
 """Seconds that one measurement lasts at least: what is shorter is done several times in it."""
 LONG = 20.0
-"""Seconds after which no more than :data:`FEWEST` rounds are made."""
+"""Seconds that all rounds may take where nobody says otherwise; where they would take longer, fewer are made."""
 FEWEST = 7
 """Rounds that a ratio needs for an interval with 98 % of the chances; see :func:`.statistics.interval`."""
 WARM_UP = 2
@@ -37,12 +37,14 @@ def took(work: Work, device: torch.device | None = None) -> Took:
     return Took(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def in_turn(works: Sequence[Work], rounds: int, device: torch.device | None = None) -> list[list[Took]]:
+def in_turn(
+    works: Sequence[Work], rounds: int, device: torch.device | None = None, longest: float = LONG
+) -> list[list[Took]]:
     """Seconds of each work in each round, in which all take turns: A B A B …
 
     So what else the machine does meets all of them alike, and two works can be compared round by round. The first
     rounds are for nothing but warming up. Work that is over in no time is done several times in a round; where all
-    rounds would take very long, fewer are made, but never under :data:`FEWEST`.
+    rounds would take longer than ``longest`` seconds, fewer are made, but never under :data:`FEWEST`.
 
     Returns:
         For each work its seconds, one pair for each round.
@@ -51,7 +53,7 @@ def in_turn(works: Sequence[Work], rounds: int, device: torch.device | None = No
         first = [took(work, device).wall for work in works]
     times = [max(1, min(1000, round(SHORT / max(seconds, 1e-9)))) for seconds in first]
     total = sum(seconds * n for seconds, n in zip(first, times, strict=True))
-    rounds = rounds if total * rounds <= LONG else max(min(FEWEST, rounds), int(LONG / total))
+    rounds = rounds if total * rounds <= longest else max(min(FEWEST, rounds), int(longest / total))
     spent: list[list[Took]] = [[] for _ in works]
     for _ in range(rounds):
         for own, work, n in zip(spent, works, times, strict=True):

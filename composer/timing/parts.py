@@ -35,6 +35,8 @@ from .statistics import Spread, interval
 if TYPE_CHECKING:
     from torch import nn
 
+ROUND = 4.0
+"""Seconds that a round over all models may take; where it takes longer, there are fewer rounds."""
 Runtime = Literal["torch", "onnx"]
 Kept = Mapping[str, int]
 Export = Callable[[BaseModel, Path], object]
@@ -112,7 +114,7 @@ class PartTimer:
             for own in kept:
                 works.append(self._work(self._loaded(own, stack)))
                 bar.advance()
-            spent = in_turn(works, setting.repeat, self.smaller.device)
+            spent = in_turn(works, setting.repeat, self.smaller.device, ROUND * setting.repeat)
         return [[getattr(one, setting.clock) for one in own] for own in spent]
 
     def _designs(self) -> list[Kept]:

@@ -62,6 +62,14 @@ def test_works_take_turns() -> None:
         assert order.count(name) > 7
 
 
+def test_rounds_that_take_long_are_fewer_unless_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "took", lambda work, device=None: clock.Took(1.5, 0.0))
+    works = [lambda: None] * 2  # seconds of a round: 3
+    rounds = {longest: len(clock.in_turn(works, 30, None, longest)[0]) for longest in (9.0, 60.0, 90.0)}
+    assert rounds == {9.0: clock.FEWEST, 60.0: 20, 90.0: 30}
+    assert len(clock.in_turn(works, 5, None, 9.0)[0]) == 5
+
+
 def test_multiply_accumulates_of_a_known_model(distilbert_folder: Path) -> None:
     """Two layers, width 16, inner 24, batch 3, length 8, two labels; attention's scores and sums too."""
     entry = Loaded.torch(BaseModel(distilbert_folder), CPU)
