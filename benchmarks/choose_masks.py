@@ -37,11 +37,11 @@ class Masks:
         for name, choice in choices.items():
             rows[name] = self.chosen(choice)
         del choices["corrected costs"]  # which the command does not know
-        ends = [self._emptied(wish, choice, name) for name, choice in choices.items()]
-        chosen = min(ends, key=lambda choice: self.chosen(choice)["loss"])
-        other = replace(chosen, criterion=OF_LOSS)
-        rows["masks by loss"] = self.chosen(other)
-        chosen = min((chosen, other), key=lambda choice: self.chosen(choice)["loss"])
+        ends = {name: self._emptied(wish, choice, name) for name, choice in choices.items()}
+        for name in [name for name in ends if name in self.bench.costs]:
+            ends[f"{name}, masks by loss"] = replace(ends[name], criterion=OF_LOSS)
+            rows[f"{name}, masks by loss"] = self.chosen(ends[f"{name}, masks by loss"])
+        chosen = min(ends.values(), key=lambda choice: self.chosen(choice)["loss"])
         rows["chosen"] = self.chosen(chosen)
         if n := self.given.search:
             found = self.row(("search", part, n), lambda: self._searched(wish, chosen, n))
@@ -124,4 +124,4 @@ def show_masks(bench: Bench, parts: list[float]) -> None:
         columns = "accuracy, loss, kept units, processor seconds"
         print(f"\nseed {bench.seed}, {part:.0%} of the multiplications kept: {columns}")
         for name, row in masks.at(part).items():
-            print(f"  {name:26} {row['accuracy']:.3f} {row['loss']:.4f} {row.get('kept', '')} {row['cpu']:.0f} s")
+            print(f"  {name:34} {row['accuracy']:.3f} {row['loss']:.4f} {row.get('kept', '')} {row['cpu']:.0f} s")

@@ -152,13 +152,15 @@ class WishCandidates:
         return {name: self.loss(one) for name, one in self.known.items()}
 
     def _masked_by_loss(self, taken: Sequence[Choice]) -> None:
-        """Also think of the best so far with other heads and neurons, as many: by moments that know the loss."""
+        """Also think of the best by each kind of costs with as many other units: those that the loss misses least."""
         if self.measures.space.recipe.metric == "loss":  # all moments do
             return
-        best = self.best(self._losses, taken)
-        other = replace(best, criterion=OF_LOSS)
-        if self.menu.pruned(other) != self.menu.pruned(best):  # some part loses units
-            self.known[self.name_of(best) + MASKED] = other
+        losses = self._losses
+        for costs in self._costs:
+            best = self.best({name: loss for name, loss in losses.items() if name.startswith(costs)}, taken)
+            other = replace(best, criterion=OF_LOSS)
+            if self.menu.pruned(other) != self.menu.pruned(best):  # some part loses units
+                self.known.setdefault(self.name_of(best) + MASKED, other)
 
     @property
     def _costs(self) -> dict[str, Mapping[str, Sequence[float]]]:
