@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LEARNT: Mapping[Part, tuple[float, ...]] = {
     "all": (1e-5, 3e-5, 1e-4, 3e-4),
-    "biases-norms": (1e-2, 3e-2),
+    "biases-norms": (1e-3, 1e-2, 3e-2),
     "lora": (3e-3, 1e-2),
 }
 """What learns -> the peak rates that are tried."""
