@@ -53,7 +53,7 @@ def collect_gradients(
     projections = [p for target in layout.targets for p in target.projections]
     weights = [parameters[p.weight] for p in projections]
     required = [weight.requires_grad for weight in weights]
-    sums, gates, tokens = [torch.zeros_like(weight) for weight in weights], Gates(_readers(layout), torch.abs), 0
+    sums, gates, tokens = [torch.zeros_like(weight) for weight in weights], Gates(unit_readers(layout), torch.abs), 0
     starts = range(0, len(indices), batch_size)
     try:
         for weight in weights:
@@ -77,7 +77,7 @@ def collect_gradients(
     )
 
 
-def _readers(layout: Layout) -> dict[str, tuple[str, int]]:
+def unit_readers(layout: Layout) -> dict[str, tuple[str, int]]:
     """Path of an attention or feed-forward -> the projection that reads its units, and how many they are."""
     readers: dict[str, tuple[str, int]] = {}
     for target in layout.targets:

@@ -174,12 +174,14 @@ class Calibration:
     @cached_property
     def knowing_loss(self) -> Calibration:
         """The same sample with moments that know the loss, of what reads heads or neurons; itself where its own do."""
+        from .gradients import unit_readers
+
         if self.metric == "loss":
             return self
         drawn = [i for chosen in self.indices for i in chosen]
         how: dict[str, Any] = {"batch_size": self.batch_size, "memory": self.memory, "progress": self.progress}
         how |= {"metric": "loss", "label_seed": self.label_seed}
-        how |= {"by_need": True, "along": list(_unit_readers(self.layout))}
+        how |= {"by_need": True, "along": [path for path, _ in unit_readers(self.layout).values()]}
         return Calibration(self.model, self.task, self.data, self.layout, indices=drawn, **how)
 
     @cached_property
@@ -243,15 +245,6 @@ class Calibration:
             return {path: moments.weighed for path, moments in made.items()}
         with self.progress.bar(label, len(self.indices)) as bar:
             return gather(self.model, self.task, self.batches(), inputs, bar)
-
-
-def _unit_readers(layout: Layout) -> Iterator[str]:
-    """Paths of the projections that read the heads or neurons of a layout's targets."""
-    for target in layout.targets:
-        if target.kind == "attention":
-            yield layout.out_projection(target.path).path
-        elif whole := layout.feed_forward(target.path):
-            yield whole.projections[-1].path
 
 
 def _union(inputs: Sequence[Input], more: Sequence[Input]) -> list[Input]:

@@ -122,7 +122,7 @@ def finetune(
     with session(common, data, machine, **fields) as (recipe, console):
         shared: dict[str, Any] = {"scheme": scheme, "output": output, "force": force, "progress": console.progress}
         if for_blocks:
-            _finetune_blocks(recipe, console, modules, shared)
+            _finetune_blocks(recipe, console, modules, **shared)
             return
         from composer.steps.tune_model import finetune_model
 
@@ -139,7 +139,7 @@ def _finetune_folder(recipe: Recipe, console: Console, folder: str, **how: Any) 
     console.show(done, tables.tuned_model(done))
 
 
-def _finetune_blocks(recipe: Recipe, console: Console, pruned: Path | None, how: dict[str, Any]) -> None:
+def _finetune_blocks(recipe: Recipe, console: Console, pruned: Path | None, **how: Any) -> None:
     from composer.steps.tune_blocks import finetune_blocks
 
     outcome = finetune_blocks(recipe, pruned=pruned, **how)

@@ -75,17 +75,16 @@ def run(recipe: Given, *, force: bool = False, progress: Progress = SILENT) -> O
     finetune_blocks(space, force=force, progress=progress)
     for i in range(len(space.scheme().roots)):
         build_model(space, i, force=force)
-    compared = compare(space, train=not wished, force=force, progress=progress)
     if not _shrinks(space.recipe):
-        return compared
+        return compare(space, train=not wished, force=force, progress=progress)
+    fresh = not wished and compare(space, force=force, progress=progress).fresh
     small = shrunk_models(space, force=force, progress=progress)
-    with_small = compare(space, train=False, small=small, progress=progress)
+    told = compare(space, train=False, small=small, progress=progress)
     from ..report.family import draw  # here, since it loads what draws
 
     picture = space.folder / "family.png"
     draw(small, space.task.main_metric, picture)
-    summary = {**with_small.summary, "shrunk": small, "picture": str(picture)}
-    return Outcome(with_small.output, compared.fresh or with_small.fresh, summary)
+    return Outcome(told.output, fresh or told.fresh, {**told.summary, "shrunk": small, "picture": str(picture)})
 
 
 def _is_wished(recipe: Recipe) -> bool:
