@@ -80,17 +80,19 @@ class Candidates:
             wanted = self._wanted(count)
             total, answers = 0.0, 0
             with self.as_model(assigned) as model, answering(model):
-                for batch, logs in wanted:
+                for batch, logits in wanted:
                     loss, n, found = self._answers(model, batch)
-                    if logs is None or found is None:
+                    if logits is None or found is None:
                         total, answers = total + float(loss) * n, answers + n
                         continue
-                    total += float(functional.kl_div(found, logs, reduction="sum", log_target=True))
+                    # In 64 bits: what divides candidates is often less than the last bits of 32-bit log chances.
+                    logs, own = (one.double().log_softmax(-1) for one in (logits, found))
+                    total += float(functional.kl_div(own, logs, reduction="sum", log_target=True))
                     answers += len(logs)
         return total / max(1, answers)
 
     def _wanted(self, count: int) -> list[tuple[Batch, Tensor | None]]:
-        """Batches with the base model's answers as log chances; kept, since each count is asked for again and again."""
+        """Batches with the base model's logits; kept, since each count is asked for again and again."""
         if count not in self._bases:
             every = [i for chosen in self.calibration.indices for i in chosen]
             random.Random(self.seed).shuffle(every)
@@ -102,13 +104,13 @@ class Candidates:
         return self._bases[count]
 
     def _answers(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int, Tensor | None]:
-        """The loss, what it is a mean over, and log chances of the answers that are asked for, (answers, classes)."""
+        """The loss, what it is a mean over, and logits of the answers that are asked for, (answers, classes)."""
         loss, count, logits = loss_and_logits(model, self.task, batch)
         if logits is None or logits.shape[-1] == 1:
             return loss, count, None
         asked = self.task.asked(batch)
         rows = logits[asked] if asked is not None else logits.flatten(0, -2)
-        return loss, count, rows.float().log_softmax(-1)
+        return loss, count, rows
 
     @contextmanager
     def as_model(self, assigned: Assignment) -> Iterator[nn.Module]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from ...scheme.rules import Ruled, Rules, read_rules
 from ...tensors.learnt import WAYS
 from ...tensors.learnt.patch import Patch, drawn_in
 from ...tensors.learnt.scores import LearntScores
-from ...tensors.parameters import parameters_of
+from ...tensors.parameters import parameters_of, unwrapped
 from . import checkpoint
+from .claims import claim, free_of_others, give_up
 from .keep_sparse import Reporting, refuse_distributed
 from .pruned_start import PrunedStart
 from .together import average, begin_together
@@ -81,6 +82,11 @@ class LearnMasks(Reporting):
             raise ModelError("LearnMasks: nothing is masked before the training begins")
         return self._patch
 
+    @property
+    def names(self) -> Set[str]:
+        """The weights that masks are learnt of, by name; nothing before the training begins."""
+        return self._patch.scores.names if self._patch else set()
+
     def figures(self) -> dict[str, float]:
         """Share of the named weights that is masked now, and the scores below which that is; each by kind too."""
         if self._patch is None:
@@ -105,7 +111,8 @@ class LearnMasks(Reporting):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         refuse_distributed(args)
-        model = kwargs["model"]
+        model = unwrapped(kwargs["model"])
+        free_of_others(model, state)
         layout, parameters = layout_in_memory(model), parameters_of(model)
         refuse_half(parameters)
         self.ruled = read_rules(self.rules, layout, self.way.amount)
@@ -124,6 +131,7 @@ class LearnMasks(Reporting):
         if start:
             start.put_into(scores, self.ruled)
         self._patch = Patch(parameters, scores)
+        claim(self, model, state)
         if state.global_step:
             checkpoint.load(_folder(args, state.global_step), self._patch, state.global_step)
         self._handles = [parameters[name].register_hook(self._learner(name)) for name in sorted(scores.names)]
@@ -168,9 +176,18 @@ class LearnMasks(Reporting):
         if self.patch.before and args.should_save:
             checkpoint.save(_folder(args, state.global_step), self.patch, state.global_step)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def abandon(self) -> None:
+        """Give the model its values back: the training was interrupted, and another one begins."""
+        self._unhook()
+        self.patch.off()
+
+    def _unhook(self) -> None:
         while self._handles:
             self._handles.pop().remove()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._unhook()
+        give_up(self, unwrapped(kwargs["model"]))
         if args.load_best_model_at_end and state.best_model_checkpoint:
             checkpoint.load_masks(Path(state.best_model_checkpoint), self.patch, state.best_global_step)
         elif state.global_step < state.max_steps:  # ended early: what is asked is there all the same

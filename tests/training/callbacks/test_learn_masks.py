@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 import composer
 from composer.errors import ConfigError, ModelError
@@ -24,6 +24,7 @@ HYBRID = {
     "*.out_lin": {"rate": 0.25, "granularity": "2x2"},
     "re:.*ffn.lin1": {"rate": 0.75, "granularity": "neuron", "warm-up": 0.0},
 }
+LIN2 = "distilbert.transformer.layer.0.ffn.lin2.weight"
 
 
 def test_hybrid_masks_are_learnt_and_exact_at_the_end(distilbert_folder: Path, tmp_path: Path) -> None:
@@ -66,6 +67,37 @@ def test_hybrid_masks_are_learnt_and_exact_at_the_end(distilbert_folder: Path, t
 def test_rules_that_make_no_sense_are_refused(distilbert_folder: Path, rules: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_rules(rules, BaseModel(distilbert_folder).layout)
+
+
+def test_no_weight_has_two_learners_and_an_interrupted_training_leaves_none(
+    distilbert_folder: Path, tmp_path: Path
+) -> None:
+    class Interrupts(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    def learn(model: Any, callbacks: list[Any]) -> dict[str, Tensor]:
+        trainer(model, tmp_path, callbacks, max_steps=4).train()
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def loaded() -> Any:
+        return AutoModelForSequenceClassification.from_pretrained(distilbert_folder)
+
+    lin1, lin2 = ({f"*.{name}": {"rate": 0.5}} for name in ("lin1", "lin2"))
+    with pytest.raises(ModelError, match=r"layer\.0\.ffn\.lin1\.weight and 1 more weights: named by two LearnMasks"):
+        learn(loaded(), [composer.LearnMasks(lin1), composer.LearnMasks(lin1 | lin2)])
+    apart = learn(loaded(), [composer.LearnMasks(lin1), composer.LearnMasks(lin2)])
+    together = learn(loaded(), [composer.LearnMasks(lin1 | lin2)])
+    assert all(torch.equal(apart[name], together[name]) for name in together)
+
+    model = loaded()
+    with pytest.raises(KeyboardInterrupt):
+        learn(model, [composer.LearnMasks({"*.lin2": {"rate": 0.9, "warm-up": 0.0, "cool-down": 0.9}}), Interrupts()])
+    values = {name: p.detach().clone() for name, p in model.named_parameters()}
+    again = learn(model, [composer.LearnMasks(lin1)])
+    assert bool((values[LIN2] == 0).any())
+    assert not bool((again[LIN2] == 0).any())
 
 
 PENALISED = {"*.attention": {"penalty": 9.0}, "*.lin1": {"penalty": 9.0, "granularity": "4x4"}}
