@@ -60,7 +60,9 @@ def main() -> int:
     parser.add_argument("--hybrid-rate", type=float, default=1e-4)
     parser.add_argument("--teacher-share", type=float, default=0.9, help="of the dense model's answers in the loss")
     parser.add_argument("--teacher", type=Path, help="hybrid: a folder, as of larger_teacher.py [the dense model]")
+    parser.add_argument("--hybrid-hidden", type=float, default=0.0, help="weight of the teacher's hidden states")
     parser.add_argument("--densify-steps", type=int, default=200, help="after shrinking")
+    parser.add_argument("--densify-rate", type=float, default=1e-4)
     parser.add_argument("--starts", nargs="+", choices=["single", "heads", "chosen"], help="[all of the model]")
     parser.add_argument("--start-rates", nargs="+", type=float, default=[1e-4], help="of both sides")
     parser.add_argument("--start-steps", nargs="+", type=int, default=[80], help="from repaired blocks")
@@ -72,9 +74,10 @@ def main() -> int:
     parser.add_argument("--back-steps", type=int, default=300, help="after closed forms")
     parser.add_argument("--back-rates", nargs="+", type=float, default=[3e-5])
     parser.add_argument("--hidden-weights", nargs="+", type=float, default=[0.0], help="of the teacher's hidden states")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of answers after closed forms")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of a teacher's answers")
     parser.add_argument("--train-lengths", choices=["train", "valid"], default="train", help="of texts learnt from")
-    parser.add_argument("--no-dropout", dest="dropout", action="store_false", help="while learning back")
+    parser.add_argument("--no-dropout", dest="dropout", action="store_false", help="hybrid, and learning back")
+    parser.add_argument("--grouped", action="store_true", help="batches of texts of like length (hybrid, back)")
     parser.add_argument(
         "--bleu", nargs="+", choices=["single", "hybrid", "units", "chosen"], default=["single", "hybrid"]
     )

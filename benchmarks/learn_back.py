@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learn_hybrid import times, train
+from learn_hybrid import times, train, without_dropout
 from learn_start import Looks, figures, repaired_model, rules_of
 
 import composer
@@ -51,7 +51,7 @@ def part(bench: Bench) -> None:
                 for hidden in given.hidden_weights:
                     key = ("back", kind, masks, given.back_steps, rate, given.teacher_share, given.temperature, hidden)
                     row = bench.row(
-                        (*key, *texts, given.train_lengths, given.dropout),
+                        (*key, *texts, given.train_lengths, given.dropout, given.batch_size, given.grouped),
                         lambda k=kind, m=masks, r=rate, h=hidden, s=start: learn(bench, k, m, r, h, s),  # type: ignore[misc]
                     )
                     seen = "  ".join(f"{n}: {one['loss']:.4f}, {one['metric']:.2%}" for n, one in row["seen"].items())
@@ -98,7 +98,9 @@ def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start
         teacher, model, share=given.teacher_share, temperature=given.temperature, hidden=hidden
     )
     steps, name = given.back_steps, f"{kind}-{masks}-{given.back_steps}-{rate:g}-{hidden:g}-{given.train_lengths}"
-    folder = given.output / "back" / f"work-{bench.seed}-{name}-{given.dropout:d}-{given.temperature:g}"
+    folder = (
+        given.output / "back" / f"work-{bench.seed}-{name}-{given.dropout:d}-{given.temperature:g}-{given.batch_size}"
+    )
     looks = Looks(
         bench,
         model,
@@ -116,15 +118,6 @@ def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start
         composer.shrink(folder / "masked", folder / "shrunk", force=True)
         layout = BaseModel(folder / "shrunk").layout
     return {"seen": looks.seen, "left": left_of(layout, bench), "step_seconds": seconds / steps}
-
-
-def without_dropout(model: Any) -> None:
-    """What is left of a small model is not thinned further while it learns."""
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
 
 
 def texts(bench: Bench) -> list[Any]:

@@ -47,11 +47,14 @@ def part(bench: Bench) -> None:
     print("attention  scores  gone  left  shrunk  learnt on  densified  times as fast [95 %]  seconds a step")
     for kind in given.hybrid:
         for scores in given.scores:
-            key = (kind, scores, steps, given.hybrid_rate, given.teacher_share, *_larger(given))
-            folder = given.output / "hybrid" / "-".join(map(str, (kind, scores, steps, bench.seed, *_larger(given))))
+            key = (kind, scores, steps, *shaping(given), *_larger(given))
+            folder = given.output / "hybrid" / "-".join(map(str, (bench.seed, *key)))
             learnt = bench.row(("hybrid", *key), lambda k=kind, s=scores, f=folder: learn(bench, k, s, f))  # type: ignore[misc]
             held, filled = (
-                bench.row(("on", d, more, *key), lambda d=d, f=folder: learn_on(bench, f / "shrunk", f / f"on-{d}", d))  # type: ignore[misc]
+                bench.row(
+                    ("on", d, more, given.densify_rate, *key),
+                    lambda d=d, f=folder: learn_on(bench, f / "shrunk", f / f"on-{d}", d),  # type: ignore[misc]
+                )
                 for d in (False, True)
             )
             speed = bench.row(("speed", *key), lambda f=folder: times(bench, f / "shrunk"))  # type: ignore[misc]
@@ -64,7 +67,7 @@ def learn(bench: Bench, kind: str, scores: str, folder: Path) -> Row:
     """Learn masks and shrink; how much is gone, and how good what is left is."""
     space, given = bench.space, bench.given
     model = space.fresh_model()
-    loss: Any = composer.distill_loss(_teacher(bench), model, share=given.teacher_share, temperature=2.0)
+    loss = lesson(bench, model)
     callbacks = [composer.LearnMasks(RULES[kind], scores=scores)]
     seconds = train(space, model, folder / "learning", given.hybrid_steps, given, bench.seed, callbacks, loss)
     counts = zeros_per_target(model, space.base.layout).values()
@@ -88,9 +91,29 @@ def _larger(given: Any) -> tuple[str, ...]:
     return (given.teacher.name,) if given.teacher else ()
 
 
-def _teacher(bench: Bench) -> Any:
-    """The model whose answers are learnt: the dense one, or a larger one."""
-    return BaseModel(bench.given.teacher).load() if bench.given.teacher else bench.space.fresh_model()
+def lesson(bench: Bench, model: Any) -> Any:
+    """The loss: labels, a teacher's answers and its hidden states; the teacher is the dense model, or a larger one."""
+    given = bench.given
+    if not given.dropout:
+        without_dropout(model)
+    teacher = BaseModel(given.teacher).load() if given.teacher else bench.space.fresh_model()
+    how: Row = {"share": given.teacher_share, "temperature": given.temperature, "hidden": given.hybrid_hidden}
+    return composer.distill_loss(teacher.eval(), model, **how)
+
+
+def shaping(given: Any) -> tuple[Any, ...]:
+    """What shapes a hybrid run, beside its rules and steps."""
+    what = (given.teacher_share, given.temperature, given.hybrid_hidden, given.dropout, given.grouped)
+    return (given.hybrid_rate, given.batch_size, *what)
+
+
+def without_dropout(model: Any) -> None:
+    """What is left of a small model is not thinned further while it learns."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def learn_on(bench: Bench, start: Path, folder: Path, densify: bool) -> Row:
@@ -99,9 +122,9 @@ def learn_on(bench: Bench, start: Path, folder: Path, densify: bool) -> Row:
     space = Workspace(bench.space.recipe.model_copy(update={"model": str(start)}))
     model = space.fresh_model()
     filled = fill_holes(model, space) if densify else 0
-    loss: Any = composer.distill_loss(_teacher(bench), model, share=given.teacher_share, temperature=2.0)
+    loss = lesson(bench, model)
     callbacks = [] if densify else [composer.KeepSparse()]
-    train(space, model, folder, given.densify_steps, given, bench.seed, callbacks, loss)
+    train(space, model, folder, given.densify_steps, given, bench.seed, callbacks, loss, given.densify_rate)
     return {"metric": metric(space, model), "filled": filled}
 
 
@@ -135,6 +158,7 @@ def train(
         disable_tqdm=True,
         use_cpu=True,
         remove_unused_columns=False,
+        train_sampling_strategy="group_by_length" if given.grouped else "random",
     )
     trainer = Trainer(
         model=model,

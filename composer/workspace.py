@@ -213,7 +213,8 @@ class Workspace(RunInputs):
         if not can_be_kept(self.task, self.teacher.config, train):
             return None
         shapes = (settings.seed, settings.batch_size, settings.precision, self.device, rank_and_size())
-        told = [self.teacher.fingerprint, train.digest, *map(str, shapes)]
+        grouped = ["by length"] * settings.group_by_length
+        told = [self.teacher.fingerprint, train.digest, *map(str, shapes), *grouped]
         return KeptAnswers(self.folder / ".answers" / f"{digest_of(told)[:16]}.safetensors")
 
 

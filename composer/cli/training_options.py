@@ -49,6 +49,12 @@ class Training(Teaching):
         Literal["all", "biases-norms", "lora"] | None,
         Parameter(help="What learns; lora: low-rank updates under the masks (extra peft) [all]."),
     ] = None
+    dropout: Annotated[
+        bool | None, Parameter(negative="--no-dropout", help="As the model says, or none [as it says].")
+    ] = None
+    group_by_length: Annotated[
+        bool | None, Parameter(negative=(), help="Batches of examples of like lengths: less padding, other batches.")
+    ] = None
     own: Annotated[
         Literal["none", "biases-norms", "lora"] | None,
         Parameter(help="Trainer joint: what each model has of its own beside shared weights [none]."),

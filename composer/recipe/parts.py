@@ -51,6 +51,10 @@ class ModelOptions(Options):
     """Share of the steps in which the rate rises; then it falls linearly to 0."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """AdamW weight decay."""
+    dropout: bool = True
+    """Whether dropout is as the model says; else there is none while it learns."""
+    group_by_length: bool = False
+    """Whether the examples of a batch have like lengths, so that less of it is padding."""
     clip: Positive = 1.0
     """Largest gradient norm."""
     teacher: str | None = None

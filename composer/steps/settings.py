@@ -122,6 +122,8 @@ def model_settings(space: Workspace) -> ModelSettings:
         space.recipe.seed,
         space.recipe.precision,
         train=options.train,
+        dropout=options.dropout,
+        group_by_length=options.group_by_length,
         **space.taught(),
     )
 

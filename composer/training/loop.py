@@ -9,15 +9,19 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..parallel.ranks import rank_and_size, wait_for_all
 from ..progress import log_level
+from ..tasks.task import input_lengths
+from ..tensors.batches import grouped_by_length
 from .distillation import Answers
 from .hooks import TrainingHooks
 from .own_parts import own_rate
@@ -80,6 +84,14 @@ class WholeTrainer(Trainer):
             )
         self.remove_callback(transformers.PrinterCallback)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """The Trainer's own, or examples in batches of like lengths."""
+        settings = self.hooks.settings
+        if not settings.group_by_length:
+            return super()._get_train_sampler(train_dataset)
+        lengths = input_lengths(train_dataset if train_dataset is not None else self.train_dataset)
+        return GroupedByLength(lengths, settings.batch_size, settings.seed)
+
     def create_optimizer(self, model: Any = None) -> Any:
         """The Trainer's own; what configurations own learns at a rate of its own."""
         optimizer = super().create_optimizer(model)
@@ -90,10 +102,29 @@ class WholeTrainer(Trainer):
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean over the batch's real tokens or examples."""
+        if not self.hooks.settings.dropout:
+            model.eval()  # the Trainer has just said train()
         numbers = inputs.pop(NUMBER).tolist() if NUMBER in inputs else None
         loss = self.answers.loss(model, inputs, numbers) if self.answers else self.task.loss(model, inputs)[0]
         self.hooks.losses.append(loss.detach())
         return (loss, {}) if return_outputs else loss
+
+
+class GroupedByLength(Sampler[int]):
+    """The order of an epoch's examples by :func:`.grouped_by_length`; the Trainer says which epoch begins."""
+
+    def __init__(self, lengths: Sequence[int], size: int, seed: int) -> None:
+        self.lengths, self.size, self.seed, self.epoch = lengths, size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's loader."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(grouped_by_length(self.lengths, self.size, seed=self.seed, epoch=self.epoch))
 
 
 class AnswersKept(TrainerCallback):

@@ -41,6 +41,8 @@ class ModelSettings:
     hidden: float = 0.0
     teacher: str = ""
     """Fingerprint of whose answers are learnt; empty for the base model's."""
+    dropout: bool = True
+    group_by_length: bool = False
 
     @property
     def has_teacher(self) -> bool:

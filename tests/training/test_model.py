@@ -278,13 +278,17 @@ def test_a_model_without_a_finite_loss_is_refused(translation: Toy, tmp_path: Pa
         translation.tune(tmp_path, watch=spoil)
 
 
-@pytest.mark.parametrize("step", [3, 8])
-def test_a_killed_run_goes_on_to_the_same_bytes(toy: Toy, step: int, tmp_path: Path) -> None:
-    whole, _, undisturbed = toy.tune(tmp_path / "whole")
+BY_LENGTH = {"group_by_length": True, "batch_size": 16}  # several epochs
+
+
+@pytest.mark.parametrize(("step", "options"), [(3, {}), (8, {}), (7, BY_LENGTH)], ids=["3", "8", "by length"])
+def test_a_killed_run_goes_on_to_the_same_bytes(toy: Toy, step: int, options: dict[str, Any], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, **options)
+    whole, _, undisturbed = toy.tune(tmp_path / "whole", settings)
     with pytest.raises(KeyboardInterrupt):
-        toy.tune(tmp_path / "killed", progress=killed_at(step))
+        toy.tune(tmp_path / "killed", settings, progress=killed_at(step))
     steps: list[int] = []
-    again, masks, resumed = toy.tune(tmp_path / "killed", progress=EveryStep(steps.append))
+    again, masks, resumed = toy.tune(tmp_path / "killed", settings, progress=EveryStep(steps.append))
     assert same(state(again), state(whole))
     assert without_times(resumed.rows) == without_times(undisturbed.rows)
     assert (resumed.best_loss, resumed.best_step) == (undisturbed.best_loss, undisturbed.best_step)
@@ -339,6 +343,43 @@ def test_same_seed_same_bytes_other_seed_other_bytes(toy: Toy, tmp_path: Path) -
     other, _, _ = toy.tune(tmp_path / "other", replace(SETTINGS, seed=1))
     assert same(state(one), state(two))
     assert not same(state(one), state(other))
+
+
+def test_without_dropout_a_model_learns_as_one_that_has_none(toy: Toy, tmp_path: Path) -> None:
+    def put_out(model: nn.Module, masks: dict[str, Tensor]) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            elif isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0
+
+    off, _, _ = toy.tune(tmp_path / "off", replace(SETTINGS, dropout=False))
+    without, _, _ = toy.tune(tmp_path / "without", watch=put_out)
+    given, _, _ = toy.tune(tmp_path / "given")
+    assert same(state(off), state(without))
+    assert not same(state(off), state(given))
+
+
+def test_batches_of_like_lengths_are_what_the_model_gets(
+    translation: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    collate = translation.task.collate
+
+    def watched(features: Any) -> Any:
+        seen.append([len(feature["input_ids"]) for feature in features])
+        return collate(features)
+
+    def padding() -> int:
+        return sum(max(lengths) * 4 - sum(lengths) for lengths in seen if len(lengths) == 4)
+
+    monkeypatch.setattr(translation.task, "collate", watched)
+    epoch = replace(SETTINGS, steps=len(translation.train) // 4, evaluations=1)
+    translation.tune(tmp_path / "drawn", epoch)
+    drawn = padding()
+    seen.clear()
+    translation.tune(tmp_path / "grouped", replace(epoch, group_by_length=True))
+    assert padding() < drawn / 2
 
 
 def test_bf16_computes_in_bf16_and_keeps_float32(toy: Toy, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from ...library.store import Library
 from ...progress import SILENT, Bar, Progress
 from ...scheme.graph import Node
 from ...steps.settings import model_settings
-from ...tasks.task import Examples
+from ...tasks.task import Examples, input_lengths
 from ...tensors import masks
-from ...tensors.batches import batch_indices
+from ...tensors.batches import batch_indices, grouped_by_length
 from ...tensors.forward import to_device_of
 from ...tensors.mask_holder import MaskHolder
 from ...tensors.parameters import parameters_of
@@ -193,12 +193,17 @@ class Pieces(ClosedForms):
 
     def answer(self, batch_size: int) -> Sequence[float]:
         """A pass of the teacher over the batch of a step."""
-        answers = self.space.answers(self._loop(batch_size))
+        settings = self._loop(batch_size)
+        answers = self.space.answers(settings)
         assert answers is not None  # without a teacher nobody asks
         size, task, features = min(batch_size, len(self.train)), self.space.task, self.train.features
+        lengths = input_lengths(features)
 
         def ask(step: int) -> None:
-            chosen = batch_indices(len(features), size, seed=self.space.recipe.seed, step=step)
+            if settings.group_by_length:
+                chosen = grouped_by_length(lengths, size, seed=settings.seed, epoch=step)[0]
+            else:
+                chosen = batch_indices(len(features), size, seed=settings.seed, step=step)
             answers.ask(to_device_of(self.model, task.collate([features[i] for i in chosen])))
 
         return self.repeated(ask)
