@@ -121,7 +121,7 @@ def learn_on(bench: Bench, start: Path, folder: Path, densify: bool) -> Row:
     given = bench.given
     space = Workspace(bench.space.recipe.model_copy(update={"model": str(start)}))
     model = space.fresh_model()
-    filled = fill_holes(model, space) if densify else 0
+    filled = fill_holes(model, space, bench.space.base) if densify else 0
     loss = lesson(bench, model)
     callbacks = [] if densify else [composer.KeepSparse()]
     train(space, model, folder, given.densify_steps, given, bench.seed, callbacks, loss, given.densify_rate)

@@ -65,7 +65,7 @@ def finetune(
     /,
     *,
     level: Annotated[Literal["block", "model"] | None, Parameter(help="Shared blocks, or whole models.")] = None,
-    densify: Annotated[bool, Parameter(help="MODEL: fill zeros in what is left with noise; they learn.")] = False,
+    densify: Annotated[bool, Parameter(help="MODEL: fill zeros in what is left, towards -m; they learn.")] = False,
     configuration: Which = None,
     every: Every = False,
     baseline: Annotated[bool, Parameter(help="Whole models: start from modules/pruned, as the baseline.")] = False,

@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError
 from ..files.records import is_current, recorded_result
+from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .outcome import Outcome
-from .settings import model_settings
+from .settings import held_out_examples, model_settings, sweep_options, sweep_settings
 from .starting_model import StartingModel
 from .tune_model import inputs_of, tune, warn_if_no_better_than_chance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NOISE = 0.1
-"""What fills holes, as a share of the standard deviation of the matrix's weights that are not 0."""
-
 
 @dataclass(frozen=True)
 class StartingFolder(StartingModel):
-    """A model folder as it is, its zeros held; or its holes filled with noise, and nothing held."""
+    """A model folder as it is, its zeros held; or its holes filled (towards ``base``, if any), and nothing held."""
 
     densify: bool = False
+    base: BaseModel | None = None
 
     @property
     def label(self) -> str:
@@ -37,7 +36,10 @@ class StartingFolder(StartingModel):
         return f"compose finetune MODEL{' --densify' * self.densify}"
 
     def inputs(self, space: Workspace) -> dict[str, Any]:
-        return {"model": space.base.fingerprint, **({"densify": True} if self.densify else {})}
+        told: dict[str, Any] = {"model": space.base.fingerprint}
+        if self.densify:
+            told["densify"] = {"base": self.base.fingerprint, **sweep_settings(space)} if self.base else True
+        return told
 
     def sparsity(self, space: Workspace) -> float:
         from ..tensors.masks import zeros_per_target
@@ -50,7 +52,8 @@ class StartingFolder(StartingModel):
 
         model = space.fresh_model()
         if self.densify:
-            progress.note(f"densify: {fill_holes(model, space):,} zeros of units that are left are filled")
+            filled = fill_holes(model, space, self.base, progress)
+            progress.note(f"densify: {filled:,} zeros of units that are left are filled")
             return model, {}, 0.0
         return model, zeros_as_masks(dict(model.named_parameters()), space.base.layout.targets), 0.0
 
@@ -67,10 +70,11 @@ def finetune_folder(
     """Fine-tune a model folder: a dense one as it is, a masked one with its zeros held, a shrunk one in its shapes.
 
     Args:
-        recipe: data and training; its ``model``, where it names one and no teacher, is the teacher of ``distill``.
+        recipe: data and training; its ``model``, where it names one and no teacher, is the teacher of ``distill``, and
+            what is filled by ``densify`` is refitted towards it, where it has the same sublayers.
         output: the new folder [the model's name with ``-finetuned`` behind it]; ``stats/<name>.csv`` beside.
-        densify: single zeros inside heads and neurons that are left get small noise and learn on; so a shrunk model
-            uses all that it computes anyway.
+        densify: single zeros inside heads and neurons that are left are filled and learn on; so a shrunk model uses
+            all that it computes anyway.
 
     Raises:
         OutputError: the output is the model itself.
@@ -84,7 +88,7 @@ def finetune_folder(
     base = space.base
     folder = base.made_into(output, "-finetuned")
     space.check_output(folder)
-    start = StartingFolder("dense", densify=densify)
+    start = StartingFolder("dense", densify=densify, base=_towards(given.model, base) if densify else None)
     settings, csv = model_settings(space), space.stats_named(folder.name)
     inputs = inputs_of(space, start, settings)
     if is_current(folder, inputs, force=force) and csv.is_file():
@@ -93,26 +97,54 @@ def finetune_folder(
     return tune(space, start, settings, inputs, csv, folder, progress)
 
 
-def fill_holes(model: nn.Module, space: Workspace) -> int:
-    """Noise for zeros in rows and columns that have other weights; returns how many there were.
+def _towards(model: str | None, folder: BaseModel) -> BaseModel | None:
+    """The base model, where the recipe names another one than the folder that learns, and the two fit."""
+    from ..composing.holes import can_be_refitted
+
+    if model is None:
+        return None
+    base = BaseModel(model)
+    fits = base.fingerprint != folder.fingerprint and can_be_refitted(folder.layout, base.layout)
+    return base if fits else None
+
+
+def fill_holes(model: nn.Module, space: Workspace, base: BaseModel | None, progress: Progress = SILENT) -> int:
+    """Fill zeros in rows and columns that have other weights; returns how many there were.
+
+    Args:
+        base: a dense model with the same sublayers, towards which last projections are then refitted, their holes free,
+            on the calibration sample; kept where the validation loss falls. None: noise alone.
 
     Raises:
         RecipeError: there is none.
     """
-    import torch
+    from ..composing.holes import fill_with_noise
+    from ..tensors.parameters import parameters_of
 
-    parameters, filled = dict(model.named_parameters()), 0
-    draw = torch.Generator().manual_seed(space.recipe.seed)
-    with torch.no_grad():
-        for p in (p for target in space.base.layout.targets for p in target.projections):
-            weight = p.of(parameters[p.weight])
-            alive = weight != 0
-            holes = ~alive & alive.any(1)[:, None] & alive.any(0)
-            if not holes.any():  # nor need its weights have a deviation
-                continue
-            noise = torch.randn(weight.shape, generator=draw).to(weight.device)
-            weight.copy_(torch.where(holes, NOISE * weight[alive].std() * noise, weight))
-            filled += int(holes.sum())
+    parameters, layout = parameters_of(model), space.base.layout
+    filled = fill_with_noise(parameters, layout.targets, space.recipe.seed)
     if not filled:
         raise RecipeError(f"--densify: {space.base.name} has no zeros in heads and neurons that are left")
+    if base:
+        _refit(model, space, base, progress)
     return filled
+
+
+def _refit(model: nn.Module, space: Workspace, base: BaseModel, progress: Progress) -> None:
+    from ..composing.holes import masks_of_units
+    from ..composing.refit import sweep
+    from ..tasks.loss import mean_loss
+    from ..tensors.parameters import parameters_of, set_values
+
+    parameters, layout, task = parameters_of(model), space.base.layout, space.task
+    held_out, before = held_out_examples(space), {name: p.detach().clone() for name, p in parameters.items()}
+    first = mean_loss(model, task, held_out)
+    masks, dense = masks_of_units(parameters, layout.targets), base.load().to(space.device)
+    sweep(model, dense, layout, masks, task, space.examples("train"), **sweep_options(space), progress=progress)
+    last = mean_loss(model, task, held_out)
+    moved = f"the validation loss from {first:.4g} to {last:.4g}"
+    if last < first:
+        progress.note(f"densify: last projections are refitted towards {base.name}: {moved}")
+    else:
+        set_values(parameters, before)
+        progress.note(f"densify: {base.name} is not followed, as that brings {moved}")

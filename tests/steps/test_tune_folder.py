@@ -102,6 +102,27 @@ def test_biases_and_norms_alone_learn_beside_holes_that_are_filled(tune: Tune, m
     assert learnt(masked, out) - vectors == {holes}  # what is gone whole stays away
 
 
+def test_holes_are_filled_towards_a_base_model_where_that_lowers_the_loss(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base, name = BaseModel("demo"), "encoder.block.0.layer.0.SelfAttention.o.weight"
+    model: Any = base.load()
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[::3] = 0.0
+    (holes := tmp_path / "holes").mkdir()
+    base.save(model, holes)
+    words = ["--data", "demo", "--densify", "--steps", "1", "--learning-rate", "1e-9", "--valid-size", "32"]
+    for kind, more in (("noise", []), ("refitted", ["-m", "demo"])):
+        assert call(["finetune", str(holes), "-o", str(tmp_path / kind), *words, *more]) == 0
+    said = capfd.readouterr().err
+    assert f"last projections are refitted towards demo: the validation loss from" in said
+    wanted = base.load().get_parameter(name).detach()
+    noise, refitted = (float((weights(tmp_path / kind)[name] - wanted).norm()) for kind in ("noise", "refitted"))
+    assert refitted < noise / 4
+    assert call(["finetune", str(tmp_path / "refitted"), "-o", str(tmp_path / "no"), *words]) == 2
+    assert "has no zeros in heads and neurons that are left" in capfd.readouterr().err
+
+
 def test_what_makes_no_sense_beside_a_folder_is_refused(
     masked: Path, distilbert_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
