@@ -12,7 +12,7 @@ from ..library.store import Library, address_of
 from ..progress import SILENT, Progress
 from ..scheme.graph import SHARED, Node, Scheme
 from ..workspace import Kind, Workspace
-from .settings import held_out_examples, sweep_options, sweep_settings
+from .refit import refit, refit_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -100,10 +100,8 @@ class StartingModel:
         """Refit ``model``; returns the seconds that it took.
 
         `build-model` and every model-level run of one configuration sweep the very same model, so what a sweep has
-        moved is stored like a block, under an address of its own, and the next one takes it from there. That is
-        nothing where it does not lower the loss on validation examples, which it has not seen: a sweep follows the base
-        model's stream, and what is nearer to that is not always nearer to the answers (models that lack few heads and
-        neurons got worse: DistilBERT on SST-2, a loss of .300 instead of .287).
+        moved is stored like a block, under an address of its own, and the next one takes it from there; nothing,
+        where it was not taken.
         """
         import torch
 
@@ -117,38 +115,14 @@ class StartingModel:
             set_values(parameters, library.get(address).weights)
             return float(library.stats(address).get("seconds", 0.0))
         before = {name: value.detach().clone() for name, value in parameters.items()}
-        stats = self._sweep(model, masks, space, progress)
-        first, last = stats["validation_loss"]
-        if not last < first:
-            set_values(parameters, before)
-            progress.note(
-                f"{self.label}: the sweep is not taken, as it raises the validation loss from {first:.4g} to {last:.4g}"
-            )
+        done = refit(model, space.fresh_model(), masks, space, progress)
+        if not done.taken:
+            progress.note(f"{self.label}: the sweep is not taken, as it raises {done}")
         moved = {name: value for name, value in parameters.items() if not torch.equal(value, before[name])}
         kept = {name: mask for name, mask in masks.items() if name in moved}
+        stats = {"seconds": done.seconds, "validation_loss": [done.before, done.after]}
         library.put(lineage, moved, kept, stats=stats)
-        return float(stats["seconds"])
-
-    def _sweep(
-        self, model: nn.Module, masks: dict[str, Tensor], space: Workspace, progress: Progress
-    ) -> dict[str, Any]:
-        """Refit ``model``; returns the seconds that it took, and its validation loss before and after."""
-        from ..composing.refit import sweep
-        from ..tasks.loss import mean_loss
-
-        held_out = held_out_examples(space)
-        first = mean_loss(model, space.task, held_out)
-        done = sweep(
-            model,
-            space.fresh_model(),
-            space.base.layout,
-            masks,
-            space.task,
-            space.examples("train"),
-            **sweep_options(space),
-            progress=progress,
-        )
-        return {"seconds": done.seconds, "validation_loss": [first, mean_loss(model, space.task, held_out)]}
+        return done.seconds
 
 
 def starting_model(
@@ -180,5 +154,4 @@ def starting_model(
     addresses = space.addresses(library, graph)
     # The baseline is what one gets without Composer: it is never swept.
     swept = kind == "composed" and (space.recipe.sweep if sweep is None else sweep)
-    how = {**sweep_settings(space), "held_out": held_out_examples(space).digest} if swept else None
-    return StartingModel(kind, i, graph, library, addresses, how)
+    return StartingModel(kind, i, graph, library, addresses, refit_settings(space) if swept else None)

@@ -12,7 +12,8 @@ from ..models.folder import BaseModel
 from ..progress import SILENT, Progress
 from ..workspace import Given, Workspace
 from .outcome import Outcome
-from .settings import held_out_examples, model_settings, sweep_options, sweep_settings
+from .refit import refit, refit_settings
+from .settings import model_settings
 from .starting_model import StartingModel
 from .tune_model import inputs_of, tune, warn_if_no_better_than_chance
 
@@ -38,7 +39,7 @@ class StartingFolder(StartingModel):
     def inputs(self, space: Workspace) -> dict[str, Any]:
         told: dict[str, Any] = {"model": space.base.fingerprint}
         if self.densify:
-            told["densify"] = {"base": self.base.fingerprint, **sweep_settings(space)} if self.base else True
+            told["densify"] = {"base": self.base.fingerprint, **refit_settings(space)} if self.base else True
         return told
 
     def sparsity(self, space: Workspace) -> float:
@@ -118,7 +119,7 @@ def fill_holes(model: nn.Module, space: Workspace, base: BaseModel | None, progr
     Raises:
         RecipeError: there is none.
     """
-    from ..composing.holes import fill_with_noise
+    from ..composing.holes import fill_with_noise, masks_of_units
     from ..tensors.parameters import parameters_of
 
     parameters, layout = parameters_of(model), space.base.layout
@@ -126,25 +127,8 @@ def fill_holes(model: nn.Module, space: Workspace, base: BaseModel | None, progr
     if not filled:
         raise RecipeError(f"--densify: {space.base.name} has no zeros in heads and neurons that are left")
     if base:
-        _refit(model, space, base, progress)
+        masks = masks_of_units(parameters, layout.targets)
+        done = refit(model, base.load().to(space.device), masks, space, progress)
+        what = "last projections are refitted towards it" if done.taken else "it is not followed"
+        progress.note(f"densify: {base.name}: {what}, which brings {done}")
     return filled
-
-
-def _refit(model: nn.Module, space: Workspace, base: BaseModel, progress: Progress) -> None:
-    from ..composing.holes import masks_of_units
-    from ..composing.refit import sweep
-    from ..tasks.loss import mean_loss
-    from ..tensors.parameters import parameters_of, set_values
-
-    parameters, layout, task = parameters_of(model), space.base.layout, space.task
-    held_out, before = held_out_examples(space), {name: p.detach().clone() for name, p in parameters.items()}
-    first = mean_loss(model, task, held_out)
-    masks, dense = masks_of_units(parameters, layout.targets), base.load().to(space.device)
-    sweep(model, dense, layout, masks, task, space.examples("train"), **sweep_options(space), progress=progress)
-    last = mean_loss(model, task, held_out)
-    moved = f"the validation loss from {first:.4g} to {last:.4g}"
-    if last < first:
-        progress.note(f"densify: last projections are refitted towards {base.name}: {moved}")
-    else:
-        set_values(parameters, before)
-        progress.note(f"densify: {base.name} is not followed, as that brings {moved}")

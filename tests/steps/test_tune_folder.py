@@ -115,7 +115,7 @@ def test_holes_are_filled_towards_a_base_model_where_that_lowers_the_loss(
     for kind, more in (("noise", []), ("refitted", ["-m", "demo"])):
         assert call(["finetune", str(holes), "-o", str(tmp_path / kind), *words, *more]) == 0
     said = capfd.readouterr().err
-    assert f"last projections are refitted towards demo: the validation loss from" in said
+    assert "densify: demo: last projections are refitted towards it, which brings the validation loss from" in said
     wanted = base.load().get_parameter(name).detach()
     noise, refitted = (float((weights(tmp_path / kind)[name] - wanted).norm()) for kind in ("noise", "refitted"))
     assert refitted < noise / 4
