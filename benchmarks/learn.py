@@ -83,6 +83,7 @@ def main() -> int:
     )
     parser.add_argument("--bleu-steps", type=int, default=300)
     parser.add_argument("--bleu-rates", nargs="+", type=float, default=[3e-4], help="peak rates")
+    parser.add_argument("--small", action="store_true", help="shrink before these steps, where that can be done")
     parser.add_argument("--bleu-test", type=int, default=500, help="test sentences")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--valid", type=int, default=512)

@@ -3,8 +3,9 @@
 `single`: 70 % of every linear target. `units`: heads and neurons, `hybrid`: 32x32 blocks in attentions and neurons, the
 same share of every layer. `chosen`: heads and neurons by `compose choose --keep-macs 0.3`. All by `obs` (blocks by
 `taylor`) and repaired in closed form, then `--bleu-steps` with the masks held and the dense model's answers as half of
-the loss. BLEU is of the first `--bleu-test` test sentences, greedy; nothing is chosen by it (what learnt is best by
-validation loss).
+the loss. With `--small` they are shrunk first (not `single`) and learn as by `compose finetune SHRUNK -m BASE`, from
+`--teacher-share` of the dense model's answers and its hidden states (`--hidden-weights`). BLEU is of the first
+`--bleu-test` test sentences, greedy; nothing is chosen by it (what learnt is best by validation loss).
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from learn_back import left_of
+from learn_hybrid import times
 
 import composer
 from composer.composing.model_pruner import ModelPruner
 from composer.models.folder import BaseModel
 from composer.progress import SILENT
+from composer.recipe import ModelOptions
 from composer.scheme.configurations import Spec, read_configurations, resolve
 from composer.steps.choose import choose
+from composer.steps.tune_folder import finetune_folder
 from composer.tasks.loss import mean_loss
 from composer.tensors.masks import zeros_per_target
 from composer.tensors.parameters import replaced
@@ -47,6 +51,9 @@ def part(bench: Bench) -> None:
         shown = f"{closed['loss']:.4f}, {closed['bleu']:.2f}"
         print(f"{kind}  {closed['gone']:.1%}, {closed['left']:.1%} left in shapes  {shown}", flush=True)
         for rate in given.bleu_rates:
+            if given.small and kind != "single":
+                _show_small(bench, kind, rate, key, dense["bleu"])
+                continue
             row = bench.row(
                 ("bleu", "tuned", given.bleu_steps, rate, *key),
                 lambda p=pruned, r=rate: bench.tuned(  # type: ignore[misc]
@@ -100,6 +107,39 @@ def _closed(bench: Bench, kind: str, weights: Any, masks: Any) -> Row:
             composer.shrink(folder, folder / "shrunk", force=True)
             left = left_of(BaseModel(folder / "shrunk").layout, bench)
     return {**found, "gone": zeros / sum(target.parameters for target in space.base.layout.targets), "left": left}
+
+
+def _show_small(bench: Bench, kind: str, rate: float, key: Any, dense: float) -> None:
+    """A shrunk model that learns, and how many times as fast it is as the dense one."""
+    given = bench.given
+    for hidden in given.hidden_weights:
+        how = (given.bleu_steps, rate, given.teacher_share, hidden, given.dropout, given.grouped)
+        row = bench.row(("bleu", "small", *how, *key), partial(_small, bench, kind, rate, hidden))
+        told = f"{row['loss']:.4f}, {row['bleu']:.2f}, {dense - row['bleu']:.2f}"
+        print(
+            f"    shrunk, {given.bleu_steps} at {rate:g}, hidden {hidden:g}: {told}; {row['step_seconds']:.2f} s a step"
+        )
+        print(f"    {row['text']} times as fast, {row['macs']:.2f} by multiplications", flush=True)
+
+
+def _small(bench: Bench, kind: str, rate: float, hidden: float) -> Row:
+    given, start = bench.given, bench.given.output / "bleu" / kind / "shrunk"
+    if not start.is_dir():
+        _closed(bench, kind, *_pruned(bench, kind))
+    learning = ModelOptions(
+        steps=given.bleu_steps,
+        batch_size=given.batch_size,
+        learning_rate=rate,
+        distill=given.teacher_share,
+        hidden=hidden,
+        dropout=given.dropout,
+        group_by_length=given.grouped,
+    )
+    recipe = bench.space.recipe.model_copy(update={"finetune": learning, "folder": start.parent})
+    learnt = start.parent / f"learnt-{given.bleu_steps}-{rate:g}-{hidden:g}"
+    done = finetune_folder(recipe, start, output=learnt)
+    found, speed = figures(bench, BaseModel(learnt).load()), times(bench, start)
+    return {**found, **speed, "step_seconds": done.summary["seconds"] / given.bleu_steps}
 
 
 def figures(bench: Bench, model: Any) -> Row:
