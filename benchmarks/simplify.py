@@ -60,7 +60,10 @@ class Bench:
             batch_size=32,
             learning_rate=given.learning_rate,
             steps=max(1, given.start_steps),
-            distill=0.5,
+            distill=given.teacher_share,
+            hidden=given.hidden,
+            dropout=given.dropout,
+            group_by_length=given.grouped,
             evaluations=4,
         )
         self.recipe = Recipe(
@@ -72,7 +75,7 @@ class Bench:
             finetune=learning,
         )
         self.space = Workspace(self.recipe)
-        about = {"base": self.space.base.fingerprint, "rate": given.learning_rate}
+        about = {"base": self.space.base.fingerprint, "learning": learning.model_dump(exclude={"steps"})}
         self.journal = Journal(given.output, "rows", about)
 
     def row(self, key: tuple[Any, ...], make: Callable[[], Row]) -> Row:
@@ -217,6 +220,12 @@ def main() -> None:
     parser.add_argument("--start-steps", type=int, default=150)
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument(
+        "--teacher-share", type=float, default=0.5, help="of the model's own former answers in the loss"
+    )
+    parser.add_argument("--hidden", type=float, default=0.0, help="weight of its former hidden states")
+    parser.add_argument("--no-dropout", dest="dropout", action="store_false")
+    parser.add_argument("--grouped", action="store_true", help="batches of texts of like length")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print(shlex.join(["python", *sys.argv]), machine(), versions(), sep="\n")
