@@ -55,6 +55,10 @@ class Training(Teaching):
     group_by_length: Annotated[
         bool | None, Parameter(negative=(), help="Batches of examples of like lengths: less padding, other batches.")
     ] = None
+    keep: Annotated[
+        Literal["best", "last"] | None,
+        Parameter(help="Weights of the lowest validation loss, the start's too, or of the last step [best]."),
+    ] = None
     own: Annotated[
         Literal["none", "biases-norms", "lora"] | None,
         Parameter(help="Trainer joint: what each model has of its own beside shared weights [none]."),

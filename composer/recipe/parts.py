@@ -77,7 +77,9 @@ class ModelOptions(Options):
     own_rate: Positive | None = None
     """joint: peak learning rate of that; None takes 0.01, of low-rank updates 0.003."""
     evaluations: Size = 8
-    """How often the validation loss is measured, spread over the steps; the best weights are kept."""
+    """How often the validation loss is measured, spread over the steps."""
+    keep: Literal["best", "last"] = "best"
+    """Weights of the lowest validation loss (the start's among them), or those after the last step."""
 
     @property
     def share(self) -> float:

@@ -124,6 +124,7 @@ def model_settings(space: Workspace) -> ModelSettings:
         train=options.train,
         dropout=options.dropout,
         group_by_length=options.group_by_length,
+        keep=options.keep,
         **space.taught(),
     )
 

@@ -131,7 +131,7 @@ class TrainingHooks(TrainerCallback, ABC):
             )
 
     def restore_best(self, model: nn.Module) -> None:
-        """Load the best weights into ``model``; after a resume they may lie in the work folder only."""
+        """Load the weights that are kept into ``model``; after a resume they may lie in the work folder only."""
         from safetensors.torch import load_file
 
         set_values(parameters_of(model), self.best or load_file(self._best_file))
@@ -150,7 +150,7 @@ class TrainingHooks(TrainerCallback, ABC):
         if step == 0 and not math.isfinite(loss):
             raise ModelError(f"the model's validation loss before any step is {loss}; it cannot be fine-tuned")
         self.stale += 1
-        if loss < self.result.best_loss:
+        if loss < self.result.best_loss or (self.settings.keep == "last" and math.isfinite(loss)):
             self.result.best_loss, self.result.best_step, self.stale = loss, step, 0
             self.best = {name: p.detach().to("cpu", copy=True) for name, p in parameters_of(model).items()}
             self._save_best()

@@ -16,6 +16,8 @@ Part = Literal["all", "biases-norms", "lora"]
 """Which part of a model learns (:mod:`.learning_part`)."""
 Own = Literal["none", "biases-norms", "lora"]
 """What each configuration has of its own in joint tuning (:mod:`.own_parts`)."""
+Keep = Literal["best", "last"]
+"""Which weights of a training are kept."""
 RANK, SCALE = 8, 2
 """Of low-rank updates ``s·BA``."""
 
@@ -43,6 +45,8 @@ class ModelSettings:
     """Fingerprint of whose answers are learnt; empty for the base model's."""
     dropout: bool = True
     group_by_length: bool = False
+    keep: Keep = "best"
+    """Weights of the lowest validation loss, or those after the last step."""
 
     @property
     def has_teacher(self) -> bool:

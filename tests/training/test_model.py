@@ -251,6 +251,19 @@ def test_a_run_that_only_gets_worse_ends_with_the_weights_it_started_from(toy: T
     assert same(state(model), state(start))
 
 
+def test_the_last_weights_stay_where_that_is_asked_for_after_a_kill_too(toy: Toy, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, learning_rate=RUINOUS, weight_decay=1e-3, keep="last")
+    start, _ = toy.masked()
+    model, _, done = toy.tune(tmp_path / "whole", settings)
+    assert done.best_step == 8
+    assert done.best_loss == done.rows[-1]["valid_loss"] > done.first_loss
+    assert not same(state(model), state(start))
+    with pytest.raises(KeyboardInterrupt):
+        toy.tune(tmp_path / "killed", settings, progress=killed_at(5))
+    again, _, _ = toy.tune(tmp_path / "killed", settings)
+    assert same(state(again), state(model))
+
+
 def test_the_best_of_several_validations_is_kept(toy: Toy, tmp_path: Path) -> None:
     model, _, done = toy.tune(tmp_path, replace(SETTINGS, steps=24, evaluations=12, learning_rate=0.1))
     losses = {row["step"]: row["valid_loss"] for row in done.rows}
