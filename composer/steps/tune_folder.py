@@ -89,7 +89,7 @@ def finetune_folder(
     base = space.base
     folder = base.made_into(output, "-finetuned")
     space.check_output(folder)
-    start = StartingFolder("dense", densify=densify, base=_towards(given.model, base) if densify else None)
+    start = StartingFolder("dense", densify=densify, base=_towards(given.model, base, progress) if densify else None)
     settings, csv = model_settings(space), space.stats_named(folder.name)
     inputs = inputs_of(space, start, settings)
     if is_current(folder, inputs, force=force) and csv.is_file():
@@ -98,15 +98,16 @@ def finetune_folder(
     return tune(space, start, settings, inputs, csv, folder, progress)
 
 
-def _towards(model: str | None, folder: BaseModel) -> BaseModel | None:
+def _towards(model: str | None, folder: BaseModel, progress: Progress) -> BaseModel | None:
     """The base model, where the recipe names another one than the folder that learns, and the two fit."""
     from ..composing.holes import can_be_refitted
 
-    if model is None:
+    if model is None or (base := BaseModel(model)).fingerprint == folder.fingerprint:
         return None
-    base = BaseModel(model)
-    fits = base.fingerprint != folder.fingerprint and can_be_refitted(folder.layout, base.layout)
-    return base if fits else None
+    if can_be_refitted(folder.layout, base.layout):
+        return base
+    progress.note(f"densify: {model} has other sublayers than {folder.name}, so holes are filled with noise alone")
+    return None
 
 
 def fill_holes(model: nn.Module, space: Workspace, base: BaseModel | None, progress: Progress = SILENT) -> int:
