@@ -103,7 +103,7 @@ def test_biases_and_norms_alone_learn_beside_holes_that_are_filled(tune: Tune, m
 
 
 def test_holes_are_filled_towards_a_base_model_where_that_lowers_the_loss(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    distilbert_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     base, name = BaseModel("demo"), "encoder.block.0.layer.0.SelfAttention.o.weight"
     model: Any = base.load()
@@ -112,10 +112,12 @@ def test_holes_are_filled_towards_a_base_model_where_that_lowers_the_loss(
     (holes := tmp_path / "holes").mkdir()
     base.save(model, holes)
     words = ["--data", "demo", "--densify", "--steps", "1", "--learning-rate", "1e-9", "--valid-size", "32"]
-    for kind, more in (("noise", []), ("refitted", ["-m", "demo"])):
+    for kind, more in (("noise", []), ("other", ["-m", str(distilbert_folder)]), ("refitted", ["-m", "demo"])):
         assert call(["finetune", str(holes), "-o", str(tmp_path / kind), *words, *more]) == 0
     said = capfd.readouterr().err
     assert "densify: demo: last projections are refitted towards it, which brings the validation loss from" in said
+    assert f"densify: {distilbert_folder} has other sublayers than {holes}, so holes are filled with noise" in said
+    assert torch.equal(weights(tmp_path / "other")[name], weights(tmp_path / "noise")[name])
     wanted = base.load().get_parameter(name).detach()
     noise, refitted = (float((weights(tmp_path / kind)[name] - wanted).norm()) for kind in ("noise", "refitted"))
     assert refitted < noise / 4
