@@ -42,6 +42,7 @@ settings.register_profile(
 settings.load_profile("composer")
 # The hub's client waits 10 seconds for an answer, which a busy machine may need; it reads these when it is imported.
 os.environ["HF_HUB_DOWNLOAD_TIMEOUT"] = os.environ["HF_HUB_ETAG_TIMEOUT"] = f"{HANGING:.0f}"
+os.environ.pop("HF_HUB_OFFLINE", None)  # the hub of the tests is on this machine
 
 MEMORY = Path("/dev/shm")
 """Folder in memory, where there is one: the tests write and remove some hundred thousand small files."""
