@@ -103,8 +103,9 @@ def test_biases_and_norms_alone_learn_beside_holes_that_are_filled(tune: Tune, m
 
 
 def test_holes_are_filled_towards_a_base_model_where_that_lowers_the_loss(
-    distilbert_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    distilbert_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # curves are written below the current folder
     base, name = BaseModel("demo"), "encoder.block.0.layer.0.SelfAttention.o.weight"
     model: Any = base.load()
     with torch.no_grad():
