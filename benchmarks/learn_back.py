@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learn_hybrid import times, train, without_dropout
+from learn_hybrid import lesson, times, train
 from learn_start import Looks, figures, repaired_model, rules_of
 
 import composer
@@ -91,12 +91,7 @@ def learn(bench: Bench, kind: str, masks: str, rate: float, hidden: float, start
     if not (start / "shrunk" / "config.json").is_file():
         closed_forms(bench, kind, start)
     model: Any = BaseModel(start / "shrunk").load() if masks == "held" else space.fresh_model()
-    if not given.dropout:
-        without_dropout(model)
-    teacher = space.fresh_model().eval()
-    loss: Any = composer.distill_loss(
-        teacher, model, share=given.teacher_share, temperature=given.temperature, hidden=hidden
-    )
+    loss = lesson(bench, model, hidden)
     steps, name = given.back_steps, f"{kind}-{masks}-{given.back_steps}-{rate:g}-{hidden:g}-{given.train_lengths}"
     folder = (
         given.output / "back" / f"work-{bench.seed}-{name}-{given.dropout:d}-{given.temperature:g}-{given.batch_size}"

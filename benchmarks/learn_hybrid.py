@@ -67,7 +67,7 @@ def learn(bench: Bench, kind: str, scores: str, folder: Path) -> Row:
     """Learn masks and shrink; how much is gone, and how good what is left is."""
     space, given = bench.space, bench.given
     model = space.fresh_model()
-    loss = lesson(bench, model)
+    loss = lesson(bench, model, given.hybrid_hidden)
     callbacks = [composer.LearnMasks(RULES[kind], scores=scores)]
     seconds = train(space, model, folder / "learning", given.hybrid_steps, given, bench.seed, callbacks, loss)
     counts = zeros_per_target(model, space.base.layout).values()
@@ -91,13 +91,13 @@ def _larger(given: Any) -> tuple[str, ...]:
     return (given.teacher.name,) if given.teacher else ()
 
 
-def lesson(bench: Bench, model: Any) -> Any:
-    """The loss: labels, a teacher's answers and its hidden states; the teacher is the dense model, or a larger one."""
+def lesson(bench: Bench, model: Any, hidden: float) -> Any:
+    """The loss: labels, answers and hidden states of the dense model, or of a larger one; dropout as was asked for."""
     given = bench.given
     if not given.dropout:
         without_dropout(model)
     teacher = BaseModel(given.teacher).load() if given.teacher else bench.space.fresh_model()
-    how: Row = {"share": given.teacher_share, "temperature": given.temperature, "hidden": given.hybrid_hidden}
+    how: Row = {"share": given.teacher_share, "temperature": given.temperature, "hidden": hidden}
     return composer.distill_loss(teacher.eval(), model, **how)
 
 
@@ -122,7 +122,7 @@ def learn_on(bench: Bench, start: Path, folder: Path, densify: bool) -> Row:
     space = Workspace(bench.space.recipe.model_copy(update={"model": str(start)}))
     model = space.fresh_model()
     filled = fill_holes(model, space, bench.space.base) if densify else 0
-    loss = lesson(bench, model)
+    loss = lesson(bench, model, given.hybrid_hidden)
     callbacks = [] if densify else [composer.KeepSparse()]
     train(space, model, folder, given.densify_steps, given, bench.seed, callbacks, loss, given.densify_rate)
     return {"metric": metric(space, model), "filled": filled}

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..progress import SILENT, Progress
 from .settings import held_out_examples, sweep_options, sweep_settings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ..tensors.masks import Masks
     from ..workspace import Workspace
 
 
 class Refitted(NamedTuple):
-    """Seconds of the sweep, and the validation loss before and after it."""
+    """Seconds of the sweep, the validation loss before and after it, and the weights that are others now, if any."""
 
     seconds: float
     before: float
     after: float
+    moved: Mapping[str, Tensor]
 
     @property
     def taken(self) -> bool:
-        """Whether the model has the new weights."""
+        """Whether the loss fell, so that the model has the new weights."""
         return self.after < self.before
 
     def __str__(self) -> str:
@@ -41,6 +43,8 @@ def refit(model: nn.Module, base: nn.Module, masks: Masks, space: Workspace, pro
     A sweep makes a sublayer nearer to the base model's stream, and what is nearer to that is not always nearer to the
     answers (models that lack few heads and neurons got worse: DistilBERT on SST-2, a loss of .300 instead of .287).
     """
+    import torch
+
     from ..composing.refit import sweep
     from ..tasks.loss import mean_loss
     from ..tensors.parameters import parameters_of, set_values
@@ -50,7 +54,8 @@ def refit(model: nn.Module, base: nn.Module, masks: Masks, space: Workspace, pro
     first = mean_loss(model, space.task, held_out)
     train, how = space.examples("train"), sweep_options(space)
     done = sweep(model, base, space.base.layout, masks, space.task, train, **how, progress=progress)
-    found = Refitted(done.seconds, first, mean_loss(model, space.task, held_out))
-    if not found.taken:
+    last = mean_loss(model, space.task, held_out)
+    if not last < first:
         set_values(parameters, start)
-    return found
+    moved = {name: value for name, value in parameters.items() if not torch.equal(value, start[name])}
+    return Refitted(done.seconds, first, last, moved)

@@ -103,25 +103,20 @@ class StartingModel:
         moved is stored like a block, under an address of its own, and the next one takes it from there; nothing,
         where it was not taken.
         """
-        import torch
-
         from ..tensors.parameters import parameters_of, set_values
 
         library = Library(space.swept)
         lineage = {"stage": "swept", **self.inputs(space)}
         address = address_of(lineage)
-        parameters = parameters_of(model)
         if address in library:
-            set_values(parameters, library.get(address).weights)
+            set_values(parameters_of(model), library.get(address).weights)
             return float(library.stats(address).get("seconds", 0.0))
-        before = {name: value.detach().clone() for name, value in parameters.items()}
         done = refit(model, space.fresh_model(), masks, space, progress)
         if not done.taken:
             progress.note(f"{self.label}: the sweep is not taken, as it raises {done}")
-        moved = {name: value for name, value in parameters.items() if not torch.equal(value, before[name])}
-        kept = {name: mask for name, mask in masks.items() if name in moved}
+        kept = {name: mask for name, mask in masks.items() if name in done.moved}
         stats = {"seconds": done.seconds, "validation_loss": [done.before, done.after]}
-        library.put(lineage, moved, kept, stats=stats)
+        library.put(lineage, done.moved, kept, stats=stats)
         return done.seconds
 
 

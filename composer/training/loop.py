@@ -39,10 +39,10 @@ NUMBER = "example_number"
 def train_whole(
     model: nn.Module, task: Task, train: Examples, hooks: TrainingHooks, answers: Answers | None = None
 ) -> ModelTuning:
-    """Train ``model`` in place, and leave the weights with the lowest validation loss in it.
+    """Train ``model`` in place, and leave the weights in it that are kept: of the lowest validation loss, or the last.
 
     A run that finds a checkpoint in the hooks' work folder goes on from it; the caller deletes the folder. Step 0
-    counts as a candidate, so the result is never worse than the start.
+    counts as a candidate, so a result that is kept by its loss is never worse than the start.
     """
     with quiet():
         trainer = WholeTrainer(task, model, arguments(hooks.settings, hooks.work, model), train, hooks, answers)
